@@ -1,0 +1,28 @@
+"""The functions that every system runs: plain, small, importable."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def increment(x: int) -> int:
+    """Do as little as a step can do and still depend on the one before."""
+    return x + 1
+
+
+def relax(iterations: int, *neighbours: float) -> float:
+    """Compute for a time proportional to iterations: the kernel of a Task Bench task."""
+    value = sum(neighbours, 1.0)
+    for _ in range(iterations):
+        value = value * 0.5 + 1.0
+    return value
+
+
+def produce(length: int) -> np.ndarray:
+    """Make an array of length float64 numbers."""
+    return np.arange(length, dtype=np.float64)
+
+
+def consume(array: np.ndarray) -> float:
+    """Read every number of an array."""
+    return float(array.sum())

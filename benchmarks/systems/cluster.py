@@ -1,0 +1,56 @@
+"""Dask's distributed scheduler with worker processes on this machine."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager
+
+from dask.distributed import Client, LocalCluster
+
+from benchmarks.steps import consume, increment, produce, relax
+from benchmarks.systems import WORKERS, neighbours
+
+
+class Local(AbstractContextManager["Local"]):
+    """One cluster, kept through all calls; pure=False, for each call is to be performed."""
+
+    def __init__(self) -> None:
+        self.cluster = LocalCluster(
+            n_workers=WORKERS,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            silence_logs=logging.ERROR,
+        )
+        self.client = Client(self.cluster)
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the cluster."""
+        self.client.close()
+        self.cluster.close()
+
+    def fan_out(self, count: int) -> int:
+        """Submit all in one call, as Dask advises, then gather all."""
+        return len(self.client.gather(self.client.map(increment, range(count), pure=False)))
+
+    def chain(self, count: int) -> int:
+        """Pass each future on without reading it."""
+        x = 0
+        for _ in range(count):
+            x = self.client.submit(increment, x, pure=False)
+        return x.result()
+
+    def stencil(self, iterations: int, width: int, height: int) -> list[float]:
+        """Pass each row of futures on to the next."""
+        submit = self.client.submit
+        row = [submit(relax, iterations, pure=False) for _ in range(width)]
+        for _ in range(height - 1):
+            row = [submit(relax, iterations, *neighbours(row, i), pure=False) for i in range(width)]
+        return self.client.gather(row)
+
+    def share(self, length: int, consumers: int) -> list[float]:
+        """Leave the array with the worker that made it, and the rest to Dask."""
+        array = self.client.submit(produce, length, pure=False)
+        return self.client.gather(
+            [self.client.submit(consume, array, pure=False) for _ in range(consumers)]
+        )

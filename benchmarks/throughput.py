@@ -1,0 +1,91 @@
+"""Many small steps, and a few on a big array: fan-out, chain, growth, share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.measure import timed
+from benchmarks.systems import open_system
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.measure import Measure
+    from benchmarks.systems import System
+
+WARM_UP = 100
+"""Steps before the clock starts: workers have started and know the function."""
+
+ARRAY_LENGTH = 256 * 2**20 // 8
+CONSUMERS = 4
+
+
+def fan_out(system: str, count: int) -> Measure:
+    """Return independent steps a second."""
+    return _repeat(system, lambda it: count / timed(lambda: it.fan_out(count)))
+
+
+def chain(system: str, count: int) -> Measure:
+    """Return seconds a step when each needs the one before."""
+    return _repeat(system, lambda it: timed(lambda: it.chain(count)) / count)
+
+
+def share(system: str) -> Measure:
+    """Return seconds to make 256 MB in one step and read it in four."""
+
+    def sample(it: System) -> float:
+        return timed(lambda: it.share(ARRAY_LENGTH, CONSUMERS))
+
+    def warm_up(it: System) -> None:
+        it.share(ARRAY_LENGTH, CONSUMERS)  # a virtual machine's memory is slow at its first use
+
+    return _repeat(system, sample, warm_up)
+
+
+def growth(system: str, count: int) -> Measure:
+    """Return seconds a step in a run of count steps: whatever grows faster than the run shows."""
+    return _repeat(system, lambda it: timed(lambda: it.fan_out(count)) / count, samples=1)
+
+
+def memory(system: str, count: int) -> Measure:
+    """Return bytes that the driving process holds at its peak, for each of count steps."""
+
+    def sample(it: System) -> float:
+        before = _peak_memory()
+        it.fan_out(count)
+        return (_peak_memory() - before) / count
+
+    return _repeat(system, sample, samples=1)
+
+
+def _warm_up(it: System) -> None:
+    it.fan_out(WARM_UP)
+
+
+def _repeat(
+    system: str,
+    sample: Callable[[System], float],
+    warm_up: Callable[[System], object] = _warm_up,
+    samples: int = 3,
+) -> Measure:
+    def measure(quick: bool) -> list[float]:
+        with open_system(system) as it:
+            warm_up(it)
+            return [sample(it) for _ in range(1 if quick else samples)]
+
+    return measure
+
+
+def _peak_memory() -> int:
+    """Return the most memory that this process has ever held, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not ru_maxrss: on Linux it starts from what the parent held when it started this process.
+        [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        return int(line.split()[1]) * 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

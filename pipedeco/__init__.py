@@ -1,0 +1,87 @@
+"""pipedeco: decorate ordinary functions, and their calls become a durable, parallel pipeline.
+
+    from pipedeco import component, pipeline
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipedeco.components import Component, component
+    from pipedeco.config import configure
+    from pipedeco.errors import (
+        BlobCorrupt,
+        ConfigError,
+        EngineLost,
+        GraphError,
+        NotPicklable,
+        PipedecoError,
+        RunBusy,
+        RunCancelled,
+        RunFailed,
+        RunNotFound,
+        StepCancelled,
+        StepFailed,
+        StepSkipped,
+        StepTimeout,
+        StoreError,
+        WorkerDied,
+    )
+    from pipedeco.pipelines import Pipeline, pipeline
+    from pipedeco.result import StepResult, value
+    from pipedeco.runs import Run, get_run, runs
+
+__version__ = "0.1.0"
+
+# Where each public name lives; modules are imported when a name is first used.
+_HOMES = {
+    "Component": "components",
+    "Pipeline": "pipelines",
+    "Run": "runs",
+    "StepResult": "result",
+    "component": "components",
+    "configure": "config",
+    "get_run": "runs",
+    "pipeline": "pipelines",
+    "runs": "runs",
+    "value": "result",
+} | dict.fromkeys(
+    (
+        "BlobCorrupt",
+        "ConfigError",
+        "EngineLost",
+        "GraphError",
+        "NotPicklable",
+        "PipedecoError",
+        "RunBusy",
+        "RunCancelled",
+        "RunFailed",
+        "RunNotFound",
+        "StepCancelled",
+        "StepFailed",
+        "StepSkipped",
+        "StepTimeout",
+        "StoreError",
+        "WorkerDied",
+    ),
+    "errors",
+)
+
+__all__ = [  # noqa: PLE0604 - the table above is the list
+    *sorted(_HOMES),
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

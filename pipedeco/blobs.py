@@ -1,0 +1,164 @@
+"""Large values as files: named by their content, written aside and renamed, mapped privately.
+
+A blob is one file:
+
+    64 bytes   magic, version, number of parts, length of the file, room for an HMAC
+    16 bytes   for each part: its offset and its length
+    parts      the first is a pickle, the others its out-of-band buffers, each 64-byte aligned
+
+Its name is the BLAKE3 digest of the whole file.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from pipedeco.errors import BlobCorrupt, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+MAGIC = b"PIPEDECO"
+VERSION = 1
+HEADER = struct.Struct("<8sHHIQ32s8x")  # magic, version, flags, parts, length, room for an HMAC
+PART = struct.Struct("<QQ")
+ALIGNMENT = 64
+
+
+class BlobStore:
+    """The folder of blobs of one store.
+
+    Parameters
+    ----------
+    folder: made at the first write, with mode 0700.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self._serial = count()
+
+    def path(self, digest: str) -> str:
+        return os.path.join(self.folder, digest[:2], digest)
+
+    def size(self, digest: str) -> int:
+        """The length of a blob in bytes; BlobCorrupt where there is none."""
+        try:
+            return os.stat(self.path(digest)).st_size
+        except FileNotFoundError:
+            raise self._missing(digest) from None
+
+    def put(self, parts: Sequence[Any]) -> str:
+        """Write `parts` (contiguous bytes-like objects) as one blob and return its digest."""
+        temporary = self._temporary()
+        try:
+            digest = _write(temporary, list(_layout(parts)))
+            final = self.path(digest)
+            _make_folder(os.path.dirname(final))
+            os.rename(temporary, final)
+        except OSError as error:
+            _remove(temporary)
+            needed = sum(memoryview(part).nbytes for part in parts)
+            raise StoreError(
+                f"cannot write a value of {needed:,} bytes into {self.folder}: {error.strerror}; "
+                "free some space or move the store with PIPEDECO_STORE"
+            ) from error
+        return digest
+
+    def get(self, digest: str, *, verify: bool = False) -> list[memoryview]:
+        """The parts of a blob, mapped copy-on-write: who changes them changes its own copy.
+
+        Raises BlobCorrupt where the blob is missing, torn, or with `verify` has another digest.
+        """
+        view = memoryview(self._map(digest))
+        if verify and _digest([view]) != digest:
+            raise self._corrupt(digest, "its content is not what was written")
+        if len(view) < HEADER.size:
+            raise self._corrupt(digest, "it is too short")
+        magic, version, _, parts, length, _ = HEADER.unpack_from(view)
+        if magic != MAGIC or version != VERSION:
+            raise self._corrupt(digest, "it is not a blob of this version of pipedeco")
+        if length != len(view):
+            raise self._corrupt(digest, f"it has {len(view):,} bytes of {length:,}")
+        table = [PART.unpack_from(view, HEADER.size + i * PART.size) for i in range(parts)]
+        return [view[offset : offset + size] for offset, size in table]
+
+    def sync(self, digest: str) -> None:
+        """Return once the blob would survive a power cut."""
+        for path in (self.path(digest), os.path.dirname(self.path(digest))):
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def _map(self, digest: str) -> mmap.mmap:
+        try:
+            with open(self.path(digest), "rb") as file:
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        except FileNotFoundError:
+            raise self._missing(digest) from None
+        except ValueError:  # what mmap says of an empty file
+            raise self._corrupt(digest, "it is empty") from None
+
+    def _temporary(self) -> str:
+        _make_folder(self.folder)
+        return os.path.join(self.folder, f"writing-{os.getpid()}-{next(self._serial)}")
+
+    def _missing(self, digest: str) -> BlobCorrupt:
+        return self._corrupt(digest, "the file is missing")
+
+    def _corrupt(self, digest: str, what: str) -> BlobCorrupt:
+        path = self.path(digest)
+        return BlobCorrupt(f"a recorded value cannot be read: {what} ({path}); run the step again")
+
+
+def _layout(parts: Sequence[Any]) -> Iterable[Any]:
+    """The pieces of a blob's file in order, padding included."""
+    views = [memoryview(part).cast("B") for part in parts]
+    table = []
+    offset = HEADER.size + PART.size * len(views)
+    for view in views:
+        offset = -(-offset // ALIGNMENT) * ALIGNMENT
+        table.append((offset, len(view)))
+        offset += len(view)
+    yield HEADER.pack(MAGIC, VERSION, 0, len(views), offset, b"")
+    position = HEADER.size + PART.size * len(views)
+    yield b"".join(PART.pack(*entry) for entry in table)
+    for (start, length), view in zip(table, views, strict=True):
+        yield bytes(start - position)
+        yield view
+        position = start + length
+
+
+def _write(path: str, pieces: Sequence[Any]) -> str:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb", buffering=0) as file:
+        for piece in pieces:
+            view = memoryview(piece)
+            while len(view):
+                view = view[file.write(view) or 0 :]
+    return _digest(pieces)
+
+
+def _digest(pieces: Iterable[Any]) -> str:
+    from blake3 import blake3
+
+    hasher = blake3(max_threads=blake3.AUTO)
+    for piece in pieces:
+        hasher.update(piece)
+    return hasher.hexdigest()
+
+
+def _make_folder(path: str) -> None:
+    os.makedirs(path, mode=0o700, exist_ok=True)
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass

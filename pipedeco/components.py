@@ -1,0 +1,339 @@
+"""@component: a call is a step in a traced run, a plain call elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
+
+from pipedeco.definitions import Decorated
+from pipedeco.errors import ConfigError, GraphError
+from pipedeco.options import ComponentOptions
+from pipedeco.tracing import current, refuse_foreign_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pipedeco.result import StepResult
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Traced(Decorated):
+    """What tracing asks of a component or a pipeline."""
+
+    is_pipeline = False
+    step_options: ComponentOptions
+    name: str
+
+    def _adopt(self, fn: Any, name: str | None) -> None:
+        if not callable(fn):
+            raise ConfigError(f"only a function can be decorated, not {fn!r}")
+        if isinstance(fn, Decorated):
+            raise ConfigError(f"{fn!r} is decorated already; use its with_options(...)")
+        self.fn = fn
+        self.name = name or function_name(fn)
+        for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
+            if hasattr(fn, attribute):
+                self.__dict__[attribute] = getattr(fn, attribute)
+        self.__dict__["__wrapped__"] = fn
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else Bound(self, instance)
+
+    @property
+    def output_count(self) -> int | None:
+        """How many outputs a call has, where that is known without performing it."""
+        return self._outputs()[0]
+
+    @property
+    def output_fields(self) -> frozenset[str]:
+        """The fields of the annotated return type."""
+        return self._outputs()[1]
+
+    def named_arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> list[tuple[str, Any]]:
+        """The arguments of a call with the names of their parameters."""
+        return named_arguments(self.fn, args, kwargs)
+
+    def parameter_names(self) -> tuple[str, ...]:
+        return parameter_names(self.fn)
+
+    def options_text(self) -> dict[str, str]:
+        """The options of its steps that are not the default, as text."""
+        default = ComponentOptions().as_dict()
+        set_ones = {k: v for k, v in self.step_options.as_dict().items() if v != default[k]}
+        return {name: repr(value)[:200] for name, value in set_ones.items() if name != "depends_on"}
+
+    def _outputs(self) -> tuple[int | None, frozenset[str]]:
+        known = self.__dict__.get("_known_outputs")
+        if known is None:
+            outputs = self.step_options.outputs
+            annotation = return_annotation(self.fn)
+            count = outputs if isinstance(outputs, int) else len(outputs) if outputs else None
+            known = (count or _tuple_length(annotation), _type_fields(annotation))
+            self.__dict__["_known_outputs"] = known
+        return cast("tuple[int | None, frozenset[str]]", known)
+
+
+class Component(Traced, Generic[P, R]):
+    """A decorated function: its code (`fn`) and its options."""
+
+    def __init__(self, fn: Callable[P, R], options: ComponentOptions) -> None:
+        self._adopt(fn, options.name)
+        self.options = self.step_options = options
+        self._arity = _arity(fn)
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        trace = current.get()
+        if trace is None:
+            refuse_foreign_thread(self.name)
+            return self.fn(*args, **kwargs)
+        arity = self._arity
+        if arity is None or kwargs or not arity[0] <= len(args) <= arity[1]:
+            check_arguments(self.fn, args, kwargs)
+        return cast("R", trace.call(self, args, kwargs))
+
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> StepResult[R]:
+        """The same call, typed as the StepResult that it is.
+
+        Raises GraphError outside a pipeline's body.
+        """
+        trace = current.get()
+        if trace is None:
+            raise GraphError(f"{self.name}.submit(...) is for the body of a pipeline")
+        check_arguments(self.fn, args, kwargs)
+        return trace.call(self, args, kwargs)
+
+    def with_options(self, **changes: Any) -> Component[P, R]:
+        """This component with other options, for one call or more.
+
+        Raises ConfigError for an option that there is not, or a value that it cannot have.
+        """
+        return Component(self.fn, self.options.replace(**changes))
+
+    def __reduce__(self) -> Any:
+        return reduce_decorated(self)
+
+    def __repr__(self) -> str:
+        return f"<component {self.name}>"
+
+
+class Bound:
+    """A component or pipeline taken from an instance, as a bound method."""
+
+    def __init__(self, decorated: Any, instance: Any) -> None:
+        self.__func__ = decorated
+        self.__self__ = instance
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        return self.__func__(self.__self__, *args, **kwargs)
+
+    def with_options(self, **changes: Any) -> Bound:
+        return Bound(self.__func__.with_options(**changes), self.__self__)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.__func__, name)
+        if getattr(found, "__self__", None) is not self.__func__:
+            return found
+        return lambda *args, **kwargs: found(self.__self__, *args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<bound {self.__func__!r} of {self.__self__!r}>"
+
+
+@overload
+def component(fn: Callable[P, R], /) -> Component[P, R]: ...
+@overload
+def component(
+    *,
+    name: str | None = None,
+    cache: bool = False,
+    retries: int = 0,
+    retry_delay: float | Callable[[int], float] = 0.0,
+    retry_on: type[BaseException]
+    | Sequence[type[BaseException]]
+    | Callable[[BaseException], bool] = (Exception,),
+    timeout: float | None = None,
+    outputs: Sequence[str] | int | None = None,
+    allow_failure: bool = False,
+    fresh_process: bool = False,
+    depends_on: Sequence[Any] = (),
+) -> Callable[[Callable[P, R]], Component[P, R]]: ...
+def component(fn: Any = None, /, **options: Any) -> Any:
+    """Make a component of a function: in a pipeline its calls are steps.
+
+    Parameters
+    ----------
+    name: of its steps; the function's own by default.
+    cache: reserved for the cache, which this version does not have: it warns and performs.
+    retries: how many attempts follow one that failed.
+    retry_delay: seconds before each, or a function of the number of the attempt that failed.
+    retry_on: exception types that are worth a retry, or a function of the exception.
+    timeout: seconds after which an attempt is killed.
+    outputs: names or number of the outputs, so that unpacking a result waits for nothing.
+    allow_failure: the run does not fail for it, and steps that only depend on it still run.
+    fresh_process: each attempt has a process of its own.
+    depends_on: results of steps that must have ended before (usually by `with_options`).
+
+    Raises ConfigError for an option that cannot be.
+    """
+    if fn is not None and options:
+        raise ConfigError("@component(...) takes options by name and is then applied to a function")
+    made = ComponentOptions(**options)
+    if made.cache:
+        _warn_uncached()
+    return Component(fn, made) if fn is not None else lambda function: Component(function, made)
+
+
+def _warn_uncached() -> None:
+    import warnings
+
+    warnings.warn(
+        "cache=True: this version of pipedeco has no cache yet; the step is performed each time",
+        stacklevel=3,
+    )
+
+
+def function_name(fn: Any) -> str:
+    """What to call a function: its name, `lambda`, or the name of what a partial wraps."""
+    while hasattr(fn, "func") and not hasattr(fn, "__name__"):
+        fn = fn.func
+    name = getattr(fn, "__name__", None) or type(fn).__name__
+    return str(name).strip("<>")
+
+
+def reduce_decorated(decorated: Any) -> Any:
+    """By name where its module can be imported and names it, else with its function."""
+    module = sys.modules.get(decorated.__dict__.get("__module__", ""))
+    found: Any = module
+    for part in decorated.__dict__.get("__qualname__", "<none>").split("."):
+        found = getattr(found, part, None)
+    if found is decorated and decorated.__module__ != "__main__":
+        return decorated.__qualname__
+    return type(decorated), (decorated.fn, decorated.options)
+
+
+def _arity(fn: Any) -> tuple[int, int] | None:
+    """How many positional arguments a plain function takes at least and at most."""
+    code = getattr(fn, "__code__", None)
+    if code is None or hasattr(fn, "__wrapped__"):
+        return None
+    required_keywords = code.co_kwonlyargcount - len(fn.__kwdefaults__ or ())
+    if required_keywords:
+        return None
+    most = code.co_argcount
+    least = most - len(fn.__defaults__ or ())
+    return least, 10**9 if code.co_flags & 0x04 else most  # 0x04: CO_VARARGS
+
+
+def check_arguments(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise the TypeError that calling `fn` so would raise."""
+    code = getattr(fn, "__code__", None)
+    if code is not None and not hasattr(fn, "__wrapped__") and _fits(fn, code, args, kwargs):
+        return
+    import inspect
+
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):  # built-in functions without one
+        return
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{function_name(fn)}() {error}") from None
+
+
+def named_arguments(
+    fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[tuple[str, Any]]:
+    """The arguments of a call with the names of their parameters, `args[0]` for variadic ones."""
+    names = parameter_names(fn)
+    found = [
+        (names[i] if i < len(names) else f"args[{i}]", value) for i, value in enumerate(args)
+    ]
+    return found + list(kwargs.items())
+
+
+def parameter_names(fn: Any) -> tuple[str, ...]:
+    """The names of the positional parameters."""
+    code = getattr(fn, "__code__", None)
+    if code is not None and not hasattr(fn, "__wrapped__"):
+        return tuple(code.co_varnames[: code.co_argcount])
+    import inspect
+
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):  # built-in functions without a signature
+        return ()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return tuple(p.name for p in parameters if p.kind in kinds)
+
+
+def _fits(fn: Any, code: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """A quick yes for ordinary calls; a no is only a maybe."""
+    names = code.co_varnames[: code.co_argcount]
+    if len(args) > len(names) or code.co_posonlyargcount or code.co_flags & 0x0C:
+        return False
+    keyword_only = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    rest = names[len(args) :]
+    if any(key not in rest and key not in keyword_only for key in kwargs):
+        return False
+    required = rest[: max(0, len(rest) - len(fn.__defaults__ or ()))]
+    needed = [name for name in keyword_only if name not in (fn.__kwdefaults__ or ())]
+    return all(name in kwargs for name in (*required, *needed))
+
+
+def return_annotation(fn: Any) -> Any:
+    """The annotated return type; where its names cannot be resolved, its text."""
+    annotation = getattr(fn, "__annotations__", {}).get("return")
+    if not isinstance(annotation, str):
+        return annotation
+    import typing
+    from types import SimpleNamespace
+
+    holder = SimpleNamespace(__annotations__={"return": annotation})
+    try:
+        return typing.get_type_hints(holder, globalns=getattr(fn, "__globals__", {}))["return"]
+    except (NameError, AttributeError, TypeError, SyntaxError):
+        return annotation
+
+
+def _tuple_length(annotation: Any) -> int | None:
+    """2 for `tuple[A, B]`; None for anything that does not say."""
+    if isinstance(annotation, str):
+        return _tuple_length_of_text(annotation)
+    import typing
+
+    if typing.get_origin(annotation) is tuple:
+        parts = typing.get_args(annotation)
+        return len(parts) if parts and Ellipsis not in parts else None
+    fields = getattr(annotation, "_fields", None)
+    return len(fields) if isinstance(fields, tuple) and issubclass(annotation, tuple) else None
+
+
+def _tuple_length_of_text(annotation: str) -> int | None:
+    import ast
+
+    try:
+        tree = ast.parse(annotation.strip(), mode="eval").body
+    except SyntaxError:
+        return None
+    if not isinstance(tree, ast.Subscript) or not isinstance(tree.slice, ast.Tuple):
+        return None
+    name = tree.value.attr if isinstance(tree.value, ast.Attribute) else getattr(tree.value, "id", "")
+    parts = tree.slice.elts
+    dots = any(isinstance(part, ast.Constant) and part.value is ... for part in parts)
+    return len(parts) if name in ("tuple", "Tuple") and not dots else None
+
+
+def _type_fields(annotation: Any) -> frozenset[str]:
+    """The fields of a dataclass, a NamedTuple or a pydantic model."""
+    if not isinstance(annotation, type):
+        return frozenset()
+    for attribute in ("__dataclass_fields__", "model_fields", "_fields"):
+        fields = getattr(annotation, attribute, None)
+        if isinstance(fields, dict | tuple):
+            return frozenset(fields)
+    return frozenset()

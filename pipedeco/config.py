@@ -1,0 +1,162 @@
+"""Where settings come from: configure() > environment > debugger > pyproject.toml > default."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from pipedeco.errors import ConfigError
+from pipedeco.options import check_mode, check_start_method, check_workers
+
+
+class Settings:
+    """The settings that hold for every run of this process; None means not set."""
+
+    __slots__ = ("mode", "start_method", "store", "workers")
+
+    def __init__(self) -> None:
+        self.mode: str | None = None
+        self.workers: int | None = None
+        self.store: str | None = None
+        self.start_method: str | None = None
+
+    def update(self, **changes: Any) -> None:
+        checks = {
+            "mode": check_mode,
+            "workers": check_workers,
+            "start_method": check_start_method,
+            "store": lambda store: None if store is None else os.fspath(store),
+        }
+        for name, value in changes.items():
+            if name not in checks:
+                raise ConfigError(f"there is no setting {name!r}; there are {', '.join(checks)}")
+            setattr(self, name, checks[name](value))
+
+
+SETTINGS = Settings()
+
+
+def configure(**changes: Any) -> None:
+    """Set what holds for every later run of this process.
+
+    Parameters
+    ----------
+    mode: "debug", "local" or None.
+    workers: number of worker processes, or None for the CPUs this process may use.
+    store: folder of the store, or None for the place that DESIGN section 6 names.
+    start_method: "nursery" or "spawn", or None for the platform's best.
+
+    Raises ConfigError for an unknown setting or a value that it cannot have.
+    """
+    SETTINGS.update(**changes)
+
+
+def find_mode(asked: str | None) -> str:
+    """The mode of a run; `asked` is what its call or its options say."""
+    if asked or SETTINGS.mode:
+        return asked or str(SETTINGS.mode)
+    environment = os.environ.get("PIPEDECO_MODE")
+    if environment:
+        return _checked("PIPEDECO_MODE", check_mode, environment)
+    if debugger_attached():
+        return "debug"
+    project = _project_settings().get("mode")
+    return _checked("[tool.pipedeco] mode", check_mode, project) if project else "local"
+
+
+def find_workers(asked: int | None) -> int:
+    """How many workers a run may use."""
+    if asked or SETTINGS.workers:
+        return asked or int(SETTINGS.workers or 1)
+    environment = os.environ.get("PIPEDECO_WORKERS")
+    if environment:
+        if not environment.isdecimal() or int(environment) < 1:
+            raise ConfigError(f"PIPEDECO_WORKERS is a number of 1 or more, not {environment!r}")
+        return int(environment)
+    project = _project_settings().get("workers")
+    if project is not None:
+        return int(_checked("[tool.pipedeco] workers", check_workers, project))
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def find_start_method(asked: str | None) -> str:
+    """Where workers come from: the nursery where the system has what it needs, else spawn."""
+    able = sys.platform == "linux" and hasattr(os, "pidfd_open")
+    chosen = asked or SETTINGS.start_method or ("nursery" if able else "spawn")
+    if chosen == "nursery" and not able:
+        raise ConfigError("the nursery needs Linux 5.3 or newer; use start_method='spawn'")
+    return chosen
+
+
+def find_store(asked: str | None = None) -> str:
+    """The folder of the store, absolute; it need not exist."""
+    chosen = asked or SETTINGS.store or os.environ.get("PIPEDECO_STORE")
+    if not chosen:
+        chosen = os.path.join(project_folder() or os.getcwd(), ".pipedeco")
+    if "://" in chosen:
+        raise ConfigError(f"a store is a folder in this version, not the address {chosen!r}")
+    return os.path.abspath(os.path.expanduser(chosen))
+
+
+def project_folder() -> str | None:
+    """The nearest folder upwards of the working directory with a pyproject.toml or a .git."""
+    folder = os.getcwd()
+    while True:
+        if any(os.path.exists(os.path.join(folder, mark)) for mark in ("pyproject.toml", ".git")):
+            return folder
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            return None
+        folder = parent
+
+
+def _project_settings() -> dict[str, Any]:
+    """The table [tool.pipedeco] of the project's pyproject.toml."""
+    folder = project_folder()
+    path = os.path.join(folder, "pyproject.toml") if folder else ""
+    if not os.path.exists(path):
+        return {}
+    with open(path, "rb") as file:
+        text = file.read()
+    if b"pipedeco" not in text:  # parsing costs 5 ms that most projects need not pay
+        return {}
+    import tomllib
+
+    try:
+        table = tomllib.loads(text.decode()).get("tool", {}).get("pipedeco", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    return table if isinstance(table, dict) else {}
+
+
+def _checked(source: str, check: Any, value: Any) -> Any:
+    try:
+        return check(value)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+
+
+def debugger_attached() -> bool:
+    """Whether a person is stepping through this process.
+
+    An idle debugpy (every ipykernel has one) and a coverage tracer are no debuggers.
+    """
+    if "debugpy" in sys.modules:
+        return bool(sys.modules["debugpy"].is_client_connected())
+    if "pydevd" in sys.modules:
+        debugger = sys.modules["pydevd"].get_global_debugger()
+        return debugger is not None and not getattr(debugger, "_finish_debugging_session", False)
+    return _is_bdb(sys.gettrace()) or _monitored()
+
+
+def _is_bdb(tracer: Any) -> bool:
+    bdb = sys.modules.get("bdb")
+    return bdb is not None and isinstance(getattr(tracer, "__self__", None), bdb.Bdb)
+
+
+def _monitored() -> bool:
+    monitoring = getattr(sys, "monitoring", None)  # from Python 3.12
+    return monitoring is not None and monitoring.get_tool(monitoring.DEBUGGER_ID) is not None

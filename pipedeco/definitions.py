@@ -1,0 +1,319 @@
+"""How functions and the definitions of `__main__` reach a worker.
+
+A function of an importable module is named; the worker imports it.  `__main__` is never
+imported again by a worker: what a step needs of it (functions, classes, constants, modules)
+travels once, by name, and lives in the worker's own `__main__`.  So classes keep their identity,
+and scripts need no main guard.  A function without an importable name travels by value.
+
+Plain functions go as their marshalled code, which costs no import; what is more than that
+(classes, closures) goes through cloudpickle.
+"""
+
+from __future__ import annotations
+
+import io
+import marshal
+import pickle
+import sys
+from types import CodeType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipedeco.errors import NotPicklable
+from pipedeco.serialization import PROTOCOL, loads, main_names, not_picklable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+MAIN = "__main__"
+
+
+class Decorated:
+    """What components and pipelines are: something around the function `fn`."""
+
+    __slots__ = ("fn",)
+
+    fn: Callable[..., Any]
+
+
+class Definition(NamedTuple):
+    """One name of `__main__`: its pickle, and the names that must be there before it."""
+
+    name: str
+    data: bytes
+
+
+class FunctionSpec(NamedTuple):
+    """A function as a worker can find it: `kind` is "name" or "value".
+
+    `names` are the names of `__main__` that it needs.
+    """
+
+    kind: str
+    module: str
+    data: bytes
+    names: tuple[str, ...]
+
+
+class MainDefinitions:
+    """What workers must know of this process's `__main__`; one for each run."""
+
+    def __init__(self) -> None:
+        self._main = sys.modules[MAIN].__dict__
+        self._made: dict[str, Definition | None] = {}
+        self._needs: dict[str, tuple[str, ...]] = {}
+
+    def reached(self, names: Iterable[str]) -> list[Definition]:
+        """The definitions of `names` and of all that they reach, what is needed first on top.
+
+        Raises NotPicklable where one of them cannot travel.
+        """
+        ordered: dict[str, Definition] = {}
+        visited: set[str] = set()
+        for name in names:
+            self._visit(name, visited, ordered)
+        return list(ordered.values())
+
+    def known(self, packed: bytes | memoryview) -> tuple[str, ...]:
+        """The names of `__main__` that a pickled value refers to."""
+        return main_names(packed, self._main)
+
+    def _visit(self, name: str, visited: set[str], ordered: dict[str, Definition]) -> None:
+        if name in visited or name not in self._main:
+            return
+        visited.add(name)
+        if name not in self._made:
+            self._make(name)
+        for needed in self._needs[name]:
+            self._visit(needed, visited, ordered)
+        definition = self._made[name]
+        if definition is not None:
+            ordered[name] = definition
+
+    def _make(self, name: str) -> None:
+        value = self._main[name]
+        self._needs[name] = ()
+        self._made[name] = None
+        if name in _OWN_NAMES:
+            return
+        definer = _Definer(value, self._main)
+        data = definer.define(name)
+        self._made[name] = Definition(name, data)
+        self._needs[name] = (*definer.needs, *self.known(data))
+
+
+# A worker's __main__ has its own of these.
+_OWN_NAMES = frozenset({"__name__", "__builtins__", "__loader__", "__spec__"})
+
+
+class _ByValue(Exception):
+    """Raised inside the light pickler where cloudpickle must take over."""
+
+
+class _Definer(pickle.Pickler):
+    """Pickles one value of `__main__`: functions as code, the rest as pickle does."""
+
+    def __init__(self, value: Any, main: dict[str, Any]) -> None:
+        self._file = io.BytesIO()
+        super().__init__(self._file, PROTOCOL)
+        self._value = value
+        self._main = main
+        self.needs: dict[str, None] = {}
+
+    def define(self, name: str) -> bytes:
+        try:
+            self.dump(self._value)
+            return self._file.getvalue()
+        except Exception:  # users' reducers; cloudpickle is asked next
+            pass
+        try:
+            return _cloudpickle_main(self._value, self._main)
+        except Exception as error:  # users' reducers
+            return self._dill(name, error)
+
+    def _dill(self, name: str, reason: Exception) -> bytes:
+        import dill
+
+        try:
+            data: bytes = dill.dumps(self._value, PROTOCOL, byref=True)
+        except Exception:  # users' reducers
+            raise not_picklable(self._value, f"the global {name!r} of __main__", {}, reason) from None
+        return data
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, FunctionType):
+            return self._function(obj)
+        if isinstance(obj, ModuleType):
+            return self._module(obj)
+        if isinstance(obj, type) and obj.__module__ == MAIN and obj is self._value:
+            raise _ByValue
+        return NotImplemented
+
+    def _function(self, function: FunctionType) -> Any:
+        if function.__module__ != MAIN and _named(function):
+            return NotImplemented
+        if function is not self._value and _named(function):
+            self.needs[function.__qualname__.partition(".")[0]] = None
+            return NotImplemented
+        if function.__closure__ or function.__globals__ is not self._main:
+            raise _ByValue
+        for name in global_names(function.__code__):
+            if name in self._main:
+                self.needs[name] = None
+        state = {
+            "__name__": function.__name__,
+            "__qualname__": function.__qualname__,
+            "__module__": function.__module__,
+            "__doc__": function.__doc__,
+            "__defaults__": function.__defaults__,
+            "__kwdefaults__": function.__kwdefaults__,
+            "__annotations__": function.__annotations__,
+        }
+        return make_function, (marshal.dumps(function.__code__), state, function.__dict__)
+
+    def _module(self, module: ModuleType) -> Any:
+        """A module by name, with the submodules that the body could reach through it."""
+        prefix = module.__name__ + "."
+        below = [name for name in list(sys.modules) if name.startswith(prefix)]
+        words = self._words()
+        used = [name for name in below if all(p in words for p in name[len(prefix) :].split("."))]
+        return import_modules, (module.__name__, used)
+
+    def _words(self) -> set[str]:
+        """Every name that a function of `__main__` uses."""
+        words: set[str] = set()
+        for value in list(self._main.values()):
+            function = getattr(value, "fn", value)
+            if isinstance(function, FunctionType) and function.__module__ == MAIN:
+                words.update(global_names(function.__code__))
+        return words
+
+
+def make_function(code: bytes, state: dict[str, Any], attributes: dict[str, Any]) -> FunctionType:
+    """A function of this process's `__main__`, from its marshalled code."""
+    function = FunctionType(marshal.loads(code), sys.modules[MAIN].__dict__)
+    for name, value in state.items():
+        setattr(function, name, value)
+    function.__dict__.update(attributes)
+    return function
+
+
+def import_modules(name: str, below: list[str]) -> ModuleType:
+    import importlib
+
+    module = importlib.import_module(name)
+    for submodule in below:
+        importlib.import_module(submodule)
+    return module
+
+
+def main_globals() -> dict[str, Any]:
+    """The namespace of this process's `__main__`."""
+    return sys.modules[MAIN].__dict__
+
+
+class _MainGlobals(dict[str, Any]):
+    """Stands for the namespace of `__main__` in cloudpickle's pickles."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return main_globals, ()
+
+
+def _cloudpickle_main(value: Any, main: dict[str, Any]) -> bytes:
+    """A value by cloudpickle, its functions bound to the worker's `__main__`."""
+    import cloudpickle
+
+    file = io.BytesIO()
+    pickler = cloudpickle.Pickler(file, PROTOCOL)
+    pickler.globals_ref[id(main)] = _MainGlobals(__name__=MAIN)
+    pickler.dump(value)
+    return file.getvalue()
+
+
+def _named(value: Any) -> bool:
+    """Whether importing its module and walking its qualified name gives this very object."""
+    found: Any = sys.modules.get(value.__module__)
+    if found is None or (value.__module__ != MAIN and getattr(found, "__spec__", None) is None):
+        return False
+    for part in value.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is value
+
+
+def global_names(code: CodeType) -> set[str]:
+    """Names that the code and the code inside it look up in their globals (or as attributes).
+
+    co_names mixes both; one too many only sends a definition that nobody reads.
+    """
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= global_names(constant)
+    return names
+
+
+def describe(function: Callable[..., Any]) -> FunctionSpec:
+    """How a worker finds `function`.
+
+    Raises NotPicklable where it has no importable name and cannot travel by value.
+    """
+    module = getattr(function, "__module__", None) or ""
+    qualname = getattr(function, "__qualname__", "<locals>")
+    found = sys.modules.get(module)
+    importable = module == MAIN or getattr(found, "__spec__", None) is not None
+    if found and importable and "<" not in qualname and unwrapped(_lookup(found, qualname)) is function:
+        names = (qualname.partition(".")[0],) if module == MAIN else ()
+        return FunctionSpec("name", module, qualname.encode(), names)
+    return _by_value(function, module)
+
+
+def _by_value(function: Callable[..., Any], module: str) -> FunctionSpec:
+    main = sys.modules[MAIN].__dict__
+    try:
+        data = _cloudpickle_main(function, main)
+    except Exception as error:  # users' reducers
+        try:
+            import dill
+
+            data = dill.dumps(function, PROTOCOL, byref=True, recurse=True)
+        except Exception:  # users' reducers
+            name = getattr(function, "__qualname__", repr(function))
+            raise not_picklable(function, f"the function {name}", {}, error) from None
+    return FunctionSpec("value", module, data, main_names(data, main))
+
+
+def find(kind: str, module: str, data: bytes) -> Callable[..., Any]:
+    """The function that a FunctionSpec describes, in a worker.
+
+    Raises whatever importing its module raises, and NotPicklable where the module has no such
+    function any more.
+    """
+    if kind == "value":
+        function: Callable[..., Any] = loads(data)
+        return function
+    import importlib
+
+    found = _lookup(importlib.import_module(module), data.decode())
+    if found is None:
+        raise NotPicklable(f"{module} has no {data.decode()}, where the pipeline found it")
+    return unwrapped(found)
+
+
+def _lookup(module: ModuleType, qualname: str) -> Any:
+    """What stands under a qualified name, static and class methods taken off."""
+    found: Any = module
+    for part in qualname.split("."):
+        inside = getattr(found, "__dict__", {})
+        found = inside[part] if part in inside else getattr(found, part, None)
+        if isinstance(found, staticmethod | classmethod):
+            found = found.__func__
+    return found
+
+
+def unwrapped(found: Any) -> Any:
+    """The function of the component that `found` is or wraps; `found` where there is none."""
+    inner = found
+    for _ in range(50):  # a decorator may have made a circle of __wrapped__
+        if isinstance(inner, Decorated):
+            return inner.fn
+        inner = getattr(inner, "__wrapped__", None)
+    return found

@@ -1,0 +1,564 @@
+"""One execution of a pipeline in this process: its body, its scheduler, its records.
+
+    body thread        calls components, reads results, waits          Execution.execute
+    scheduler thread   decides and dispatches                          Scheduler, through a Session
+    recorder thread    commits                                         Recorder
+
+What leaves the run has been committed before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from array import array
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipedeco.blobs import BlobStore
+from pipedeco.errors import (
+    BlobCorrupt,
+    GraphError,
+    NotPicklable,
+    PipedecoError,
+    RunCancelled,
+    RunFailed,
+    StepFailed,
+    StepSkipped,
+)
+from pipedeco.graph import (
+    CANCELLED,
+    COMPLETED,
+    ENDED,
+    FAILED,
+    SUCCESS,
+    Graph,
+    Outcome,
+    Step,
+    StepCall,
+    StepError,
+)
+from pipedeco.result import resolve
+from pipedeco.runners import Runner, RunFacts, make_runner
+from pipedeco.scheduler import Scheduler, unread_failures
+from pipedeco.serialization import Packed, Pickler, preview, unpack, unpack_exception
+from pipedeco.store.recorder import Recorder, RunLog
+from pipedeco.tracing import Trace, current, inside_step, watch_threads
+from pipedeco.worker.perform import describe_error, failed, user_part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType, TracebackType
+
+UNRECORDED = b""
+
+
+class Terminated(BaseException):
+    """Raised in the main thread by SIGTERM while a body runs there."""
+
+
+class Controller:
+    """What the runs of this process share: runners, recorders, and who is alive."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reset()
+
+    def _reset(self) -> None:
+        self.runners: dict[tuple[str, str], Runner] = {}
+        self.recorders: dict[str, Recorder] = {}
+        self.live: dict[Execution, None] = {}
+        self._former: Any = None
+        self._hooked = False
+
+    def runner(self, mode: str, start_method: str) -> Runner:
+        with self._lock:
+            self._hook()
+            key = (mode, start_method)
+            if key not in self.runners:
+                self.runners[key] = make_runner(mode, start_method)
+            return self.runners[key]
+
+    def recorder(self, folder: str) -> Recorder:
+        with self._lock:
+            self._hook()
+            if folder not in self.recorders:
+                self.recorders[folder] = Recorder(folder)
+            return self.recorders[folder]
+
+    def enter(self, execution: Execution) -> None:
+        """A run begins: from now on SIGTERM cancels it first."""
+        self.live[execution] = None
+        in_main = threading.current_thread() is threading.main_thread()
+        if in_main and self._former is None:
+            handler = signal.getsignal(signal.SIGTERM)
+            if handler not in (signal.SIG_IGN, None):
+                self._former = handler
+                signal.signal(signal.SIGTERM, self._on_sigterm)
+
+    def leave(self, execution: Execution) -> None:
+        self.live.pop(execution, None)
+        in_main = threading.current_thread() is threading.main_thread()
+        if not self.live and in_main and self._former is not None:
+            signal.signal(signal.SIGTERM, self._former)
+            self._former = None
+
+    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
+        for execution in list(self.live):
+            execution.cancel("SIGTERM")
+        if any(e.thread is threading.main_thread() for e in self.live):
+            raise Terminated
+        self.give_way()
+
+    def give_way(self) -> None:
+        """Every run is cancelled; let the former disposition of SIGTERM apply."""
+        for execution in list(self.live):
+            execution.over.wait(10.0)
+        signal.signal(signal.SIGTERM, self._former or signal.SIG_DFL)
+        self._former = None
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _hook(self) -> None:
+        if not self._hooked:
+            import atexit
+
+            self._hooked = True
+            atexit.register(self.close)
+            os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        """In a forked child nothing of this is ours; it is kept, as closing it would harm."""
+        self._parents = (self.runners, self.recorders, self.live)
+        self._lock = threading.Lock()
+        self._reset()
+        self._hooked = True
+        current.set(None)
+
+    def close(self) -> None:
+        """At the process's end: leave no process, lose no record."""
+        for execution in list(self.live):
+            execution.cancel("the process ended")
+            execution.over.wait(10.0)
+        for runner in self.runners.values():
+            runner.close()
+        for recorder in self.recorders.values():
+            recorder.close()
+        self.runners.clear()
+        self.recorders.clear()
+
+
+CONTROLLER = Controller()
+
+
+class Plan(NamedTuple):
+    """What is to be executed, and how."""
+
+    pipeline: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    mode: str
+    workers: int
+    start_method: str
+    store: str
+    parent: Execution | None = None
+    parent_step: str | None = None
+
+
+class Execution:
+    """One run in the process that performs it.
+
+    Raises StoreError where the store cannot be used, before anything is performed.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.pipeline = plan.pipeline
+        self.id = os.urandom(6).hex()
+        self.mode = plan.mode
+        self.graph = Graph()
+        self.thread: threading.Thread | None = None
+        self.started = time.time()
+        self.status = "running"
+        self.error: BaseException | None = None
+        self.value: Any = None
+        self.over = threading.Event()  # set when all is recorded
+        self.children: list[Execution] = []
+        self._failures: dict[int, BaseException] = {}
+        self._tracebacks: dict[int, TracebackType | None] = {}
+        self._cancelled: str | None = None
+        self._crash: BaseException | None = None
+        self._idle = threading.Event()
+        # Workers start while the store is opened.
+        self.runner = CONTROLLER.runner(plan.mode, plan.start_method)
+        self.blobs = BlobStore(os.path.join(plan.store, "blobs"))
+        logs = os.path.join(plan.store, "logs", self.id)
+        facts = RunFacts(self.id, plan.workers, plan.start_method, self.blobs, logs, self.crashed)
+        self.session = self.runner.open(facts)
+        self.recorder = CONTROLLER.recorder(plan.store)
+        self.scheduler = Scheduler(
+            self.session,
+            self.recorder.changed,
+            self.recorder.attempt,
+            self._start_child,
+            abort_on_failure=plan.pipeline.options.on_failure == "abort",
+        )
+        self.trace = Trace(
+            self.graph,
+            self,
+            self.blobs,
+            self.session.prepare,
+            self._submit,
+            keeps_originals=self.session.keeps_originals,
+        )
+        self._packer = Pickler(self.blobs)
+        self.log = RunLog(self._facts(), self.graph.steps, self.scheduler.active, self.crashed)
+        self.recorder.begin(self, self.log)
+        CONTROLLER.enter(self)
+
+    def execute(self) -> Any:
+        """Run the body in this thread; returns its value when everything is recorded.
+
+        Raises what left the body, RunFailed for a failure that the body never read,
+        RunCancelled, and StoreError where the records could not be written.
+        """
+        self.thread = threading.current_thread()
+        value, error = self._call_body()
+        error = self._settle(error)
+        try:
+            self._record_end(value, error)
+        except PipedecoError as failure:
+            self.status, self.error = "failed", failure
+            raise
+        finally:
+            self._leave()
+        if isinstance(error, Terminated):
+            CONTROLLER.give_way()
+        if error is not None:
+            raise error
+        self.value = value
+        return value
+
+    def cancel(self, reason: str = "it was cancelled") -> None:
+        """Nothing new starts, what runs is stopped; returns at once."""
+        if self._cancelled is None and not self.over.is_set():
+            self._cancelled = reason
+            self.session.post(self.scheduler.cancel, reason)
+            for child in list(self.children):
+                child.cancel(reason)
+
+    def crashed(self, error: BaseException) -> None:
+        """The runner or the recorder cannot go on."""
+        if self._crash is None:
+            self._crash = error
+            self._cancelled = self._cancelled or f"the run cannot go on: {error}"
+            self._idle.set()
+            for step in self.graph.steps:
+                if step.state not in ENDED:
+                    step.reason = self._cancelled
+                    step.state = CANCELLED
+                    step.call_watchers()
+
+    @property
+    def progress(self) -> float:
+        """Ended steps of the steps known, or of the last completed run where it had more."""
+        if self.status == COMPLETED:
+            return 1.0
+        return self.scheduler.ended / max(len(self.graph), self.log.expected, 1)
+
+    # -- the body ------------------------------------------------------------------------
+
+    def _call_body(self) -> tuple[Any, BaseException | None]:
+        watch_threads()
+        tokens = current.set(self.trace), inside_step.set(False)
+        try:
+            return resolve(self.pipeline.fn(*self.plan.args, **self.plan.kwargs)), None
+        except BaseException as error:  # the user's body
+            error.__traceback__ = user_part(error.__traceback__)
+            return None, error
+        finally:
+            self.trace.open = False
+            current.reset(tokens[0])
+            inside_step.reset(tokens[1])
+
+    def _settle(self, error: BaseException | None) -> BaseException | None:
+        """Wait until no step is under way; what the run ends with."""
+        stopped = error if isinstance(error, KeyboardInterrupt | Terminated) else None
+        if stopped is not None:
+            self.cancel("it was interrupted")
+        self.session.post(self.scheduler.when_idle, self._idle.set)
+        while True:
+            try:
+                self._idle.wait()
+                break
+            except KeyboardInterrupt as again:
+                if stopped is not None:
+                    self.session.post(self.session.kill)
+                stopped = stopped or again
+                self.cancel("it was interrupted")
+            except Terminated as again:
+                stopped = again
+        if self._crash is not None:
+            return self._crash
+        return stopped or self._verdict(error)
+
+    def _verdict(self, error: BaseException | None) -> BaseException | None:
+        if self._cancelled is not None:
+            return RunCancelled(
+                f"run {self.id} of {self.pipeline.name} was cancelled: {self._cancelled}",
+                run=self.id,
+            )
+        if error is not None:
+            return error
+        unread = unread_failures(self.graph.steps)
+        return self._run_failed(unread) if unread else None
+
+    def _run_failed(self, unread: list[Step]) -> RunFailed:
+        first = unread[0]
+        cause = self.failure(first)
+        others = ", ".join(step.name for step in unread[1:6])
+        more = f" (and {len(unread) - 1} more: {others})" if others else ""
+        error = RunFailed(
+            f"run {self.id} of {self.pipeline.name} failed: step {first.name} raised "
+            f"{type(cause).__name__}: {_first_line(cause)}{more}; "
+            f"see it with: pipedeco show {self.id}",
+            run=self.id,
+            step=first.name,
+        )
+        error.__cause__ = cause
+        return error
+
+    # -- records -------------------------------------------------------------------------
+
+    def _facts(self) -> dict[str, Any]:
+        plan = self.plan
+        named = self.pipeline.named_arguments(plan.args, plan.kwargs)
+        packed, _ = self._packed((plan.args, plan.kwargs))
+        return {
+            "id": self.id,
+            "pipeline": self.pipeline.name,
+            "version": self.pipeline.options.version,
+            "mode": self.mode,
+            "parent_run": plan.parent.id if plan.parent is not None else None,
+            "parent_step": plan.parent_step,
+            "started": self.started,
+            "args": packed,
+            "parameters": json.dumps({name: preview(value) for name, value in named}),
+            "python": ".".join(map(str, sys.version_info[:3])),
+            "host": os.uname().nodename if hasattr(os, "uname") else "",
+            "command": json.dumps([str(part) for part in getattr(sys, "argv", [])]),
+        }
+
+    def _packed(self, value: Any) -> tuple[Packed | None, str | None]:
+        """A value for the record; what cannot be pickled is recorded by its preview alone."""
+        if value is None:
+            return None, "None"
+        try:
+            return self._packer.dump(value, "value"), preview(value)
+        except NotPicklable:
+            return UNRECORDED, preview(value)
+
+    def _record_end(self, value: Any, error: BaseException | None) -> None:
+        stopped = (RunCancelled, KeyboardInterrupt, Terminated)
+        status = COMPLETED if error is None else CANCELLED if isinstance(error, stopped) else FAILED
+        packed, text = self._packed(value) if error is None else (UNRECORDED, None)
+        if isinstance(packed, str):
+            self.blobs.sync(packed)  # what leaves the run outlives a power cut
+        known = StepError("", "", "", None) if error is None else describe_error(error)
+        facts = {
+            "status": status,
+            "ended": time.time(),
+            "steps": len(self.graph),
+            "reads": array("I", self.graph.reads).tobytes(),
+            "value": packed,
+            "preview": text,
+            "error_type": known.type or None,
+            "error_text": known.text if known.type else None,
+            "traceback": known.traceback or None,
+            "error": known.pickled,
+        }
+        self.recorder.end(self, facts)
+        self.recorder.flush(self)
+        self.error = error
+        self.status = status
+
+    def _leave(self) -> None:
+        self.session.close()
+        self.recorder.forget(self)
+        CONTROLLER.leave(self)
+        self.over.set()
+
+    # -- child runs ----------------------------------------------------------------------
+
+    def _submit(self, step: Step) -> None:
+        self.session.post(self.scheduler.add, step)
+        self.session.called(step)
+
+    def _start_child(self, call: StepCall) -> None:
+        call.started(call)
+        self.session.spawn(lambda: self._run_child(call), f"pipedeco-{call.step.name}")
+
+    def _run_child(self, call: StepCall) -> None:
+        """Execute a pipeline that is a step of this run."""
+        step = call.step
+        begin = time.time()
+        interrupt: BaseException | None = None
+        try:
+            args, kwargs = self.session.arguments(step)
+            plan = self.plan._replace(
+                pipeline=step.called.component,
+                args=args,
+                kwargs=kwargs,
+                parent=self,
+                parent_step=step.name,
+            )
+            child = Execution(plan)
+            self.children.append(child)
+            if self._cancelled is not None:
+                child.cancel(self._cancelled)
+            outcome = self._outcome_of(child.execute(), begin)
+        except RunCancelled:
+            outcome = Outcome(CANCELLED, begin, time.time() - begin)
+        except (KeyboardInterrupt, Terminated) as error:
+            interrupt = error
+            outcome = Outcome(CANCELLED, begin, time.time() - begin)
+        except BaseException as error:  # the child's body is the user's
+            outcome = failed(error, (), begin, time.time() - begin)
+        self.session.post(self.scheduler.finished, call, outcome)
+        if interrupt is not None:
+            raise interrupt
+
+    def _outcome_of(self, value: Any, begin: float) -> Outcome:
+        duration = time.time() - begin
+        if self.session.keeps_originals:
+            packed, text = self._packed(value)
+            return Outcome(COMPLETED, begin, duration, packed, text, worker="body", kept=(value,))
+        packed = None if value is None else Pickler(self.blobs).dump(value, "the result")
+        return Outcome(COMPLETED, begin, duration, packed, preview(value), worker="body")
+
+    # -- what StepResult and Trace ask ---------------------------------------------------
+
+    def check_open(self) -> None:
+        """Whether the body may still make calls."""
+        if self._cancelled is not None:
+            raise RunCancelled(
+                f"run {self.id} of {self.pipeline.name} was cancelled: {self._cancelled}",
+                run=self.id,
+            )
+        if not self.trace.open:
+            raise GraphError(f"run {self.id} of {self.pipeline.name} has ended; it takes no calls")
+
+    def wait(self, step: Step, timeout: float | None) -> bool:
+        self.trace.read(step)
+        if step.state in ENDED:
+            return True
+        ended = threading.Lock()
+        ended.acquire()
+        step.watch(lambda _: ended.release())
+        return ended.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+
+    def load(self, step: Step) -> Any:
+        if step.state not in SUCCESS:
+            step.root_failure.read = True
+            failure = self.failure(step)
+            assert failure is not None
+            raise failure.with_traceback(self._tracebacks[step.root_failure.position])
+        outcome = step.outcome
+        assert outcome is not None
+        if outcome.kept is not None:
+            return outcome.kept[0]
+        try:
+            return unpack(outcome.value, self.blobs)
+        except BlobCorrupt as error:
+            raise BlobCorrupt(f"step {step.name} of run {self.id}: {error}") from error
+        except Exception as error:  # the classes of the value are the user's
+            raise StepFailed(
+                f"step {step.name} of run {self.id} completed, but its value cannot be loaded: "
+                f"{type(error).__name__}: {error}",
+                run=self.id,
+                step=step.name,
+            ) from error
+
+    def failure(self, step: Step) -> BaseException | None:
+        """The exception that reading this ended step raises, always the same one."""
+        if step.state in SUCCESS:
+            return None
+        root = step.root_failure
+        if root.position not in self._failures:
+            error = self._make_failure(root)
+            self._failures[root.position] = error
+            self._tracebacks[root.position] = error.__traceback__  # raising adds to it
+        return self._failures[root.position]
+
+    def cancel_step(self, step: Step) -> bool:
+        if step.state in ENDED:
+            return step.state == CANCELLED
+        answered = threading.Event()
+        answers: list[bool] = []
+
+        def answer(cancelled: bool) -> None:
+            answers.append(cancelled)
+            answered.set()
+
+        self.session.post(self.scheduler.cancel_step, step, answer)
+        answered.wait()
+        return answers[0]
+
+    def _make_failure(self, step: Step) -> BaseException:
+        if step.state != FAILED or step.outcome is None or step.outcome.error is None:
+            return self._not_performed(step)
+        outcome = step.outcome
+        known = outcome.error
+        assert known is not None
+        error = outcome.exception or _unpacked(known)
+        if error is None or not isinstance(error, Exception) or isinstance(error, StopIteration):
+            error = StepFailed(
+                f"step {step.name} of run {self.id} raised {known.type}: {known.text}",
+                type=known.type,
+                traceback=known.traceback,
+            )
+            error.add_note(known.traceback)
+        if isinstance(error, PipedecoError):
+            error.__dict__.setdefault("run", self.id)
+            error.__dict__.setdefault("step", step.name)
+        error.add_note(self._note(step, outcome))
+        return error
+
+    def _note(self, step: Step, outcome: Outcome) -> str:
+        return (
+            f"in step {step.name}, attempt {step.attempt} on worker {outcome.worker or '-'}, of run "
+            f"{self.id} ({self.pipeline.name}), called at {_place(self.pipeline.fn, step.line)}\n"
+            f"see it with: pipedeco show {self.id}; step through it with: "
+            f"{self.pipeline.name}.debug(...)"
+        )
+
+    def _not_performed(self, step: Step) -> BaseException:
+        from pipedeco.errors import StepCancelled
+
+        kind = StepCancelled if step.state == CANCELLED else StepSkipped
+        return kind(
+            f"step {step.name} of run {self.id} was {step.state}: {step.reason or 'by its worker'}",
+            run=self.id,
+            step=step.name,
+        )
+
+
+def _unpacked(known: StepError) -> BaseException | None:
+    try:
+        return unpack_exception(known.pickled) if known.pickled is not None else None
+    except Exception:  # the user's exception class; it survived the trip in the worker
+        return None
+
+
+def _place(fn: Callable[..., Any], line: int) -> str:
+    code = getattr(fn, "__code__", None)
+    return f"{code.co_filename}:{line}" if code is not None else f"line {line}"
+
+
+def _first_line(error: BaseException | None) -> str:
+    lines = str(error).splitlines()
+    return lines[0][:200] if lines else ""
+
+

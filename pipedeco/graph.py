@@ -1,0 +1,242 @@
+"""The steps of a run and the edges between them, and what goes to a worker and comes back.
+
+Pure data: nothing here knows how a step is performed or where it is recorded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipedeco.serialization import Packed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pipedeco.options import ComponentOptions
+
+PENDING = "pending"
+QUEUED = "queued"
+RUNNING = "running"
+COMPLETED = "completed"
+FAILED = "failed"
+CANCELLED = "cancelled"
+SKIPPED = "skipped"
+CACHED = "cached"
+INTERRUPTED = "interrupted"
+
+SUCCESS = frozenset({COMPLETED, CACHED})
+ENDED = frozenset({COMPLETED, CACHED, FAILED, CANCELLED, SKIPPED})
+
+
+class StepError(NamedTuple):
+    """What is known of the exception that ended an attempt."""
+
+    type: str
+    text: str
+    traceback: str
+    pickled: bytes | None  # the exception itself, where it survives the trip
+
+
+class Logs(NamedTuple):
+    """Where a step's output stands: a log's name, and from which byte to which, by stream."""
+
+    name: str
+    out_start: int
+    out_end: int
+    err_start: int
+    err_end: int
+
+
+class Outcome(NamedTuple):
+    """How one attempt ended."""
+
+    state: str  # completed, failed or cancelled
+    started: float  # seconds since the epoch
+    duration: float  # seconds
+    value: Packed | None = None
+    preview: str | None = None
+    names: tuple[str, ...] = ()  # what the value needs of __main__
+    error: StepError | None = None
+    retryable: bool = False  # what retry_on says of the exception
+    logs: Logs | None = None
+    worker: str = ""
+    exception: BaseException | None = None  # the original, where it never left this process
+    kept: Any = None  # the same of the value, in a tuple of one
+
+
+class Attempt(NamedTuple):
+    """An attempt that was not the last."""
+
+    number: int
+    outcome: Outcome
+
+
+class Called:
+    """What is called: a component or a pipeline, once for all its calls within one run."""
+
+    __slots__ = ("component", "function", "is_pipeline", "name", "options")
+
+    def __init__(self, component: Any, name: str, options: Any, *, is_pipeline: bool) -> None:
+        self.component = component
+        self.name = name
+        self.options: ComponentOptions = options
+        self.is_pipeline = is_pipeline
+        self.function: Any = None  # the runner's own note of how workers find the function
+
+
+class Step:
+    """One call of a component within one run."""
+
+    __slots__ = (
+        "after",
+        "args",
+        "attempt",
+        "attempts",
+        "call_number",
+        "called",
+        "dependants",
+        "inputs",
+        "line",
+        "logs",
+        "names",
+        "originals",
+        "outcome",
+        "position",
+        "read",
+        "reads",
+        "reason",
+        "run",
+        "state",
+        "waiting",
+        "watchers",
+    )
+
+    def __init__(self, run: Any, called: Called, position: int, call_number: int) -> None:
+        self.run = run
+        self.called = called
+        self.position = position
+        self.call_number = call_number  # among the steps of the same name
+        self.state = PENDING
+        self.attempt = 0
+        self.args: Packed | None = None  # (args, kwargs) pickled; None where there are none
+        self.originals: Any = None  # the same unpickled, for runners that perform in place
+        self.names: tuple[str, ...] = ()  # what the arguments need of __main__
+        self.inputs: tuple[Step, ...] = ()  # whose values stand in the arguments
+        self.after: tuple[Step, ...] = ()  # depends_on: waited for, not read
+        self.reads = 0  # how many results the body had read before this call
+        self.line = 0  # of the body, where the call stands
+        self.waiting = 0  # steps still to end before this one is ready
+        self.dependants: list[Step] | None = None
+        self.outcome: Outcome | None = None  # of the last attempt
+        self.attempts: list[Attempt] | None = None  # the ones before
+        self.reason: Step | str | None = None  # why it was skipped or cancelled
+        self.read = False  # whether the body has read its failure
+        self.logs: Logs | None = None  # while it runs
+        self.watchers: list[Callable[[Step], None]] | None = None
+
+    @property
+    def name(self) -> str:
+        """`fit`, then `fit-2`, `fit-3`."""
+        first = self.call_number == 1
+        return self.called.name if first else f"{self.called.name}-{self.call_number}"
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+    @property
+    def root_failure(self) -> Step:
+        """The step whose failure made this one be skipped; itself where it failed."""
+        step = self
+        while isinstance(step.reason, Step):
+            step = step.reason
+        return step
+
+    def watch(self, watcher: Callable[[Step], None]) -> None:
+        """Call `watcher` once when the step has ended, now if it has.
+
+        Needs no lock: appending and popping are atomic, whoever pops a watcher calls it.
+        """
+        if self.watchers is None:
+            self.watchers = []
+        self.watchers.append(watcher)
+        if self.ended:
+            self.call_watchers()
+
+    def call_watchers(self) -> None:
+        watchers = self.watchers
+        while watchers:
+            try:
+                watcher = watchers.pop(0)
+            except IndexError:  # another thread took the last one
+                return
+            watcher(self)
+
+    def __repr__(self) -> str:
+        return f"<step {self.name} {self.state}>"
+
+
+class Graph:
+    """The steps of a run in the order of their calls, and what the body read between them."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.called: dict[Any, Called] = {}  # by component
+        self._counts: dict[str, int] = {}  # calls by name
+        self.reads: list[int] = []  # positions of the steps that the body read, in that order
+
+    def add(self, run: Any, called: Called) -> Step:
+        """A new step, numbered among those of its name."""
+        number = self._counts.get(called.name, 0) + 1
+        self._counts[called.name] = number
+        step = Step(run, called, len(self.steps), number)
+        self.steps.append(step)
+        return step
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.steps)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, name: str) -> Step:
+        """The step of that name; KeyError where there is none."""
+        for step in self.steps:
+            if step.name == name:
+                return step
+        raise KeyError(name)
+
+    def edges(self) -> list[tuple[str, str, str]]:
+        """(from, to, kind) by step names; kind is "data", "order" or "control".
+
+        A control edge says that the body had read the one before it called the other; it
+        delays nothing.  Only what was read since the call before is listed, the rest follows.
+        """
+        found = []
+        before = 0
+        for step in self.steps:
+            found += [(dep.name, step.name, "data") for dep in step.inputs]
+            found += [(dep.name, step.name, "order") for dep in step.after]
+            read = self.reads[before : step.reads]
+            found += [(self.steps[p].name, step.name, "control") for p in read]
+            before = max(before, step.reads)
+        return found
+
+
+def distinct(steps: Any) -> list[Step]:
+    """The steps without repetition, in their order."""
+    return list(dict.fromkeys(steps))
+
+
+class StepCall:
+    """One attempt of a step, ready to be performed: what a runner gets."""
+
+    __slots__ = ("attempt", "done", "started", "step")
+
+    def __init__(
+        self, step: Step, done: Callable[[StepCall, Outcome], None], started: Callable[[StepCall], None]
+    ) -> None:
+        self.step = step
+        self.attempt = step.attempt
+        self.done = done  # called once, with the outcome
+        self.started = started  # called when a worker begins it

@@ -1,0 +1,209 @@
+"""The frozen options of components and pipelines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipedeco.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Self
+
+MODES = ("debug", "local")
+
+
+class _Frozen:
+    """A set of named options that never changes; `replace` makes another."""
+
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"options are frozen; use with_options({name}=...)")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.as_dict())
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{key}={value!r}" for key, value in self.as_dict().items())
+        return f"{type(self).__name__}({options})"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def replace(self, **changes: Any) -> Self:
+        """These options with some changed; an unknown name raises ConfigError."""
+        for name in changes:
+            if name not in self.__slots__:
+                known = ", ".join(sorted(self.__slots__))
+                raise ConfigError(f"there is no option {name!r}; the options are {known}")
+        return type(self)(**{**self.as_dict(), **changes})
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+
+def _rebuild(kind: type[_Frozen], values: dict[str, Any]) -> _Frozen:
+    return kind(**values)
+
+
+class ComponentOptions(_Frozen):
+    """How a component's steps are performed; see `pipedeco.component` for each option."""
+
+    __slots__ = (
+        "allow_failure",
+        "cache",
+        "depends_on",
+        "fresh_process",
+        "name",
+        "outputs",
+        "retries",
+        "retry_delay",
+        "retry_on",
+        "timeout",
+    )
+
+    name: str | None
+    cache: bool
+    retries: int
+    retry_delay: float | Callable[[int], float]
+    retry_on: tuple[type[BaseException], ...] | Callable[[BaseException], bool]
+    timeout: float | None
+    outputs: tuple[str, ...] | int | None
+    allow_failure: bool
+    fresh_process: bool
+    depends_on: tuple[Any, ...]
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        cache: bool = False,
+        retries: int = 0,
+        retry_delay: float | Callable[[int], float] = 0.0,
+        retry_on: Any = (Exception,),
+        timeout: float | None = None,
+        outputs: Sequence[str] | int | None = None,
+        allow_failure: bool = False,
+        fresh_process: bool = False,
+        depends_on: Sequence[Any] = (),
+    ) -> None:
+        if not isinstance(cache, bool):
+            raise ConfigError(f"cache is True or False, not {cache!r}")
+        self._set(
+            name=_name(name),
+            cache=cache,
+            retries=_count("retries", retries),
+            retry_delay=retry_delay if callable(retry_delay) else _seconds("retry_delay", retry_delay),
+            retry_on=_retry_on(retry_on),
+            timeout=None if timeout is None else _seconds("timeout", timeout, above_zero=True),
+            outputs=_outputs(outputs),
+            allow_failure=bool(allow_failure),
+            fresh_process=bool(fresh_process),
+            depends_on=_sequence("depends_on", depends_on),
+        )
+
+
+class PipelineOptions(_Frozen):
+    """How a pipeline's runs go; see `pipedeco.pipeline` for each option."""
+
+    __slots__ = ("mode", "name", "on_failure", "start_method", "store", "version", "workers")
+
+    name: str | None
+    version: str | None
+    mode: str | None
+    workers: int | None
+    on_failure: str
+    start_method: str | None
+    store: str | None
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        mode: str | None = None,
+        workers: int | None = None,
+        on_failure: str = "continue",
+        start_method: str | None = None,
+        store: Any = None,
+    ) -> None:
+        self._set(
+            name=_name(name),
+            version=None if version is None else str(version),
+            mode=check_mode(mode),
+            workers=check_workers(workers),
+            on_failure=_one_of("on_failure", on_failure, ("continue", "abort")),
+            start_method=check_start_method(start_method),
+            store=None if store is None else str(store),
+        )
+
+
+def check_mode(mode: str | None) -> str | None:
+    return None if mode is None else _one_of("mode", mode, MODES)
+
+
+def check_start_method(method: str | None) -> str | None:
+    return None if method is None else _one_of("start_method", method, ("nursery", "spawn"))
+
+
+def check_workers(workers: int | None) -> int | None:
+    if workers is None:
+        return None
+    if _count("workers", workers) < 1:
+        raise ConfigError("workers must be at least 1")
+    return workers
+
+
+def _one_of(option: str, value: Any, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise ConfigError(f"{option} is one of {', '.join(allowed)}, not {value!r}")
+    return str(value)
+
+
+def _name(name: Any) -> str | None:
+    if name is not None and (not isinstance(name, str) or not name.strip()):
+        raise ConfigError(f"a name is a text that is not empty, not {name!r}")
+    return name
+
+
+def _count(option: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigError(f"{option} is a whole number of 0 or more, not {value!r}")
+    return value
+
+
+def _seconds(option: str, value: Any, *, above_zero: bool = False) -> float:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or value < 0 or value != value or (above_zero and value == 0):
+        raise ConfigError(f"{option} is a number of seconds, not {value!r}")
+    return float(value)
+
+
+def _retry_on(value: Any) -> Any:
+    if isinstance(value, type) and issubclass(value, BaseException):
+        return (value,)
+    if isinstance(value, list | tuple):
+        if all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in value):
+            return tuple(value)
+    elif callable(value):
+        return value
+    raise ConfigError(
+        f"retry_on is an exception type, several, or a function of the exception, not {value!r}"
+    )
+
+
+def _outputs(value: Any) -> tuple[str, ...] | int | None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    names = _sequence("outputs", value)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"outputs is the names of the outputs, or their number, not {value!r}")
+    return names
+
+
+def _sequence(option: str, value: Any) -> tuple[Any, ...]:
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    raise ConfigError(f"{option} is a list, not {value!r}")

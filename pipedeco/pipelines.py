@@ -1,0 +1,202 @@
+"""@pipeline: a function whose component calls become the steps of a run."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
+
+from pipedeco.components import Traced, check_arguments, reduce_decorated
+from pipedeco.errors import ConfigError, GraphError
+from pipedeco.graph import Graph
+from pipedeco.options import ComponentOptions, PipelineOptions
+from pipedeco.tracing import Trace, current, inside_step, refuse_foreign_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipedeco.graph import Step
+    from pipedeco.runs import Run
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+COROUTINE = 0x80  # CO_COROUTINE
+ASYNC_GENERATOR = 0x200  # CO_ASYNC_GENERATOR
+
+
+class Pipeline(Traced, Generic[P, R]):
+    """A decorated function: calling it runs it, records the run, and returns its value."""
+
+    is_pipeline = True
+    step_options = ComponentOptions()
+
+    def __init__(self, fn: Callable[P, R], options: PipelineOptions) -> None:
+        self._adopt(fn, options.name)
+        self.options = options
+        self._advised = False
+        code = getattr(fn, "__code__", None)
+        if code is not None and code.co_flags & (COROUTINE | ASYNC_GENERATOR):
+            raise ConfigError(
+                f"pipeline {self.name} is async; make it a plain function: its steps run side by "
+                "side anyway, and components may be async"
+            )
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        trace = current.get()
+        if trace is not None:
+            check_arguments(self.fn, args, kwargs)
+            return cast("R", trace.call(self, args, kwargs))
+        if inside_step.get():
+            return self.fn(*args, **kwargs)
+        self._prepare(args, kwargs)
+        from pipedeco.runs import perform_run
+
+        return cast("R", perform_run(self, args, kwargs))
+
+    def debug(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run with every step in this process and thread, at its call."""
+        return self.with_options(mode="debug")(*args, **kwargs)
+
+    def local(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run with the steps in worker processes on this machine."""
+        return self.with_options(mode="local")(*args, **kwargs)
+
+    def start(self, /, *args: P.args, **kwargs: P.kwargs) -> Run:
+        """Begin a run and return its handle at once; in debug mode it has ended by then.
+
+        Raises GraphError inside a run, where a call is what starts a child run.
+        """
+        if current.get() is not None or inside_step.get():
+            raise GraphError(f"{self.name}.start(...) is called inside a run; call {self.name}(...)")
+        self._prepare(args, kwargs)
+        from pipedeco.runs import start_run
+
+        return start_run(self, args, kwargs)
+
+    def trace(self, /, *args: P.args, **kwargs: P.kwargs) -> Graph:
+        """The graph of the calls that the body makes; nothing is performed or recorded.
+
+        Raises GraphError where the body reads a result, whose value nobody knows here.
+        """
+        self._prepare(args, kwargs)
+        reader = _Untaken(self)
+        token = current.set(reader.trace)
+        try:
+            self.fn(*args, **kwargs)
+        finally:
+            reader.trace.open = False
+            current.reset(token)
+        return reader.trace.graph
+
+    def with_options(self, **changes: Any) -> Pipeline[P, R]:
+        """This pipeline with other options (mode=, workers=, ...).
+
+        Raises ConfigError for an option that there is not, or a value that it cannot have.
+        """
+        return Pipeline(self.fn, self.options.replace(**changes))
+
+    def __reduce__(self) -> Any:
+        return reduce_decorated(self)
+
+    def __repr__(self) -> str:
+        return f"<pipeline {self.name}>"
+
+    def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Before a run: the arguments fit, and the body is read once for what would mislead."""
+        refuse_foreign_thread(self.name)
+        check_arguments(self.fn, args, kwargs)
+        if self.fn.__dict__.get("_pipedeco_advised") if hasattr(self.fn, "__dict__") else True:
+            return
+        self.fn.__dict__["_pipedeco_advised"] = True
+        _advise(self.fn)
+
+
+def _advise(fn: Callable[..., Any]) -> None:
+    """Warn of uses of results that see the future in place of the value."""
+    from pipedeco.advice import advise
+
+    for advice in advise(fn, lambda item: isinstance(item, Traced)):
+        import warnings
+
+        module = getattr(fn, "__module__", None) or "pipedeco"
+        registry = sys.modules[module].__dict__ if module in sys.modules else {}
+        warnings.warn_explicit(
+            advice.message,
+            UserWarning,
+            advice.path,
+            advice.line,
+            module=module,
+            registry=registry.setdefault("__warningregistry__", {}),
+        )
+
+
+class _Untaken:
+    """What results read from in a trace: nothing is performed, so nothing can be read."""
+
+    def __init__(self, pipeline: Pipeline[..., Any]) -> None:
+        import tempfile
+
+        from pipedeco.blobs import BlobStore
+
+        self._folder = tempfile.TemporaryDirectory(prefix="pipedeco-trace-")
+        self._name = pipeline.name
+        self.trace = Trace(
+            Graph(),
+            self,
+            BlobStore(self._folder.name),
+            lambda called: None,
+            lambda step: None,
+            keeps_originals=False,
+        )
+
+    def check_open(self) -> None:
+        pass
+
+    def wait(self, step: Step, timeout: float | None) -> bool:
+        raise GraphError(
+            f"the body of {self._name} reads the result of step {step.name}; a trace performs "
+            "nothing, so there is no value"
+        )
+
+    def load(self, step: Step) -> Any:
+        raise AssertionError("wait raises before")
+
+    def failure(self, step: Step) -> BaseException | None:
+        return None
+
+    def cancel_step(self, step: Step) -> bool:
+        return False
+
+
+@overload
+def pipeline(fn: Callable[P, R], /) -> Pipeline[P, R]: ...
+@overload
+def pipeline(
+    *,
+    name: str | None = None,
+    version: str | None = None,
+    mode: str | None = None,
+    workers: int | None = None,
+    on_failure: str = "continue",
+    start_method: str | None = None,
+    store: Any = None,
+) -> Callable[[Callable[P, R]], Pipeline[P, R]]: ...
+def pipeline(fn: Any = None, /, **options: Any) -> Any:
+    """Make a pipeline of a function: the components that it calls become steps of a run.
+
+    Parameters
+    ----------
+    name: of its runs; the function's own by default.
+    version: recorded with each run.
+    mode: "debug" or "local"; by default what DESIGN section 3 says.
+    workers: how many worker processes a run may use; by default the CPUs of this process.
+    on_failure: "continue" lets the other steps go on after a failure, "abort" cancels them.
+    start_method: "nursery" (Linux) or "spawn": where worker processes come from.
+    store: the folder of the store.
+
+    Raises ConfigError for an option that cannot be, and for an async function.
+    """
+    if fn is not None and options:
+        raise ConfigError("@pipeline(...) takes options by name and is then applied to a function")
+    made = PipelineOptions(**options)
+    return Pipeline(fn, made) if fn is not None else lambda function: Pipeline(function, made)

@@ -1,0 +1,426 @@
+"""StepResult: the future of one step's value, which behaves like the value wherever Python allows.
+
+Selecting is lazy and gives another StepResult; whatever else is done to a result waits for the
+value and does it to that.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import threading
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
+
+from pipedeco.graph import CANCELLED, ENDED, PENDING, QUEUED, RUNNING, SUCCESS, Step
+from pipedeco.serialization import pickle_mark
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+T = TypeVar("T")
+
+
+class Reader(Protocol):
+    """What a StepResult needs of the run that its step belongs to."""
+
+    def wait(self, step: Step, timeout: float | None) -> bool:
+        """Return once the step has ended; False where the time is over before."""
+
+    def load(self, step: Step) -> Any:
+        """The value of a step that has ended, or raise its failure."""
+
+    def failure(self, step: Step) -> BaseException | None:
+        """The exception that reading the ended step raises."""
+
+    def cancel_step(self, step: Step) -> bool:
+        """Cancel the step unless it runs or has ended."""
+
+
+_UNREAD: Any = type("Unread", (), {"__repr__": lambda self: "<unread>"})()
+
+
+class _Watch:
+    """What concurrent.futures' wait and as_completed look at; made on first use."""
+
+    __slots__ = ("condition", "waiters")
+
+    def __init__(self) -> None:
+        self.condition = threading.Condition()
+        self.waiters: list[Any] = []
+
+
+class StepResult(Generic[T]):
+    """The future of one step's value.
+
+    It has the methods of `concurrent.futures.Future` (`result`, `exception`, `done`, `running`,
+    `cancel`, `cancelled`, `add_done_callback`), works with `wait` and `as_completed`, and can be
+    awaited.  `.step` is its step.  `r[0]`, `r["x"]` and fields of the annotated type select
+    without waiting; everything else waits.  `pipedeco.value(r)` is the plain value.
+    """
+
+    __slots__ = ("__weakref__", "_mark", "_parent", "_path", "_value", "_watch", "step")
+
+    step: Step
+
+    @property
+    def _run(self) -> Reader:
+        return cast("Reader", self.step.run)
+
+    # -- the future ------------------------------------------------------------------------
+
+    def result(self, timeout: float | None = None) -> T:
+        """The value; waits for it at most `timeout` seconds.
+
+        Raises TimeoutError, StepCancelled, or the exception that the step raised.
+        """
+        if self._value is _UNREAD:
+            if not self._run.wait(self.step, timeout):
+                raise TimeoutError(f"step {self.step.name} has not ended within {timeout} s")
+            value = self._load(timeout)
+            if self._parent is None:
+                self._mark = pickle_mark(value)
+            self._value = value
+        return cast("T", self._value)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What reading the value would raise, or None; waits at most `timeout` seconds.
+
+        Raises TimeoutError and StepCancelled.
+        """
+        if not self._run.wait(self.step, timeout):
+            raise TimeoutError(f"step {self.step.name} has not ended within {timeout} s")
+        failure = self._run.failure(self.step)
+        if failure is not None and self.step.state == CANCELLED:
+            raise failure
+        self.step.root_failure.read = True
+        return failure
+
+    def done(self) -> bool:
+        return self.step.state in ENDED
+
+    def running(self) -> bool:
+        return self.step.state == RUNNING
+
+    def cancelled(self) -> bool:
+        return self.step.state == CANCELLED
+
+    def cancel(self) -> bool:
+        """Cancel the step if it has not begun; whether it is cancelled."""
+        return self._run.cancel_step(self.step)
+
+    def add_done_callback(self, fn: Callable[[StepResult[T]], object]) -> None:
+        """Call `fn(self)` when the step has ended, now if it has.
+
+        What it raises is logged and goes no further, as with concurrent.futures.
+        """
+        self.step.watch(lambda _: _call_back(fn, self))
+
+    def __await__(self) -> Generator[Any, None, T]:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+
+        def tell(_: Step) -> None:
+            loop.call_soon_threadsafe(lambda: ended.done() or ended.set_result(None))
+
+        self.step.watch(tell)
+        yield from ended
+        return self.result()
+
+    def _load(self, timeout: float | None) -> Any:
+        if self._parent is None:
+            return self._run.load(self.step)
+        kind, key = self._path[-1]
+        whole: Any = self._parent.result(timeout)
+        return whole[key] if kind == "item" else getattr(whole, key)
+
+    # -- what concurrent.futures.wait and as_completed look at -------------------------------
+
+    @property
+    def _state(self) -> str:
+        state = self.step.state
+        if state == CANCELLED:
+            return "CANCELLED_AND_NOTIFIED"
+        if state in ENDED:
+            return "FINISHED"
+        return "PENDING" if state in (PENDING, QUEUED) else "RUNNING"
+
+    @property
+    def _condition(self) -> threading.Condition:
+        return self._watched().condition
+
+    @property
+    def _waiters(self) -> list[Any]:
+        return self._watched().waiters
+
+    def _watched(self) -> _Watch:
+        if self._watch is None:
+            self._watch = _Watch()
+            self.step.watch(self._notify_waiters)
+        return cast("_Watch", self._watch)
+
+    def _notify_waiters(self, step: Step) -> None:
+        watch = self._watched()
+        with watch.condition:
+            for waiter in watch.waiters:
+                if step.state == CANCELLED:
+                    waiter.add_cancelled(self)
+                elif step.state not in SUCCESS:
+                    waiter.add_exception(self)
+                else:
+                    waiter.add_result(self)
+            watch.condition.notify_all()
+
+    # -- selecting ---------------------------------------------------------------------------
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._select("item", plain(key))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # libraries probe for these; a future must not wait for that
+            raise AttributeError(f"a StepResult has no attribute {name!r}")
+        if name in _fields(self):
+            return self._select("attribute", name)
+        return getattr(self.result(), name)
+
+    def _select(self, kind: str, key: Any) -> StepResult[Any]:
+        return make_result(self.step, (*self._path, (kind, key)), self)
+
+    def __iter__(self) -> Iterator[Any]:
+        count = _outputs(self)
+        if count is None:
+            return iter(cast("Any", self.result()))
+        return iter([self[i] for i in range(count)])
+
+    # -- the rest waits ----------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        selected = "".join(
+            f"[{key!r}]" if kind == "item" else f".{key}" for kind, key in self._path
+        )
+        return f"<StepResult {self.step.name}{selected} {self.step.state}>"
+
+    def __hash__(self) -> int:
+        return id(self) >> 4
+
+    def __dir__(self) -> list[str]:
+        return [name for name in dir(type(self)) if not name.startswith("_")]
+
+    def __str__(self) -> str:
+        return str(self.result())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.result(), spec)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        import numpy
+
+        return numpy.array(self.result(), dtype=dtype, copy=True if copy is None else copy)
+
+    def __copy__(self) -> T:
+        import copy
+
+        return copy.copy(self.result())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> T:
+        import copy
+
+        return copy.deepcopy(self.result(), memo)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _itself, (self.result(),)
+
+    def __setitem__(self, key: Any, item: Any) -> None:
+        raise _changed(self, f"[{key!r}] = ...")
+
+    def __delitem__(self, key: Any) -> None:
+        raise _changed(self, f"[{key!r}]")
+
+    def __setattr__(self, name: str, item: Any) -> None:
+        if name not in StepResult.__slots__:
+            raise _changed(self, f".{name} = ...")
+        object.__setattr__(self, name, item)
+
+    def __delattr__(self, name: str) -> None:
+        raise _changed(self, f".{name}")
+
+
+def make_result(
+    step: Step, path: tuple[tuple[str, Any], ...] = (), parent: StepResult[Any] | None = None
+) -> StepResult[Any]:
+    """The StepResult of a step, or of what `path` selects from its value."""
+    made: StepResult[Any] = StepResult.__new__(StepResult)
+    put = object.__setattr__
+    put(made, "step", step)
+    put(made, "_path", path)
+    put(made, "_parent", parent)
+    put(made, "_value", _UNREAD)
+    put(made, "_watch", None)
+    put(made, "_mark", None)
+    return made
+
+
+def resolve(item: Any) -> Any:
+    """`item` with the value in the place of every StepResult in its lists, tuples, dicts, sets
+    and dataclasses, at any depth; what holds none is returned as it is."""
+    if isinstance(item, StepResult):
+        return resolve(item.result())
+    kind = type(item)
+    if kind in (list, set, frozenset):
+        return _same_or(item, kind, [resolve(part) for part in item])
+    if kind is dict:
+        parts = [part for pair in item.items() for part in pair]
+        found = [resolve(part) for part in parts]
+        if all(map(operator.is_, parts, found)):
+            return item
+        return dict(zip(found[::2], found[1::2], strict=True))
+    if isinstance(item, tuple):
+        named = hasattr(item, "_fields")
+        return _same_or(item, kind._make if named else kind, [resolve(part) for part in item])
+    if hasattr(kind, "__dataclass_fields__"):
+        return _resolve_dataclass(item)
+    return item
+
+
+def _same_or(item: Any, make: Callable[[list[Any]], Any], found: list[Any]) -> Any:
+    return item if all(map(operator.is_, item, found)) else make(found)
+
+
+def _resolve_dataclass(item: Any) -> Any:
+    import copy
+
+    names = [name for name in type(item).__dataclass_fields__ if hasattr(item, name)]
+    found = {name: resolve(getattr(item, name)) for name in names}
+    changed = {name: value for name, value in found.items() if value is not getattr(item, name)}
+    if not changed:
+        return item
+    made = copy.copy(item)
+    for name, value in changed.items():
+        object.__setattr__(made, name, value)  # frozen ones too
+    return made
+
+
+@overload
+def value(item: StepResult[T]) -> T: ...
+@overload
+def value(item: T) -> T: ...
+def value(item: Any) -> Any:
+    """The plain value of `item`: every StepResult in it, at any depth of lists, tuples, dicts,
+    sets and dataclasses, is replaced by its value.  Plain values are returned as they are.
+
+    Raises what reading those results raises.
+    """
+    return resolve(item)
+
+
+def plain(item: Any) -> Any:
+    """The value of a StepResult; anything else as it is."""
+    return item.result() if isinstance(item, StepResult) else item
+
+
+def changed_in_place(result: StepResult[Any]) -> bool:
+    """Whether the body has changed the value that it loaded, as its pickle tells."""
+    root = result
+    while root._parent is not None:
+        root = root._parent
+    if root._mark is None:
+        return False
+    return bool(pickle_mark(root._value) != root._mark)
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _call_back(fn: Callable[[Any], object], result: StepResult[Any]) -> None:
+    try:
+        fn(result)
+    except Exception:  # a callback is the user's; its failure must not stop the loop
+        import logging
+
+        logging.getLogger("pipedeco").exception("a done callback of %r raised", result)
+
+
+def _changed(result: StepResult[Any], change: str) -> TypeError:
+    return TypeError(
+        f"the result of step {result.step.name} cannot be changed in place ({change}); "
+        "take its value with pipedeco.value(...), change that, and pass it on, "
+        "or make the change inside a step"
+    )
+
+
+def _outputs(result: StepResult[Any]) -> int | None:
+    """How many outputs the component says it has; of a selection nothing is known."""
+    if result._path:
+        return None
+    return cast("int | None", result.step.called.component.output_count)
+
+
+def _fields(result: StepResult[Any]) -> frozenset[str]:
+    """The fields of the annotated return type."""
+    if result._path:
+        return frozenset()
+    return cast("frozenset[str]", result.step.called.component.output_fields)
+
+
+def _unary(operation: Callable[[Any], Any]) -> Any:
+    return lambda self: operation(self.result())
+
+
+def _binary(operation: Callable[[Any, Any], Any]) -> Any:
+    return lambda self, other: operation(self.result(), plain(other))
+
+
+def _reflected(operation: Callable[[Any, Any], Any]) -> Any:
+    return lambda self, other: operation(plain(other), self.result())
+
+
+def _install_operators(target: type) -> None:
+    """Give `target` every operator that waits for the value."""
+    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul"):
+        _install_pair(target, name, getattr(operator, name))
+    for name, operation in (("and", operator.and_), ("or", operator.or_), ("xor", operator.xor)):
+        _install_pair(target, name, operation)
+    for name in ("lshift", "rshift"):
+        _install_pair(target, name, getattr(operator, name))
+    _install_pair(target, "divmod", divmod)
+    for name in ("eq", "ne", "lt", "le", "gt", "ge"):
+        setattr(target, f"__{name}__", _binary(getattr(operator, name)))
+    setattr(target, "__contains__", _binary(operator.contains))
+    setattr(target, "__round__", lambda self, *digits: round(self.result(), *digits))
+    for name, function in _UNARY.items():
+        setattr(target, f"__{name}__", _unary(function))
+
+
+def _install_pair(target: type, name: str, operation: Callable[[Any, Any], Any]) -> None:
+    setattr(target, f"__{name}__", _binary(operation))
+    setattr(target, f"__r{name}__", _reflected(operation))
+
+
+def _fspath(value: Any) -> str | bytes:
+    import os
+
+    return os.fspath(value)
+
+
+_UNARY: dict[str, Callable[[Any], Any]] = {
+    "neg": operator.neg,
+    "pos": operator.pos,
+    "abs": abs,
+    "invert": operator.invert,
+    "bool": bool,
+    "len": len,
+    "int": int,
+    "float": float,
+    "complex": complex,
+    "index": operator.index,
+    "bytes": bytes,
+    "reversed": reversed,
+    "trunc": math.trunc,
+    "floor": math.floor,
+    "ceil": math.ceil,
+    "fspath": _fspath,
+}
+
+_install_operators(StepResult)

@@ -1,0 +1,91 @@
+"""How steps are executed: what a runner is, and the runners by the name of their mode."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipedeco.blobs import BlobStore
+    from pipedeco.graph import Called, Step, StepCall
+
+
+class RunFacts(NamedTuple):
+    """What a runner must know of a run."""
+
+    id: str
+    workers: int
+    start_method: str
+    blobs: BlobStore
+    logs: str  # the folder of the run's logs
+    crashed: Callable[[BaseException], None]  # tells that the runner itself has failed
+
+
+class Session(Protocol):
+    """One run's use of a runner.
+
+    Whatever a run's scheduler does happens through `post` and so on one thread.
+    """
+
+    keeps_originals: bool  # whether steps keep their arguments unpickled
+
+    def prepare(self, called: Called) -> None:
+        """Look at what is about to be called for the first time, in the body's thread.
+
+        Raises NotPicklable where it cannot reach a worker.
+        """
+
+    def post(self, action: Callable[..., None], *args: Any) -> None:
+        """Have `action(*args)` executed on the scheduler's thread, in order; never waits."""
+
+    def later(self, seconds: float, action: Callable[..., None], *args: Any) -> None:
+        """The same after a time."""
+
+    def submit(self, call: StepCall) -> None:
+        """Perform a call, and then call its `done` on the scheduler's thread."""
+
+    def withdraw(self, call: StepCall) -> bool:
+        """Take back a call that no worker has got; whether it was so."""
+
+    def stop(self) -> list[StepCall]:
+        """End the calls that run (SIGTERM, then SIGKILL after a grace).
+
+        Returns the calls that no worker has got; their `done` is not called.
+        """
+
+    def kill(self) -> None:
+        """End the calls that run at once."""
+
+    def called(self, step: Step) -> None:
+        """The body has made a call and is about to go on; raises what should stop it there."""
+
+    def arguments(self, step: Step) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What a child pipeline's body is called with."""
+
+    def spawn(self, target: Callable[[], None], name: str) -> None:
+        """Execute the body of a child pipeline."""
+
+    def close(self) -> None:
+        """The run has ended; returns when its output is shown."""
+
+
+class Runner(Protocol):
+    """Executes steps; shared by the runs of a process."""
+
+    def open(self, facts: RunFacts) -> Session:
+        """Begin to serve a run."""
+
+    def close(self) -> None:
+        """Leave no process."""
+
+
+def make_runner(mode: str, start_method: str) -> Runner:
+    """The runner of a mode."""
+    if mode == "debug":
+        from pipedeco.runners.debug import DebugRunner
+
+        return DebugRunner()
+    from pipedeco.runners.local import LocalRunner
+
+    return LocalRunner(start_method)

@@ -1,0 +1,265 @@
+"""The debug runner: a step is performed at its call, in the caller's process and thread.
+
+It differs from the other modes in what cannot be otherwise there (DESIGN section 5): failures
+leave at the call, timeouts only warn, arguments are the originals.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from pipedeco.errors import NotPicklable
+from pipedeco.graph import CANCELLED, FAILED, Called, Logs, Outcome, Step, StepCall
+from pipedeco.result import StepResult
+from pipedeco.serialization import (
+    Packed,
+    Pickler,
+    contains,
+    pickle_mark,
+    preview,
+    unpack_arguments,
+)
+from pipedeco.tracing import current, inside_step, warn_user
+from pipedeco.worker.perform import perform
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipedeco.runners import RunFacts
+
+ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
+NOT_RECORDED = b""
+
+
+class DebugRunner:
+    """Performs in place; there is nothing to share and nothing to close."""
+
+    def open(self, facts: RunFacts) -> DebugSession:
+        return DebugSession(facts)
+
+    def close(self) -> None:
+        pass
+
+
+class DebugSession:
+    """One run's use of the debug runner."""
+
+    keeps_originals = True
+
+    def __init__(self, facts: RunFacts) -> None:
+        self.facts = facts
+        self.blobs = facts.blobs
+        self._pickler = Pickler(facts.blobs)
+        self._actions: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._acting = False
+        self._lock = threading.RLock()  # the body may call from copies of its context
+        self._log = _Log(facts.logs)
+
+    def prepare(self, called: Called) -> None:
+        pass
+
+    def post(self, action: Callable[..., None], *args: Any) -> None:
+        """At once; what an action posts comes after it."""
+        with self._lock:
+            self._actions.append((action, args))
+            if self._acting:
+                return
+            self._acting = True
+            try:
+                while self._actions:
+                    action, args = self._actions.popleft()
+                    action(*args)
+            finally:
+                self._acting = False
+
+    def later(self, seconds: float, action: Callable[..., None], *args: Any) -> None:
+        self.post(time.sleep, seconds)
+        self.post(action, *args)
+
+    def submit(self, call: StepCall) -> None:
+        self.post(self._perform, call)
+
+    def withdraw(self, call: StepCall) -> bool:
+        return False
+
+    def stop(self) -> list[StepCall]:
+        return []
+
+    def kill(self) -> None:
+        pass
+
+    def called(self, step: Step) -> None:
+        if step.state in (FAILED, CANCELLED) and not step.called.options.allow_failure:
+            step.run.load(step)
+
+    def spawn(self, target: Callable[[], None], name: str) -> None:
+        target()
+
+    def close(self) -> None:
+        self._log.close()
+
+    # -- performing ----------------------------------------------------------------------
+
+    def _perform(self, call: StepCall) -> None:
+        step = call.step
+        call.started(call)
+        args, kwargs = self.arguments(step)
+        before = self._mark(step, args, kwargs)
+        outcome = self._attempt(step, args, kwargs)
+        if before is not None and pickle_mark((args, kwargs)) != before:
+            warn_user(
+                f"step {step.name} changed its argument in place; the other modes would not see "
+                "that outside the step: return the changed value instead"
+            )
+        self._warn_timeout(step, outcome)
+        if isinstance(outcome.exception, KeyboardInterrupt):
+            call.done(call, outcome._replace(state=CANCELLED, error=None))
+            raise outcome.exception
+        call.done(call, outcome)
+
+    def _attempt(self, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
+        tokens = current.set(None), inside_step.set(True)
+        self._log.begin()
+        try:
+            outcome = perform(
+                step.called.component.fn,
+                lambda: (args, kwargs),
+                lambda value: self._pack(step, value),
+                step.called.options.retry_on,
+            )
+        finally:
+            logs = self._log.end()
+            current.reset(tokens[0])
+            inside_step.reset(tokens[1])
+        return outcome._replace(logs=logs, worker="debug")
+
+    def arguments(self, step: Step) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The originals, with results replaced by their values."""
+        args, kwargs = step.originals
+        if not step.inputs:
+            return args, kwargs
+        rebuilt: list[Any] = []
+
+        def resolve(position: Any, argument: Any) -> Any:
+            if isinstance(argument, StepResult):
+                return argument.result()
+            if type(argument) in ATOMS or not contains(argument, StepResult):
+                return argument
+            if not rebuilt:
+                rebuilt.extend(self._rebuilt(step))
+            return rebuilt[isinstance(position, str)][position]
+
+        return (
+            tuple([resolve(i, argument) for i, argument in enumerate(args)]),
+            {name: resolve(name, argument) for name, argument in kwargs.items()},
+        )
+
+    def _rebuilt(self, step: Step) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments from their pickle, in which results stand below the top level."""
+        return unpack_arguments(
+            step.args, self.blobs, lambda number: step.run.load(step.inputs[number])
+        )
+
+    def _mark(self, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | None:
+        """The arguments' pickle before the step, by which a change in place is seen."""
+        if all(type(value) in ATOMS for value in (*args, *kwargs.values())):
+            return None
+        return pickle_mark((args, kwargs))
+
+    def _pack(self, step: Step, value: Any) -> tuple[Packed | None, str | None, tuple[str, ...]]:
+        if value is None:
+            return None, "None", ()
+        try:
+            packed = self._pickler.dump(value, "the result")
+        except NotPicklable as error:
+            warn_user(f"step {step.name}: {error}; the other modes would fail here")
+            packed = NOT_RECORDED
+        return packed, preview(value), ()
+
+    def _warn_timeout(self, step: Step, outcome: Outcome) -> None:
+        timeout = step.called.options.timeout
+        if timeout is not None and outcome.duration > timeout:
+            warn_user(
+                f"step {step.name} ran {outcome.duration:.3g} s, longer than its timeout of "
+                f"{timeout:g} s; the other modes would have killed it"
+            )
+
+
+class _Log:
+    """What steps write to sys.stdout and sys.stderr, in files like those of a worker."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self._tees = _Tee(self, "stdout", "out"), _Tee(self, "stderr", "err")
+        self._saved: tuple[Any, Any] = (None, None)
+
+    def begin(self) -> None:
+        self._saved = sys.stdout, sys.stderr
+        for tee, stream in zip(self._tees, self._saved, strict=True):
+            tee.begin(stream)
+        sys.stdout, sys.stderr = self._tees  # type: ignore[assignment]
+
+    def end(self) -> Logs | None:
+        """Where the step's output stands; None where it wrote nothing."""
+        out, err = self._tees
+        if sys.stdout is out:
+            sys.stdout = self._saved[0]
+        if sys.stderr is err:
+            sys.stderr = self._saved[1]
+        if out.start == out.size and err.start == err.size:
+            return None
+        return Logs("debug", out.start, out.size, err.start, err.size)
+
+    def close(self) -> None:
+        for tee in self._tees:
+            tee.close()
+
+
+class _Tee:
+    """A stream that also keeps what is written; anything else is the stream's own."""
+
+    def __init__(self, log: _Log, name: str, suffix: str) -> None:
+        self._log = log
+        self._suffix = suffix
+        self._file: Any = None
+        self._stream: Any = None
+        self.start = 0
+        self.size = 0
+
+    def begin(self, stream: Any) -> None:
+        self._stream = stream
+        self.start = self.size
+
+    def write(self, text: str) -> int:
+        data = text.encode("utf-8", "backslashreplace")
+        if self._file is None:
+            self._file = self._open()
+        self._file.write(data)
+        self.size += len(data)
+        self._stream.write(text)
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _open(self) -> Any:
+        os.makedirs(self._log.folder, mode=0o700, exist_ok=True)
+        path = os.path.join(self._log.folder, f"debug.{self._suffix}")
+        return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb", buffering=0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __iter__(self) -> Any:
+        return iter(self._stream)

@@ -1,0 +1,118 @@
+"""Shows what steps write while they write it: stdout to stdout, stderr to stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections import deque
+from typing import Any
+
+INTERVAL = 0.05  # seconds between two looks
+CHUNK = 1 << 16
+
+
+class _Tail:
+    """One growing log file."""
+
+    def __init__(self, path: str, stream: str) -> None:
+        self.path = path
+        self.stream = stream  # "stdout" or "stderr"
+        self.position = 0
+        self.parts: deque[tuple[int, str]] = deque()  # (end, step) of the parts that ended
+        self.current = ""
+        self.line_begins = True
+
+    def read(self) -> list[tuple[str, bytes]]:
+        """(step, bytes) that came since the last look."""
+        try:
+            size = os.stat(self.path).st_size
+        except FileNotFoundError:
+            return []
+        found = []
+        while self.position < size:
+            end, name = self.parts[0] if self.parts else (size, self.current)
+            if end <= self.position:
+                self.parts.popleft()
+                continue
+            found.append((name, self._bytes(min(end, size, self.position + CHUNK))))
+        return found
+
+    def _bytes(self, end: int) -> bytes:
+        with open(self.path, "rb") as file:
+            file.seek(self.position)
+            data = file.read(end - self.position)
+        self.position += len(data) or end - self.position
+        return data
+
+
+class Echo:
+    """Copies the logs of one run to this process's own streams, in a thread.
+
+    Parameters
+    ----------
+    folder: of the run's logs.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self._tails: dict[str, tuple[_Tail, _Tail]] = {}
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="pipedeco-echo", daemon=True)
+        self._thread.start()
+
+    def add(self, worker: str) -> None:
+        """Watch the logs of a worker that enters the run."""
+        if worker not in self._tails:
+            path = os.path.join(self.folder, worker)
+            self._tails[worker] = _Tail(f"{path}.out", "stdout"), _Tail(f"{path}.err", "stderr")
+
+    def begins(self, worker: str, step: str) -> None:
+        for tail in self._tails[worker]:
+            tail.current = step
+
+    def ended(self, worker: str, step: str, ends: tuple[int, int]) -> None:
+        """A step ended; its output goes to these places of both files."""
+        for tail, end in zip(self._tails[worker], ends, strict=True):
+            tail.parts.append((end, step))
+
+    def close(self) -> None:
+        """Show the rest."""
+        self._over.set()
+        self._thread.join(5.0)
+        self.show()
+
+    def _watch(self) -> None:
+        while not self._over.wait(INTERVAL):
+            self.show()
+
+    def show(self) -> None:
+        """Copy what came since the last time."""
+        with self._lock:
+            for pair in list(self._tails.values()):
+                for tail in pair:
+                    for step, data in tail.read():
+                        _write(tail, step, data)
+
+
+def _write(tail: _Tail, step: str, data: bytes) -> None:
+    stream: Any = getattr(sys, tail.stream)
+    text = data.decode("utf-8", "backslashreplace")
+    try:
+        if stream.isatty():
+            text = _labelled(tail, step, text)
+        stream.write(text)
+        stream.flush()
+    except (OSError, ValueError, AttributeError):  # closed, a broken pipe, or None: keep running
+        pass
+
+
+def _labelled(tail: _Tail, step: str, text: str) -> str:
+    """Each line with its step in front, for people."""
+    lines = text.splitlines(keepends=True)
+    labelled = []
+    for line in lines:
+        labelled.append(f"[{step}] {line}" if tail.line_begins else line)
+        tail.line_begins = line.endswith("\n")
+    return "".join(labelled)

@@ -1,0 +1,602 @@
+"""Run: one execution of a pipeline, and what is remembered of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pipedeco.blobs import BlobStore
+from pipedeco.config import find_mode, find_start_method, find_store, find_workers
+from pipedeco.errors import RunBusy, RunNotFound, StepFailed, StepSkipped, StoreError
+from pipedeco.execution import CONTROLLER, Execution, Plan
+from pipedeco.graph import CANCELLED, INTERRUPTED, RUNNING, SKIPPED, SUCCESS, Logs
+from pipedeco.serialization import unpack, unpack_arguments, unpack_exception
+from pipedeco.store import rows
+from pipedeco.store.database import connect_to_read, database_path, fetch
+from pipedeco.store.owner import is_alive
+
+if TYPE_CHECKING:
+    from pipedeco.pipelines import Pipeline
+
+Row = dict[str, Any]
+UNRECORDED = b""
+
+
+def plan_run(pipeline: Pipeline[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
+    """What a call of a pipeline asks for.  Raises ConfigError."""
+    options = pipeline.options
+    mode = find_mode(options.mode)
+    return Plan(
+        pipeline,
+        args,
+        kwargs,
+        mode,
+        find_workers(options.workers),
+        "" if mode == "debug" else find_start_method(options.start_method),
+        find_store(options.store),
+    )
+
+
+def perform_run(pipeline: Pipeline[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run a pipeline in the caller's thread and return its value."""
+    return Execution(plan_run(pipeline, args, kwargs)).execute()
+
+
+def start_run(pipeline: Pipeline[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+    """Begin a run and return its handle; in debug mode it has ended by then."""
+    import contextlib
+    import threading
+
+    plan = plan_run(pipeline, args, kwargs)
+    execution = Execution(plan)
+
+    def body() -> None:
+        with contextlib.suppress(Exception):  # it is kept in execution.error, for result()
+            execution.execute()
+
+    if plan.mode == "debug":
+        body()
+    else:
+        threading.Thread(target=body, name=f"pipedeco-{execution.id}").start()
+    return Run(plan.store, execution.id, execution)
+
+
+class Run:
+    """One execution of a pipeline.
+
+    A handle: of a run that this process performs, or of a recorded one.  Made by
+    `Pipeline.start`, `get_run` and `runs`.
+
+    Attributes: `id`, `name`, `number`, `pipeline`, `version`, `mode`, `status` (pending, running,
+    completed, failed, cancelled, interrupted), `progress` (0 to 1), `params` (name -> value),
+    `started`, `ended` (seconds since the epoch), `error` (text or None), `graph`, `steps` (a
+    mapping from step name to StepRecord, in the order of the calls).
+    """
+
+    def __init__(
+        self, store: str, id: str, execution: Execution | None = None, row: Row | None = None
+    ) -> None:
+        self.store = store
+        self.id = id
+        self._execution = execution
+        self._row = row
+
+    # -- what is remembered --------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """`training#3`: the pipeline and the number of the run."""
+        return f"{self.pipeline}#{self.number}"
+
+    @property
+    def pipeline(self) -> str:
+        return str(self._facts["pipeline"])
+
+    @property
+    def number(self) -> int:
+        return int(self._facts["number"])
+
+    @property
+    def version(self) -> str | None:
+        version: str | None = self._facts["version"]
+        return version
+
+    @property
+    def mode(self) -> str:
+        return str(self._facts["mode"])
+
+    @property
+    def started(self) -> float:
+        return float(self._facts["started"])
+
+    @property
+    def ended(self) -> float | None:
+        ended: float | None = self._fresh()["ended"]
+        return ended
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from the start to the end; None while it runs."""
+        ended = self.ended
+        return None if ended is None else ended - self.started
+
+    @property
+    def parent_run(self) -> str | None:
+        """The id of the run that this one is a step of."""
+        parent: str | None = self._facts["parent_run"]
+        return parent
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The arguments of the pipeline by name; by preview where they could not be recorded."""
+        row = self._facts
+        shown: dict[str, Any] = json.loads(row["parameters"])
+        if row["args"] == UNRECORDED:
+            return shown
+        args, kwargs = unpack(row["args"], self._blobs, verify=True)
+        return dict(zip(shown, (*args, *kwargs.values()), strict=False))
+
+    @property
+    def status(self) -> str:
+        if self._execution is not None and not self._execution.over.is_set():
+            return self._execution.status
+        row = self._fresh()
+        status = str(row["status"])
+        if status == RUNNING and not is_alive(self.store, row["owner"]):
+            return INTERRUPTED
+        return status
+
+    @property
+    def error(self) -> str | None:
+        """`ValueError: text` of what ended the run; None where nothing did."""
+        return _error_text(self._fresh())
+
+    @property
+    def progress(self) -> float:
+        """Ended steps of the steps known, or of the last completed run where it had more."""
+        if self._execution is not None:
+            return self._execution.progress
+        if self._fresh()["status"] == "completed":
+            return 1.0
+        counts = self._query("count_steps", **self._range)
+        known = sum(row["count"] for row in counts)
+        active = sum(row["count"] for row in counts if row["state"] in ("pending", "queued", "running"))
+        return (known - active) / max(known, 1)
+
+    @property
+    def steps(self) -> Steps:
+        """The records of the steps by name, in the order of their calls."""
+        self._flush()
+        records = self._query("run_steps", **self._range)
+        attempts: dict[int, list[Row]] = {}
+        for row in self._query("run_attempts", **self._range):
+            attempts.setdefault(row["step"], []).append(row)
+        found = Steps()
+        interrupted = self.status == INTERRUPTED
+        for row in records:
+            if interrupted and row["state"] in ("queued", "running"):
+                row["state"] = INTERRUPTED if row["state"] == "running" else "pending"
+            found._add(StepRecord(self, found, row, attempts.get(row["id"], [])))
+        return found
+
+    @property
+    def graph(self) -> RunGraph:
+        """The steps' names and the edges between them."""
+        return RunGraph(self)
+
+    def logs(self, step: str | None = None) -> str:
+        """What a step wrote (stdout, then stderr); without a name, all steps in order."""
+        steps = self.steps
+        if step is not None:
+            return steps[step].logs()
+        return "".join(record.logs() for record in steps.values())
+
+    # -- while it runs -------------------------------------------------------------------
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the run has ended and is recorded; False where the time is over before.
+
+        Ctrl-C while waiting cancels the run.
+        """
+        if self._execution is None:
+            return self._wait_for_other(timeout)
+        try:
+            return self._execution.over.wait(timeout)
+        except KeyboardInterrupt:
+            self._execution.cancel("it was interrupted")
+            self._execution.over.wait()
+            raise
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The value of the pipeline; waits at most `timeout` seconds.
+
+        Raises TimeoutError, what left the body, RunFailed or RunCancelled.
+        """
+        if not self.wait(timeout):
+            raise TimeoutError(f"run {self.id} has not ended within {timeout} s")
+        if self._execution is not None:
+            if self._execution.error is not None:
+                raise self._execution.error
+            return self._execution.value
+        row = self._fresh()
+        if row["status"] != "completed":
+            raise _recorded_error(row, f"run {self.id} of {row['pipeline']} is {self.status}")
+        return _load(row["value"], self._blobs, f"the result of run {self.id}")
+
+    def cancel(self) -> None:
+        """Cancel the run: nothing new starts, running steps are stopped.  Returns at once.
+
+        Raises RunBusy where another process performs the run.
+        """
+        if self._execution is not None:
+            self._execution.cancel()
+        elif self.status == RUNNING:
+            process = str(self._fresh()["owner"]).partition("-")[0]
+            raise RunBusy(
+                f"run {self.id} is performed by process {process}; interrupt that (Ctrl-C, SIGTERM)",
+                run=self.id,
+            )
+
+    def _wait_for_other(self, timeout: float | None) -> bool:
+        import time
+
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.status == RUNNING:
+            if deadline is not None and time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
+
+    # -- the store -----------------------------------------------------------------------
+
+    @property
+    def _facts(self) -> Row:
+        """The run's row; its first columns never change."""
+        return self._row if self._row is not None else self._fresh()
+
+    def _fresh(self) -> Row:
+        """The run's row as it is now."""
+        if self._row is not None and self._row["ended"] is not None:
+            return self._row
+        execution = self._execution
+        if execution is not None and not execution.over.is_set():
+            execution.log.begun.wait(30.0)
+        found = self._query("find_runs", prefix=self.id)
+        if not found:
+            raise RunNotFound(f"run {self.id} is not in the store {self.store}")
+        self._row = found[0]
+        return self._row
+
+    @property
+    def _range(self) -> dict[str, int]:
+        seq = self._facts["seq"]
+        return {"first": rows.step_id(seq, 0), "last": rows.step_id(seq + 1, 0)}
+
+    @property
+    def _blobs(self) -> BlobStore:
+        return BlobStore(os.path.join(self.store, "blobs"))
+
+    def _flush(self) -> None:
+        execution = self._execution
+        if execution is not None and not execution.over.is_set():
+            execution.recorder.flush(execution)
+
+    def _query(self, name: str, **parameters: Any) -> list[Row]:
+        return _query(self.store, name, **parameters)
+
+    def to_json(self) -> dict[str, Any]:
+        """The run under the names of its attributes, as plain types."""
+        row = self._fresh()
+        return {
+            "id": self.id,
+            "name": self.name,
+            "number": self.number,
+            "pipeline": self.pipeline,
+            "version": self.version,
+            "mode": self.mode,
+            "status": self.status,
+            "progress": self.progress,
+            "params": json.loads(row["parameters"]),
+            "started": self.started,
+            "ended": row["ended"],
+            "duration": self.duration,
+            "error": self.error,
+            "result": row["preview"],
+            "parent_run": self.parent_run,
+            "steps": {name: record.to_json() for name, record in self.steps.items()},
+        }
+
+    def __repr__(self) -> str:
+        return f"<run {self.id} of {self.pipeline} {self.status}>"
+
+
+class Steps(Mapping[str, "StepRecord"]):
+    """Step records by name, in the order of the calls."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, StepRecord] = {}
+        self._by_position: dict[int, StepRecord] = {}
+
+    def _add(self, record: StepRecord) -> None:
+        self._records[record.name] = record
+        self._by_position[record.position] = record
+
+    def __getitem__(self, name: str) -> StepRecord:
+        """The record of a step; KeyError names the steps there are."""
+        if name not in self._records:
+            known = ", ".join(list(self._records)[:20]) or "none"
+            raise KeyError(f"there is no step {name!r}; there are: {known}")
+        return self._records[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def at(self, position: int) -> StepRecord:
+        return self._by_position[position]
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} steps: {', '.join(list(self)[:10])}>"
+
+
+class AttemptRecord:
+    """One try of a step: `number`, `state`, `worker`, `started`, `ended`, `duration`, `error`."""
+
+    def __init__(self, run: Run, row: Row) -> None:
+        self._run = run
+        self._row = row
+        self.number: int = row["number"]
+        self.state: str = row["state"]
+        self.worker: str | None = row["worker"]
+        self.started: float | None = row["started"]
+        self.duration: float | None = row["duration"]
+        self.error = _error_text(row)
+        self.traceback: str | None = row["traceback"]
+
+    @property
+    def ended(self) -> float | None:
+        return None if self.started is None else self.started + (self.duration or 0.0)
+
+    def logs(self) -> str:
+        """What the attempt wrote: stdout, then stderr."""
+        return _read_logs(self._run, rows.unpack_logs(self._row["logs"]))
+
+    def to_json(self) -> dict[str, Any]:
+        names = ("number", "state", "worker", "started", "ended", "duration", "error")
+        return {name: getattr(self, name) for name in names}
+
+    def __repr__(self) -> str:
+        return f"<attempt {self.number} {self.state}>"
+
+
+class StepRecord:
+    """What is remembered of a step.
+
+    Attributes: `name`, `component`, `state`, `attempts` (records of all, the last included),
+    `started`, `ended`, `duration` (of the last attempt, seconds), `worker`, `inputs` (parameter
+    name -> value), `error` (text or None), `traceback`, `reason` (why it was skipped or
+    cancelled), `preview` (of its value), `parents` and `after` (names of steps).
+    """
+
+    def __init__(self, run: Run, steps: Steps, row: Row, attempts: list[Row]) -> None:
+        self._run = run
+        self._steps = steps
+        self._row = row
+        self._earlier = attempts
+        self.name: str = row["name"]
+        self.component: str = row["component_name"]
+        self.position: int = row["id"] & 0xFFFFFFFF
+        self.state: str = row["state"]
+        self.worker: str | None = row["worker"]
+        self.started: float | None = row["started"]
+        self.duration: float | None = row["duration"]
+        self.error = _error_text(row)
+        self.traceback: str | None = row["traceback"]
+        self.reason: str | None = row["reason"]
+        self.preview: str | None = row["preview"]
+
+    @property
+    def ended(self) -> float | None:
+        return None if self.started is None else self.started + (self.duration or 0.0)
+
+    @property
+    def attempts(self) -> list[AttemptRecord]:
+        found = [AttemptRecord(self._run, row) for row in self._earlier]
+        if self._row["attempt"]:
+            found.append(AttemptRecord(self._run, {**self._row, "number": self._row["attempt"]}))
+        return found
+
+    @property
+    def parents(self) -> list[str]:
+        """The steps whose values stand in the arguments."""
+        return [self._steps.at(p).name for p in rows.unpack_positions(self._row["inputs"])]
+
+    @property
+    def after(self) -> list[str]:
+        """The steps that it depends on without their values."""
+        return [self._steps.at(p).name for p in rows.unpack_positions(self._row["after"])]
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The arguments by parameter name, as the function got them.
+
+        Raises StoreError where they were not recorded, BlobCorrupt where they are lost.
+        """
+        if self._row["args"] == UNRECORDED:
+            raise StoreError(f"the arguments of step {self.name} could not be recorded")
+        positions = rows.unpack_positions(self._row["inputs"])
+        args, kwargs = unpack_arguments(
+            self._row["args"], self._run._blobs, lambda n: self._steps.at(positions[n]).result()
+        )
+        names = json.loads(self._row["parameters"])
+        named = {
+            names[i] if i < len(names) else f"args[{i}]": value for i, value in enumerate(args)
+        }
+        return {**named, **kwargs}
+
+    def result(self) -> Any:
+        """The value; raises the step's failure, or StepSkipped where it was not performed."""
+        if self.state in SUCCESS:
+            return _load(self._row["value"], self._run._blobs, f"the result of step {self.name}")
+        raise _recorded_error(
+            self._row, f"step {self.name} of run {self._run.id} is {self.state}", self.reason
+        )
+
+    def logs(self) -> str:
+        """What the last attempt wrote: stdout, then stderr."""
+        return _read_logs(self._run, rows.unpack_logs(self._row["logs"]))
+
+    def to_json(self) -> dict[str, Any]:
+        """The record under the names of its attributes, as plain types."""
+        names = (
+            "name", "component", "state", "worker", "started", "ended", "duration", "error",
+            "reason", "parents", "after",
+        )  # fmt: skip
+        found = {name: getattr(self, name) for name in names}
+        found["attempts"] = [attempt.to_json() for attempt in self.attempts]
+        found["result"] = self.preview
+        return found
+
+    def __repr__(self) -> str:
+        return f"<step {self.name} {self.state}>"
+
+
+class RunGraph:
+    """The steps of a run and the edges between them, as recorded.
+
+    `steps` are names in the order of the calls; `edges` are (from, to, kind), kind being "data",
+    "order" (depends_on) or "control" (read by the body before the call; only what was read since
+    the call before is listed).
+    """
+
+    def __init__(self, run: Run) -> None:
+        records = run.steps
+        self.steps = list(records)
+        self.edges: list[tuple[str, str, str]] = []
+        reads = run._execution.graph.reads if run._execution is not None else None
+        if reads is None:
+            reads = rows.unpack_positions(run._fresh()["reads"])
+        before = 0
+        for name, record in records.items():
+            self.edges += [(parent, name, "data") for parent in record.parents]
+            self.edges += [(parent, name, "order") for parent in record.after]
+            seen = record._row["reads"]
+            self.edges += [(records.at(p).name, name, "control") for p in reads[before:seen]]
+            before = max(before, seen)
+
+    def __repr__(self) -> str:
+        return f"<graph of {len(self.steps)} steps and {len(self.edges)} edges>"
+
+
+def get_run(name: str = "latest", *, store: str | None = None) -> Run:
+    """The run of that name.
+
+    Parameters
+    ----------
+    name: "latest", an id, a unique prefix of one, or "pipeline#number".
+    store: the folder of the store; by default the one that a run here would use.
+
+    Raises RunNotFound where no run, or more than one, answers to it, and StoreError.
+    """
+    folder = find_store(store)
+    if name == "latest":
+        found = _query(folder, "latest_run")
+    elif "#" in name:
+        pipeline, _, number = name.rpartition("#")
+        valid = number.isdecimal() and len(number) < 18
+        found = (
+            _query(folder, "numbered_run", pipeline=pipeline, number=int(number)) if valid else []
+        )
+    else:
+        found = _query(folder, "find_runs", prefix=_escaped(name)) if name else []
+        found = [row for row in found if row["id"] == name] or found
+    if len(found) == 1:
+        return _from_row(folder, found[0])
+    if found:
+        raise RunNotFound(f"more than one run begins with {name!r}; type more of the id")
+    raise RunNotFound(
+        f"there is no run {name!r} in {folder}; list the runs with: pipedeco runs"
+    )
+
+
+def runs(
+    pipeline: str | None = None, *, limit: int = 100, store: str | None = None
+) -> list[Run]:
+    """The recorded runs, the newest first.
+
+    Parameters
+    ----------
+    pipeline: only the runs of the pipeline of this name.
+    limit: at most so many.
+    store: as for `get_run`.
+    """
+    folder = find_store(store)
+    if not os.path.exists(database_path(folder)):
+        return []
+    found = _query(folder, "list_runs", pipeline=pipeline, limit=limit)
+    return [_from_row(folder, row) for row in found]
+
+
+def _from_row(folder: str, row: Row) -> Run:
+    live = next((e for e in list(CONTROLLER.live) if e.id == row["id"]), None)
+    return Run(folder, row["id"], live, row)
+
+
+def _escaped(text: str) -> str:
+    for character in ("\\", "%", "_"):
+        text = text.replace(character, "\\" + character)
+    return text
+
+
+def _query(folder: str, name: str, **parameters: Any) -> list[Row]:
+    import sqlite3
+
+    connection = connect_to_read(folder)
+    try:
+        return fetch(connection, name, **parameters)
+    except sqlite3.Error as error:
+        raise StoreError(f"the store {folder} cannot be read: {error}") from error
+    finally:
+        connection.close()
+
+
+def _load(packed: Any, blobs: BlobStore, what: str) -> Any:
+    if packed == UNRECORDED:
+        raise StoreError(f"{what} could not be recorded: it cannot be pickled")
+    return unpack(packed, blobs, verify=True)
+
+
+def _error_text(row: Row) -> str | None:
+    return f"{row['error_type']}: {row['error_text']}" if row["error_type"] else None
+
+
+def _recorded_error(row: Row, what: str, reason: str | None = None) -> BaseException:
+    """The exception that a record holds, or one that tells what is known."""
+    if row["error"] is not None:
+        return unpack_exception(row["error"])
+    if row.get("state") in (SKIPPED, CANCELLED):
+        return StepSkipped(f"{what}: {reason}")
+    text = f"{what}: {_error_text(row)}" if row["error_type"] else what
+    return StepFailed(text, type=row["error_type"], traceback=row["traceback"])
+
+
+def _read_logs(run: Run, logs: Logs | None) -> str:
+    if logs is None:
+        return ""
+    parts = (("out", logs.out_start, logs.out_end), ("err", logs.err_start, logs.err_end))
+    return "".join(_read_part(run, f"{logs.name}.{stream}", a, b) for stream, a, b in parts)
+
+
+def _read_part(run: Run, name: str, start: int, end: int) -> str:
+    path = os.path.join(run.store, "logs", run.id, name)
+    if not os.path.exists(path):
+        return ""
+    with open(path, "rb") as file:
+        file.seek(start)
+        return file.read(-1 if end < 0 else end - start).decode("utf-8", "backslashreplace")
+
+

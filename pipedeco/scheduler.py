@@ -1,0 +1,223 @@
+"""The one scheduler: what happens to a run's steps, whatever performs them.
+
+One Scheduler for each run.  It is entered only through its session's `post`, so on one thread at
+a time; it knows the runner only as a Session, and the store only as two functions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipedeco.graph import (
+    CANCELLED,
+    ENDED,
+    FAILED,
+    PENDING,
+    QUEUED,
+    RUNNING,
+    SKIPPED,
+    SUCCESS,
+    Attempt,
+    Outcome,
+    Step,
+    StepCall,
+    distinct,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipedeco.runners import Session
+
+
+class Scheduler:
+    """Decides when each step of a run is performed, again, or not at all.
+
+    Parameters
+    ----------
+    session: performs calls.
+    record: called with each step that ended.
+    record_attempt: called with (step, number, outcome) of an attempt that is followed by another.
+    start_child: called with the call of a step that is a pipeline.
+    abort_on_failure: whether the first failure cancels the rest.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        record: Callable[[Step], None],
+        record_attempt: Callable[[Step, int, Outcome], None],
+        start_child: Callable[[StepCall], None],
+        *,
+        abort_on_failure: bool,
+    ) -> None:
+        self.session = session
+        self.record = record
+        self.record_attempt = record_attempt
+        self.start_child = start_child
+        self.abort_on_failure = abort_on_failure
+        self.active: dict[Step, StepCall | None] = {}  # steps that have not ended, and their call
+        self.ended = 0
+        self.cancelled: str | None = None  # why nothing new starts
+        self._when_idle: list[Callable[[], None]] = []
+
+    # -- events ------------------------------------------------------------------------------
+
+    def add(self, step: Step) -> None:
+        """A call was traced."""
+        self.active[step] = None
+        if self.cancelled is not None:
+            self._end_without_running(step, CANCELLED, self.cancelled)
+            return
+        after = set(step.after)
+        for dep in distinct((*step.inputs, *step.after)):
+            if dep.state not in ENDED:
+                step.waiting += 1
+                if dep.dependants is None:
+                    dep.dependants = []
+                dep.dependants.append(step)
+            elif not _lets_run(dep, step, only_after=dep in after and dep not in step.inputs):
+                self._end_without_running(step, SKIPPED, dep)
+                return
+        if not step.waiting:
+            self._ready(step)
+
+    def began(self, call: StepCall) -> None:
+        """A worker has begun a call."""
+        call.step.state = RUNNING
+
+    def finished(self, call: StepCall, outcome: Outcome) -> None:
+        """An attempt has ended."""
+        step = call.step
+        if step.state in ENDED or call.attempt != step.attempt:
+            return  # a late word of an attempt that was given up
+        if outcome.state == FAILED and self._retry(step, outcome):
+            return
+        step.outcome = outcome
+        self._end(step, outcome.state)
+
+    def cancel(self, reason: str) -> None:
+        """Nothing new starts; what runs is stopped."""
+        if self.cancelled is not None:
+            return
+        self.cancelled = reason
+        for call in self.session.stop():
+            self._end_without_running(call.step, CANCELLED, reason)
+        for step in list(self.active):
+            if step.state == PENDING:
+                self._end_without_running(step, CANCELLED, reason)
+
+    def cancel_step(self, step: Step, answer: Callable[[bool], None]) -> None:
+        """Cancel one step unless a worker has it; `answer` is told whether it is cancelled."""
+        call = self.active.get(step)
+        waits = step.state == PENDING or (call is not None and self.session.withdraw(call))
+        if step.state not in ENDED and waits:
+            self._end_without_running(step, CANCELLED, "it was cancelled before it began")
+        answer(step.state == CANCELLED)
+
+    def when_idle(self, action: Callable[[], None]) -> None:
+        """Call `action` once no step is under way."""
+        self._when_idle.append(action)
+        self._check_idle()
+
+    # -- decisions -----------------------------------------------------------------------
+
+    def _ready(self, step: Step) -> None:
+        step.attempt += 1
+        step.state = QUEUED
+        call = StepCall(step, self.finished, self.began)
+        self.active[step] = call
+        if step.called.is_pipeline:
+            self.start_child(call)
+        else:
+            self.session.submit(call)
+
+    def _retry(self, step: Step, outcome: Outcome) -> bool:
+        """Whether the step gets another attempt; if so, it is on its way."""
+        options = step.called.options
+        if step.attempt > options.retries or not outcome.retryable or self.cancelled is not None:
+            return False
+        delay = options.retry_delay
+        if callable(delay):
+            delay = self._asked_delay(delay, step)
+        step.attempts = [*(step.attempts or ()), Attempt(step.attempt, outcome)]
+        self.record_attempt(step, step.attempt, outcome)
+        step.state = PENDING
+        self.active[step] = None
+        if delay > 0:
+            self.session.later(delay, self._again, step)
+        else:
+            self.session.post(self._again, step)
+        return True
+
+    def _asked_delay(self, delay: Callable[[int], float], step: Step) -> float:
+        try:
+            return max(0.0, float(delay(step.attempt)))
+        except Exception:  # the user's function; its failure must not stop the loop
+            import logging
+
+            logging.getLogger("pipedeco").exception("retry_delay of step %s raised", step.name)
+            return 0.0
+
+    def _again(self, step: Step) -> None:
+        if step.state == PENDING:
+            self._ready(step)
+
+    def _end_without_running(self, step: Step, state: str, reason: Step | str) -> None:
+        step.reason = reason
+        self._end(step, state)
+
+    def _end(self, step: Step, state: str) -> None:
+        """A step has ended: tell everybody, and those that it lets run or makes skip."""
+        ending = [(step, state)]
+        while ending:  # a loop, as chains of skipped steps may be long
+            step, state = ending.pop()
+            self._settle(step, state)
+            for dependant in step.dependants or ():
+                if dependant.state != PENDING:
+                    continue
+                if _lets_run(step, dependant, only_after=step not in dependant.inputs):
+                    dependant.waiting -= 1
+                    if not dependant.waiting:
+                        self._ready(dependant)
+                else:
+                    dependant.reason = step
+                    ending.append((dependant, SKIPPED))
+            step.dependants = None
+        self._check_idle()
+
+    def _settle(self, step: Step, state: str) -> None:
+        step.state = state
+        step.originals = None
+        step.logs = None
+        self.active.pop(step, None)
+        self.ended += 1
+        self.record(step)
+        if step.watchers:
+            step.call_watchers()
+        if state == FAILED and self.abort_on_failure and not step.called.options.allow_failure:
+            self.session.post(self.cancel, f"step {step.name} failed and on_failure is 'abort'")
+
+    def _check_idle(self) -> None:
+        if not self.active and self._when_idle:
+            actions, self._when_idle = self._when_idle, []
+            for action in actions:
+                action()
+
+
+def _lets_run(dep: Step, step: Step, *, only_after: bool) -> bool:
+    """Whether `step` may run now that `dep` has ended."""
+    if dep.state in SUCCESS:
+        return True
+    return only_after and dep.state == FAILED and dep.called.options.allow_failure
+
+
+def unread_failures(steps: list[Step]) -> list[Step]:
+    """The failed steps that make a run fail: nobody read them, nobody allowed them."""
+    return [
+        step
+        for step in steps
+        if step.state == FAILED and not step.read and not step.called.options.allow_failure
+    ]
+
+

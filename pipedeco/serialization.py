@@ -1,0 +1,401 @@
+"""The only place that pickles: values and arguments to bytes or blobs, and back.
+
+A packed value is `bytes` (a pickle of at most 64 KiB), `str` (the digest of a blob), or None,
+which stands for itself.
+Three picklers are tried in turn: pickle, cloudpickle, dill.  What none can carry raises
+NotPicklable with the path to the culprit.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import pickle
+import sys
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from pipedeco.errors import NotPicklable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipedeco.blobs import BlobStore
+
+PROTOCOL = 5
+INLINE_LIMIT = 64 * 1024
+
+Packed = bytes | str
+
+# What stands for input number i of the arguments that are being loaded.
+_inputs: ContextVar[Callable[[int], Any]] = ContextVar("pipedeco inputs")
+
+
+def unpack(packed: Packed | None, blobs: BlobStore, *, verify: bool = False) -> Any:
+    """The value that was packed; whatever its classes raise while loading is raised here."""
+    if packed is None:
+        return None
+    if isinstance(packed, bytes):
+        return pickle.loads(packed)
+    main, *buffers = blobs.get(packed, verify=verify)
+    return pickle.loads(main, buffers=buffers)
+
+
+def unpack_arguments(
+    packed: Packed | None, blobs: BlobStore, load_input: Callable[[int], Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The (args, kwargs) of a call, with `load_input(i)` in the place of its i-th input."""
+    if packed is None:
+        return (), {}
+    token = _inputs.set(load_input)
+    try:
+        args, kwargs = unpack(packed, blobs)
+        return args, kwargs
+    finally:
+        _inputs.reset(token)
+
+
+def given_input(number: int, path: tuple[tuple[str, Any], ...] = ()) -> Any:
+    """Named in pickled arguments where a StepResult stood, with what it selected."""
+    value = _inputs.get()(number)
+    for kind, key in path:
+        value = value[key] if kind == "item" else getattr(value, key)
+    return value
+
+
+class Pickler:
+    """Pickles one object after another, for one thread.
+
+    Parameters
+    ----------
+    blobs: where values over 64 KiB go.
+    reducers: extra reducers by type, tried before any other.
+    """
+
+    def __init__(self, blobs: BlobStore, reducers: dict[type, Any] | None = None) -> None:
+        self.blobs = blobs
+        self.reducers = reducers or {}
+        self._buffer = io.BytesIO()
+        self._views: list[pickle.PickleBuffer] = []
+        self._pickler: pickle.Pickler | None = None
+
+    def dump(self, value: object, what: str) -> Packed:
+        """Pack `value`; on failure raises NotPicklable that calls it `what`."""
+        try:
+            data = self._plain(value)
+        except Exception:  # the reducers of users' classes may raise anything
+            self._pickler = None
+            data = self._carried(value, what)
+        if len(data) <= INLINE_LIMIT and not self._views:
+            return data
+        return self._place(data)
+
+    def dump_inline(self, value: object) -> bytes:
+        """Pack `value` as bytes whatever its size; raises what the last pickler raises."""
+        try:
+            return pickle.dumps(value, PROTOCOL)
+        except Exception:  # users' reducers
+            return self._cloud(value)
+
+    def _plain(self, value: object) -> bytes:
+        buffer = self._buffer
+        buffer.seek(0)
+        buffer.truncate()
+        pickler = self._pickler
+        if pickler is None:
+            pickler = pickle.Pickler(buffer, PROTOCOL, buffer_callback=self._keep)
+            if self.reducers:
+                pickler.dispatch_table = {**copyreg.dispatch_table, **self.reducers}
+            self._pickler = pickler
+        else:
+            pickler.clear_memo()
+        self._views.clear()
+        pickler.dump(value)
+        return buffer.getvalue()
+
+    def _keep(self, view: pickle.PickleBuffer) -> None:
+        self._views.append(view)
+
+    def _carried(self, value: object, what: str) -> bytes:
+        """The pickle of cloudpickle or of dill."""
+        for dump in (self._cloud, self._dill):
+            self._views.clear()
+            try:
+                return dump(value)
+            except Exception as error:  # as above: users' reducers
+                reason = error
+        raise not_picklable(value, what, self.reducers, reason) from None
+
+    def _cloud(self, value: object) -> bytes:
+        buffer = io.BytesIO()
+        pickler = _by_reference_pickler()(buffer, PROTOCOL, buffer_callback=self._keep)
+        pickler.dispatch_table = pickler.dispatch_table.new_child(self.reducers)
+        pickler.dump(value)
+        return buffer.getvalue()
+
+    def _dill(self, value: object) -> bytes:
+        import dill
+
+        buffer = io.BytesIO()
+        pickler = dill.Pickler(buffer, PROTOCOL, byref=True, recurse=True)
+        pickler.dispatch_table = {**copyreg.dispatch_table, **self.reducers}
+        pickler.dump(value)
+        return buffer.getvalue()
+
+    def _place(self, data: bytes) -> Packed:
+        """Large values go into a blob; small buffers back into the pickle."""
+        views = [view.raw() for view in self._views]
+        self._views.clear()
+        if len(data) + sum(view.nbytes for view in views) > INLINE_LIMIT:
+            return self.blobs.put([data, *views])
+        return _inband(data, views)
+
+
+def _inband(data: bytes, views: list[memoryview]) -> bytes:
+    """The same pickle with its out-of-band buffers inside."""
+    return pickle.dumps(_Inband(data, [bytearray(view) for view in views]), PROTOCOL)
+
+
+class _Inband:
+    """A pickle together with its buffers; unpickles as what the pickle holds."""
+
+    def __init__(self, data: bytes, buffers: list[bytearray]) -> None:
+        self.data = data
+        self.buffers = buffers
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load_inband, (self.data, self.buffers)
+
+
+def _load_inband(data: bytes, buffers: list[bytearray]) -> Any:
+    return pickle.loads(data, buffers=buffers)
+
+
+def _by_reference_pickler() -> Any:
+    """cloudpickle, except that what __main__ names travels by its name, as pickle does it."""
+    import cloudpickle
+
+    class ByReference(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
+        def reducer_override(self, obj: Any) -> Any:
+            if getattr(obj, "__module__", None) == "__main__" and named_in_main(obj):
+                return NotImplemented
+            return super().reducer_override(obj)
+
+    return ByReference
+
+
+def named_in_main(obj: Any) -> bool:
+    """Whether `__main__` has this very function or class under its qualified name."""
+    found: Any = sys.modules.get("__main__")
+    for part in getattr(obj, "__qualname__", "<locals>").split("."):
+        found = getattr(found, part, None)
+    return found is obj
+
+
+def main_names(packed: bytes | memoryview, main: dict[str, Any]) -> tuple[str, ...]:
+    """Names of classes and functions of `__main__` that a pickle may refer to.
+
+    Every name that stands in the pickle counts: one too many costs a definition sent for
+    nothing, one too few an error.
+    """
+    data = bytes(packed)
+    if b"__main__" not in data:
+        return ()
+    return tuple(
+        name
+        for name, value in list(main.items())
+        if getattr(value, "__module__", None) == "__main__" and name.encode() in data
+    )
+
+
+def pickle_mark(value: object) -> bytes | None:
+    """The pickle by which a change of `value` in place is seen; None where it cannot be.
+
+    Types that cannot change, and what is over 64 KiB or cannot be pickled, have none.
+    """
+    if value is None or type(value) in (bool, int, float, complex, str, bytes):
+        return None
+    try:
+        data = pickle.dumps(value, PROTOCOL)
+    except Exception:  # users' reducers; nothing to compare then
+        return None
+    return data if len(data) <= INLINE_LIMIT else None
+
+
+class _Nowhere:
+    """A file that keeps nothing."""
+
+    def write(self, data: Any) -> int:
+        return len(data)
+
+
+def contains(value: object, kind: type) -> bool:
+    """Whether pickling `value` would meet an object of this type."""
+    found: list[Any] = []
+    pickler = pickle.Pickler(_Nowhere(), PROTOCOL, buffer_callback=lambda view: None)
+    pickler.dispatch_table = {
+        **copyreg.dispatch_table,
+        kind: lambda met: (found.append(met), (str, ()))[1],
+    }
+    try:
+        pickler.dump(value)
+    except Exception:  # users' reducers; what was met before still counts
+        return bool(found)
+    return bool(found)
+
+
+def not_picklable(value: object, what: str, reducers: dict[type, Any], reason: Exception) -> NotPicklable:
+    """The error for a value that no pickler carries, with the path to the culprit."""
+    finder = _CulpritFinder(what, reducers)
+    found = finder.find(value)
+    path, culprit = found or (what, value)
+    kind = type(culprit)
+    name = kind.__qualname__
+    if kind.__module__ != "builtins":
+        name = f"{kind.__module__}.{name}"
+    article = "an" if name[0] in "aeiouAEIOU" else "a"
+    text = f"{path} is {article} {name}, which cannot be pickled"
+    if reason is not None and str(reason):
+        text += f" ({str(reason)[:200]})"
+    return NotPicklable(f"{text}; pass what it is made from, and make it inside the step")
+
+
+class _CulpritFinder(pickle._Pickler):  # type: ignore[misc, name-defined]
+    """The pure-Python pickler, run again with a stack of the names it goes through."""
+
+    def __init__(self, what: str, reducers: dict[type, Any]) -> None:
+        super().__init__(io.BytesIO(), PROTOCOL, buffer_callback=lambda view: None)
+        self.dispatch_table = {**copyreg.dispatch_table, **reducers}
+        self._what = what
+        self._trail: list[Any] = []
+        self._found: tuple[str, Any] | None = None
+
+    def find(self, value: object) -> tuple[str, Any] | None:
+        try:
+            self.dump(value)
+        except Exception:  # users' reducers; the place was noted on the way
+            return self._found
+        return None
+
+    def save(self, obj: Any, save_persistent_id: bool = True) -> Any:
+        self._trail.append(obj)
+        try:
+            return super().save(obj, save_persistent_id)
+        except Exception:  # users' reducers
+            if self._found is None and not _carries(obj):
+                self._found = self._path(), obj
+            if self._found is not None:
+                raise
+        finally:
+            self._trail.pop()
+
+    def _path(self) -> str:
+        path = self._what
+        for place, child in zip(self._trail, self._trail[1:], strict=False):
+            path += _accessor(place, child)
+        return path
+
+
+def _accessor(place: Any, child: Any) -> str:
+    """How `child` is reached from `place`: an index, a key, an attribute, or nothing to say."""
+    if isinstance(place, list | tuple | set | frozenset):
+        if isinstance(place, tuple) and _is_reduction(place):
+            return ""
+        return "".join(f"[{i}]" for i, item in enumerate(place) if item is child)[:12]
+    if isinstance(place, dict):
+        return next((f"[{key!r}]" for key, item in place.items() if item is child), "")
+    names = getattr(place, "__dict__", {})
+    return next((f".{name}" for name, item in names.items() if item is child), "")
+
+
+def _is_reduction(place: tuple[Any, ...]) -> bool:
+    return bool(place) and callable(place[0])
+
+
+def _carries(obj: object) -> bool:
+    """Whether cloudpickle or dill alone can carry the object."""
+    import cloudpickle
+    import dill
+
+    for dump in (cloudpickle.dumps, dill.dumps):
+        try:
+            dump(obj)
+        except Exception:  # noqa: S112 - users' reducers; the next pickler is tried
+            continue
+        return True
+    return False
+
+
+def preview(value: object) -> str:
+    """At most 200 characters that tell a person what a value is; never raises, never slow."""
+    kind = type(value)
+    if value is None or kind in (bool, int, float, complex):
+        return repr(value)[:200]
+    if kind in (str, bytes):
+        return repr(value[:200])[:200]  # type: ignore[index]
+    if kind in (list, tuple, dict, set, frozenset):
+        return _preview_container(value)
+    shape = kind.__dict__.get("shape") and getattr(value, "shape", None)
+    if isinstance(shape, tuple):
+        return f"{kind.__name__}{shape}"[:200]
+    return kind.__qualname__[:200]
+
+
+def _preview_container(value: Any) -> str:
+    from itertools import islice
+
+    few = [_preview_item(item) for item in islice(value, 4)]
+    if type(value) is dict:
+        few = [f"{_preview_item(k)}: {_preview_item(v)}" for k, v in islice(value.items(), 4)]
+    more = f", ... ({len(value)})" if len(value) > 4 else ""
+    left, right = {list: "[]", tuple: "()", dict: "{}"}.get(type(value), "{}")
+    return (left + ", ".join(few) + more)[:199] + right
+
+
+def _preview_item(item: object) -> str:
+    kind = type(item)
+    if item is None or kind in (bool, int, float, complex):
+        return repr(item)[:40]
+    if kind in (str, bytes):
+        return repr(item[:40])[:40]  # type: ignore[index]
+    return kind.__name__
+
+
+def dumps_function(function: Any) -> bytes:
+    """A function without an importable name, by value."""
+    import cloudpickle
+
+    data: bytes = cloudpickle.dumps(function, PROTOCOL)
+    return data
+
+
+def loads(data: bytes) -> Any:
+    return pickle.loads(data)
+
+
+def dumps(value: object) -> bytes:
+    return pickle.dumps(value, PROTOCOL)
+
+
+def pack_exception(error: BaseException) -> bytes | None:
+    """An exception with its traceback and causes, or None where it does not survive the trip.
+
+    The trip is tried here, so that the process that reads it meets no surprise.
+    """
+    from tblib import pickling_support
+
+    try:
+        pickling_support.install(error)
+        data = Pickler(None).dump_inline(error)  # type: ignore[arg-type]
+        back = pickle.loads(data)
+    except Exception:  # users' exceptions may do anything here
+        return None
+    same = type(back) is type(error) and str(back) == str(error)
+    return data if same and len(data) <= 16 * INLINE_LIMIT else None
+
+
+def unpack_exception(data: bytes) -> BaseException:
+    error = pickle.loads(data)
+    assert isinstance(error, BaseException)
+    return error
+

@@ -1,0 +1,63 @@
+-- Every statement of pipedeco, by name.
+
+-- name: begin_run
+insert into run (id, pipeline, number, version, mode, status, epoch, owner, parent_run,
+                 parent_step, started, args, parameters, python, host, command)
+values (:id, :pipeline,
+        (select coalesce(max(number), 0) + 1 from run where pipeline = :pipeline),
+        :version, :mode, 'running', 1, :owner, :parent_run, :parent_step, :started, :args,
+        :parameters, :python, :host, :command)
+returning seq, number;
+
+-- name: expected_steps
+select steps from run
+where pipeline = :pipeline and version is :version and status = 'completed'
+order by number desc limit 1;
+
+-- name: end_run
+update run set status = :status, ended = :ended, steps = :steps, reads = :reads, value = :value,
+               preview = :preview, error_type = :error_type, error_text = :error_text,
+               traceback = :traceback, error = :error
+where seq = :seq and epoch = :epoch;
+
+-- name: owns
+select 1 from run where seq = :seq and epoch = :epoch;
+
+-- name: put_component
+insert or replace into component values
+    (:run, :number, :name, :module, :qualname, :parameters, :file, :line, :options, :is_pipeline);
+
+-- name: put_attempt
+insert or replace into attempt values
+    (:step, :number, :state, :worker, :started, :duration, :error_type, :error_text, :traceback, :logs);
+
+-- name: put_steps
+insert or replace into step
+    (id, run, name, component, state, attempt, worker, started, duration, args, inputs, after,
+     reads, line, value, preview, error_type, error_text, traceback, error, reason, logs)
+values
+
+-- name: find_runs
+select * from run where id like :prefix || '%' escape '\' order by seq limit 3;
+
+-- name: latest_run
+select * from run where parent_run is null order by seq desc limit 1;
+
+-- name: numbered_run
+select * from run where pipeline = :pipeline and number = :number;
+
+-- name: list_runs
+select * from run where (:pipeline is null or pipeline = :pipeline)
+order by seq desc limit :limit;
+
+-- name: run_steps
+select step.*, component.name as component_name, component.module, component.qualname,
+       component.parameters, component.file, component.is_pipeline
+from step join component on component.run = step.run and component.number = step.component
+where step.id >= :first and step.id < :last order by step.id;
+
+-- name: run_attempts
+select * from attempt where step >= :first and step < :last order by step, number;
+
+-- name: count_steps
+select state, count(*) as count from step where id >= :first and id < :last group by state;

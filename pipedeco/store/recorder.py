@@ -1,0 +1,305 @@
+"""Writes what happens into the database, in groups, in a thread of its own.
+
+The step path only appends to a queue.  A group is committed when it is 50 ms old or has 1,000
+entries, with synchronous=FULL.  A step that changes several times within one group is one row.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections import deque
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from pipedeco.errors import RunBusy, StoreError
+from pipedeco.graph import ENDED, RUNNING, Step
+from pipedeco.store import rows
+from pipedeco.store.database import connect, queries
+from pipedeco.store.owner import OwnerLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GROUP_AGE = 0.05  # seconds
+GROUP_SIZE = 1000
+LOOK = 0.5  # seconds between two records of what is still under way
+PENDING_ROWS = 500  # of steps that only wait, at each look
+ROWS = (500, 50, 5, 1)  # rows in one statement, for which SQLite releases the interpreter once
+
+
+class RunLog:
+    """What the recorder knows of a run that this process performs.
+
+    Parameters
+    ----------
+    facts: the columns of begin_run.
+    steps: the run's list of steps, which grows.
+    active: the steps that a runner has, and more; changes while it is read.
+    failed: called with a StoreError or RunBusy when nothing more can be recorded.
+    """
+
+    def __init__(
+        self,
+        facts: dict[str, Any],
+        steps: list[Step],
+        active: dict[Step, Any],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self.facts = facts
+        self.steps = steps
+        self.active = active
+        self.failed = failed
+        self.seq = 0
+        self.number = 0
+        self.epoch = 1
+        self.expected = 0  # steps of the version's last completed run
+        self.begun = threading.Event()
+        self.components: dict[int, int] = {}  # id of a Called -> its number
+        self.error: BaseException | None = None
+        self._looked = 0  # steps before this position are recorded, whatever their state
+        self._running: dict[Step, int] = {}  # recorded as running, with their attempt
+
+    def under_way(self) -> list[Step]:
+        """Steps that have not ended and are not recorded as they are: a part of the pending
+        ones at a time, and all that run."""
+        if not self.begun.is_set():
+            return []
+        new = self.steps[self._looked : self._looked + PENDING_ROWS]
+        self._looked += len(new)
+        running = {step: step.attempt for step in list(self.active) if step.state == RUNNING}
+        begun = [step for step in running if self._running.get(step) != step.attempt]
+        self._running = running
+        return [step for step in new if step.state not in ENDED] + begun
+
+
+class Recorder:
+    """The one writer of this process to one store.
+
+    Raises StoreError from the constructor where the store cannot be used.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.connection = connect(folder)
+        self.owner = OwnerLock(folder)
+        self.runs: dict[Any, RunLog] = {}  # by what step.run is
+        self._queue: deque[Any] = deque()
+        self._bell = threading.Lock()
+        self._bell.acquire()
+        self._waiting = False
+        self._urgent = False
+        self._closing = False
+        self._looked = time.monotonic()
+        self._statements = {n: _multi_row(n) for n in ROWS}
+        self._thread = threading.Thread(target=self._loop, name="pipedeco-recorder", daemon=True)
+        self._thread.start()
+
+    # -- from any thread -----------------------------------------------------------------
+
+    def begin(self, run: Any, log: RunLog) -> None:
+        log.facts["owner"] = self.owner.name
+        self.runs[run] = log
+        self._put(("begin", log))
+
+    def changed(self, step: Step) -> None:
+        """Note that a step's state changed."""
+        self._queue.append(step)
+        if self._waiting:
+            self._ring()
+
+    def attempt(self, step: Step, number: int, outcome: Any) -> None:
+        """Note an attempt that is followed by another."""
+        self._put(("attempt", step, number, outcome))
+
+    def end(self, run: Any, facts: dict[str, Any]) -> None:
+        self._put(("end", run, facts))
+
+    def flush(self, run: Any = None) -> None:
+        """Return once all that was noted before is committed.
+
+        Raises the StoreError or RunBusy that kept `run` from being recorded.
+        """
+        log = self.runs.get(run)
+        done = threading.Event()
+        self._queue.append(("flush", done, log))
+        self._urgent = True
+        self._ring()
+        while not done.wait(1.0):
+            if not self._thread.is_alive():
+                raise StoreError(f"the recorder of {self.folder} has ended")
+        if log is not None and log.error is not None:
+            raise log.error
+
+    def forget(self, run: Any) -> None:
+        self.runs.pop(run, None)
+
+    def close(self) -> None:
+        """Commit what is noted and release the lock."""
+        self._closing = True
+        self._put(None)
+        self._thread.join(10.0)
+        self.owner.release()
+
+    def _put(self, entry: Any) -> None:
+        self._queue.append(entry)
+        if self._waiting:
+            self._ring()
+
+    def _ring(self) -> None:
+        self._waiting = False
+        try:
+            self._bell.release()
+        except RuntimeError:  # somebody else rang at the same moment
+            pass
+
+    # -- the thread ----------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        while not (self._closing and not self._queue):
+            self._wait()
+            group = self._take()
+            if group:
+                self._write(group)
+        self.connection.close()
+
+    def _wait(self) -> None:
+        """Sleep until a group is old or large enough, or somebody waits for it."""
+        if not self._queue:
+            self._sleep(LOOK if self.runs else None)
+        deadline = time.monotonic() + GROUP_AGE
+        while len(self._queue) < GROUP_SIZE and not self._urgent and not self._closing:
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._queue:
+                break
+            self._bell.acquire(timeout=min(left, 0.01))
+        self._urgent = False
+
+    def _sleep(self, timeout: float | None) -> None:
+        self._waiting = True
+        if not self._queue and not self._closing:
+            self._bell.acquire(timeout=-1 if timeout is None else timeout)
+        self._waiting = False
+
+    def _take(self) -> list[Any]:
+        queue = self._queue
+        group = []
+        while queue:
+            group.append(queue.popleft())
+        now = time.monotonic()
+        if now - self._looked > LOOK:
+            self._looked = now
+            group += chain.from_iterable(log.under_way() for log in list(self.runs.values()))
+        return group
+
+    def _write(self, group: list[Any]) -> None:
+        """Commit one group; what it cannot write is told to the runs, never dropped silently."""
+        flushed = [entry for entry in group if entry.__class__ is tuple and entry[0] == "flush"]
+        for entry in flushed:
+            group += self._live_steps(entry[2])
+        try:
+            self.connection.execute("begin immediate")
+            self._write_entries(group)
+            self.connection.execute("commit")
+        except sqlite3.Error as error:
+            if self.connection.in_transaction:
+                self.connection.execute("rollback")
+            failure = StoreError(
+                f"the store {self.folder} cannot be written: {error}; free some space or move "
+                "it with PIPEDECO_STORE, then run again"
+            )
+            for log in list(self.runs.values()):
+                self._give_up(log, failure)
+        for entry in group:
+            if entry.__class__ is tuple and entry[0] == "begin":
+                entry[1].begun.set()
+        for entry in flushed:
+            entry[1].set()
+
+    def _live_steps(self, log: RunLog | None) -> list[Step]:
+        if log is None:
+            return []
+        return [step for step in log.steps if step.state not in ENDED]
+
+    def _give_up(self, log: RunLog, error: BaseException) -> None:
+        if log.error is None:
+            log.error = error
+            log.failed(error)
+
+    def _write_entries(self, group: list[Any]) -> None:
+        steps: dict[Step, None] = {}
+        for entry in group:
+            if entry.__class__ is Step:
+                steps[entry] = None
+            elif entry is not None and entry[0] != "flush":
+                self._write_steps(steps)
+                steps = {}
+                getattr(self, f"_write_{entry[0]}")(*entry[1:])
+        self._write_steps(steps)
+
+    def _write_begin(self, log: RunLog) -> None:
+        facts = log.facts
+        found = self.connection.execute(
+            queries()["expected_steps"], {"pipeline": facts["pipeline"], "version": facts["version"]}
+        )
+        log.expected = (found.fetchone() or (0,))[0]
+        row = self.connection.execute(queries()["begin_run"], facts).fetchone()
+        log.seq, log.number = row
+
+    def _write_attempt(self, step: Step, number: int, outcome: Any) -> None:
+        log = self._owned(step.run)
+        if log is not None:
+            row = rows.attempt_row(log.seq, step, number, outcome)
+            self.connection.execute(queries()["put_attempt"], row)
+
+    def _write_end(self, run: Any, facts: dict[str, Any]) -> None:
+        log = self._owned(run)
+        if log is not None:
+            columns = {**facts, "seq": log.seq, "epoch": log.epoch}
+            self.connection.execute(queries()["end_run"], columns)
+
+    def _write_steps(self, steps: dict[Step, None]) -> None:
+        found: list[tuple[Any, ...]] = []
+        logs: dict[Any, RunLog | None] = {}
+        for step in steps:
+            run = step.run
+            if run not in logs:
+                logs[run] = self._owned(run)
+            log = logs[run]
+            if log is not None:
+                found.append(rows.step_row(log.seq, self._component(log, step.called), step))
+        self._insert(found)
+
+    def _insert(self, found: list[tuple[Any, ...]]) -> None:
+        position = 0
+        for size in ROWS:
+            statement = self._statements[size]
+            while len(found) - position >= size:
+                chunk = found[position : position + size]
+                self.connection.execute(statement, list(chain.from_iterable(chunk)))
+                position += size
+
+    def _owned(self, run: Any) -> RunLog | None:
+        """The run's log if the run is still ours; the database decides."""
+        log = self.runs.get(run)
+        if log is None or log.error is not None:
+            return None
+        owned = self.connection.execute(queries()["owns"], {"seq": log.seq, "epoch": log.epoch})
+        if owned.fetchone() is None:
+            self._give_up(log, RunBusy(f"run {log.facts['id']} was taken over by another controller"))
+            return None
+        return log
+
+    def _component(self, log: RunLog, called: Any) -> int:
+        number = log.components.get(id(called))
+        if number is None:
+            number = log.components[id(called)] = len(log.components)
+            row = rows.component_row(log.seq, number, called)
+            self.connection.execute(queries()["put_component"], row)
+        return number
+
+
+def _multi_row(count: int) -> str:
+    row = "(" + ",".join("?" * rows.COLUMNS) + ")"
+    return queries()["put_steps"].rstrip(";") + " " + ",".join([row] * count)

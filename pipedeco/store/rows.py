@@ -1,0 +1,111 @@
+"""Steps as rows of the database, and back."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from typing import TYPE_CHECKING, Any
+
+from pipedeco.graph import Logs, Outcome, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pipedeco.graph import Called
+
+SHIFT = 32  # a step's id is its run's seq and its position
+COLUMNS = 22  # of put_steps
+
+
+def step_id(seq: int, position: int) -> int:
+    return (seq << SHIFT) + position
+
+
+def step_row(seq: int, number: int, step: Step) -> tuple[Any, ...]:
+    """The row of a step; `number` is its component's."""
+    outcome = step.outcome
+    error = outcome.error if outcome is not None else None
+    logs = step.logs if outcome is None or outcome.logs is None else outcome.logs
+    reason = step.reason
+    return (
+        (seq << SHIFT) + step.position,
+        seq,
+        step.name,
+        number,
+        step.state,
+        step.attempt,
+        outcome.worker if outcome is not None else (logs.name if logs is not None else None),
+        outcome.started if outcome is not None else None,
+        outcome.duration if outcome is not None else None,
+        step.args,
+        positions(step.inputs) if step.inputs else None,
+        positions(step.after) if step.after else None,
+        step.reads,
+        step.line,
+        outcome.value if outcome is not None else None,
+        outcome.preview if outcome is not None else None,
+        *((None, None, None, None) if error is None else error),
+        reason_text(step) if reason is not None else None,
+        pack_logs(logs) if logs is not None else None,
+    )
+
+
+def attempt_row(seq: int, step: Step, number: int, outcome: Outcome) -> dict[str, Any]:
+    error = outcome.error
+    return {
+        "step": step_id(seq, step.position),
+        "number": number,
+        "state": outcome.state,
+        "worker": outcome.worker,
+        "started": outcome.started,
+        "duration": outcome.duration,
+        "error_type": error and error.type,
+        "error_text": error and error.text,
+        "traceback": error and error.traceback,
+        "logs": pack_logs(outcome.logs) if outcome.logs is not None else None,
+    }
+
+
+def component_row(seq: int, number: int, called: Called) -> dict[str, Any]:
+    fn = called.component.fn
+    code = getattr(fn, "__code__", None)
+    return {
+        "run": seq,
+        "number": number,
+        "name": called.name,
+        "module": str(getattr(fn, "__module__", "")),
+        "qualname": str(getattr(fn, "__qualname__", called.name)),
+        "parameters": json.dumps(called.component.parameter_names()),
+        "file": code and code.co_filename,
+        "line": code and code.co_firstlineno,
+        "options": json.dumps(called.component.options_text()),
+        "is_pipeline": called.is_pipeline,
+    }
+
+
+def reason_text(step: Step) -> str:
+    """Why a step was skipped or cancelled."""
+    if isinstance(step.reason, Step):
+        return f"step {step.reason.name}, which it needs, was {step.reason.state}"
+    return str(step.reason)
+
+
+def positions(steps: Iterable[Step]) -> bytes:
+    return array("I", [step.position for step in steps]).tobytes()
+
+
+def unpack_positions(data: bytes | None) -> list[int]:
+    numbers = array("I")
+    numbers.frombytes(data or b"")
+    return numbers.tolist()
+
+
+def pack_logs(logs: Logs) -> str:
+    return " ".join(map(str, logs))
+
+
+def unpack_logs(text: str | None) -> Logs | None:
+    if text is None:
+        return None
+    name, *numbers = text.split()
+    return Logs(name, *map(int, numbers))

@@ -1,0 +1,212 @@
+"""The run being traced, in a ContextVar: a call of a component becomes a step of its graph."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from contextvars import ContextVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipedeco.errors import GraphError, NotPicklable
+from pipedeco.graph import Called, Graph, Step, distinct
+from pipedeco.result import StepResult, changed_in_place, make_result
+from pipedeco.serialization import Packed, Pickler, given_input, main_names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipedeco.blobs import BlobStore
+
+# The run whose body this context executes; None outside of any.
+current: ContextVar[Trace | None] = ContextVar("pipedeco trace", default=None)
+
+# Whether this context executes a step, where components and pipelines are bare functions.
+inside_step: ContextVar[bool] = ContextVar("pipedeco step", default=False)
+
+
+class Arguments(NamedTuple):
+    """The arguments of a call: pickled, and the results that stand in them."""
+
+    packed: Packed | None
+    inputs: tuple[Step, ...]
+    names: tuple[str, ...]
+
+
+class Trace:
+    """Makes steps of the calls in one body.
+
+    Parameters
+    ----------
+    graph: gets the steps.
+    run: what the steps' results read from (a `result.Reader`).
+    blobs: where large arguments go.
+    prepare: called with what is called for the first time; may raise NotPicklable.
+    submit: called with each new step; returns when the body may go on.
+    keeps_originals: whether steps keep their arguments unpickled too; a step whose arguments
+        cannot be pickled is then a warning, else an error.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        run: Any,
+        blobs: BlobStore,
+        prepare: Callable[[Called], None],
+        submit: Callable[[Step], None],
+        *,
+        keeps_originals: bool,
+    ) -> None:
+        self.graph = graph
+        self.run = run
+        self.prepare = prepare
+        self.submit = submit
+        self.keeps_originals = keeps_originals
+        self.open = True
+        self._lock = threading.Lock()  # the body may call from copies of its context
+        self._found: dict[Step, int] = {}  # the inputs of the call in hand, numbered
+        self._pickler = Pickler(blobs, {StepResult: self._reduce_result})
+        self._main = sys.modules["__main__"].__dict__
+        self._seen: set[int] = set()
+
+    def call(self, component: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepResult[Any]:
+        """Make a step of the call and hand it to the scheduler."""
+        with self._lock:
+            self.run.check_open()
+            arguments = self._arguments(component, args, kwargs)
+            step = self.graph.add(self.run, self._called(component))
+            step.args, step.inputs, step.names = arguments
+            step.after = _steps_of(component.step_options.depends_on)
+            step.reads = len(self.graph.reads)
+            step.line = sys._getframe(2).f_lineno
+            if self.keeps_originals:
+                step.originals = (args, kwargs)
+        self.submit(step)
+        return make_result(step)
+
+    def read(self, step: Step) -> None:
+        """Note that this step is read, for the control edges; only the body's reads count."""
+        if current.get() is self and step.position not in self._seen:
+            self._seen.add(step.position)
+            self.graph.reads.append(step.position)
+
+    def _arguments(
+        self, component: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Arguments:
+        if not self.keeps_originals:
+            return self.pickle(component, args, kwargs)
+        try:
+            return self.pickle(component, args, kwargs)
+        except NotPicklable as error:
+            warn_user(f"{error}; the other modes would refuse this call")
+            return Arguments(None, tuple(self._found), ())
+
+    def pickle(self, component: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        """The arguments as they are now.  Raises NotPicklable and GraphError."""
+        if not args and not kwargs:
+            return _NO_ARGUMENTS
+        self._found.clear()
+        try:
+            packed = self._pickler.dump((args, kwargs), "arguments")
+        except NotPicklable:
+            raise self._culprit(component, args, kwargs) from None
+        names = main_names(packed, self._main) if type(packed) is bytes else ()
+        inputs = tuple(self._found) if self._found else ()
+        return Arguments(packed, inputs, names)
+
+    def _culprit(
+        self, component: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> NotPicklable:
+        """The error that names the argument which cannot travel."""
+        for name, argument in component.named_arguments(args, kwargs):
+            try:
+                self._pickler.dump(argument, name)
+            except NotPicklable as error:
+                return NotPicklable(f"a call of {component.name}: {error}", step=component.name)
+        return NotPicklable(f"a call of {component.name}: its arguments cannot be pickled together")
+
+    def _called(self, component: Any) -> Called:
+        called = self.graph.called.get(component)
+        if called is None:
+            called = Called(
+                component, component.name, component.step_options, is_pipeline=component.is_pipeline
+            )
+            self.prepare(called)
+            self.graph.called[component] = called
+        return called
+
+    def _reduce_result(self, result: StepResult[Any]) -> tuple[Any, ...]:
+        """The pickler's reducer for a StepResult: it becomes an input of the step."""
+        if result.step.run is not self.run:
+            return _value_of, (result.result(),)
+        if changed_in_place(result):
+            raise GraphError(
+                f"the value of step {result.step.name} was changed by the body after it was read, "
+                "and the result is now passed on; pass the changed value itself "
+                "(pipedeco.value(...)), or make the change inside a step"
+            )
+        return given_input, (self._found.setdefault(result.step, len(self._found)), result._path)
+
+
+_NO_ARGUMENTS = Arguments(None, (), ())
+
+
+def _value_of(value: Any) -> Any:
+    return value
+
+
+def _steps_of(results: tuple[Any, ...]) -> tuple[Step, ...]:
+    if not results:
+        return ()
+    for result in results:
+        if not isinstance(result, StepResult):
+            raise GraphError(f"depends_on takes results of steps, not {result!r}")
+    return tuple(distinct(result.step for result in results))
+
+
+def warn_user(message: str) -> None:
+    """A warning that points at the nearest line outside pipedeco."""
+    import os
+    import warnings
+
+    here = os.path.dirname(__file__) + os.sep
+    depth = 1
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(here):
+        frame = frame.f_back
+        depth += 1
+    warnings.warn(message, stacklevel=depth + 1)
+
+
+@cache
+def watch_threads() -> None:
+    """Have each thread that a body starts carry a note of that body's trace.
+
+    A new thread has an empty context, so a component called in it would silently be a bare
+    function.  Python tells of new threads by an audit event, in the thread that starts them.
+    """
+    sys.addaudithook(_note_thread)
+
+
+def _note_thread(event: str, args: tuple[Any, ...]) -> None:
+    if event.startswith("_thread.start"):
+        trace = current.get() or foreign_trace()
+        thread = getattr(args[0], "__self__", None)
+        if trace is not None and isinstance(thread, threading.Thread):
+            thread.__dict__["_pipedeco_trace"] = trace
+
+
+def foreign_trace() -> Trace | None:
+    """The trace of the body that started this thread, where it is still open."""
+    trace = getattr(threading.current_thread(), "_pipedeco_trace", None)
+    return trace if isinstance(trace, Trace) and trace.open else None
+
+
+def refuse_foreign_thread(name: str) -> None:
+    """Raise GraphError in a thread that a body has started without its context."""
+    if not inside_step.get() and foreign_trace() is not None:
+        raise GraphError(
+            f"{name} is called in a thread that the pipeline's body started, which knows nothing "
+            "of the run; start the thread with contextvars.copy_context().run, or let the body "
+            "make the call: steps run side by side without threads"
+        )

@@ -1,0 +1,187 @@
+"""The surroundings of a step: working directory, import path, environment, `__main__`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from functools import cache
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from pipedeco.definitions import MAIN
+
+
+class Surroundings(NamedTuple):
+    """What a run's steps find around them: a copy of what its controller had."""
+
+    directory: str
+    path: list[str]
+    environment: dict[str, str]
+    argv: list[str]
+    main: dict[str, str | None]  # __file__ and __package__ of __main__
+    umask: int
+    recursion_limit: int
+
+
+def here() -> Surroundings:
+    """The surroundings of this process."""
+    main = sys.modules[MAIN]
+    facts = {name: getattr(main, name, None) for name in ("__file__", "__package__")}
+    return Surroundings(
+        _directory(),
+        [os.path.abspath(entry) if entry == "" else str(entry) for entry in sys.path],
+        dict(os.environ),
+        [str(argument) for argument in getattr(sys, "argv", [])],
+        {name: value for name, value in facts.items() if isinstance(value, str)},
+        _umask(),
+        sys.getrecursionlimit(),
+    )
+
+
+def _directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was removed under us; steps start at the root then
+        return "/"
+
+
+def _umask() -> int:
+    """The umask, read without setting it, as other threads create files meanwhile."""
+    try:
+        with open("/proc/self/status", "rb") as file:
+            return int(file.read().partition(b"Umask:")[2].split(None, 1)[0], 8)
+    except (OSError, IndexError, ValueError):  # no /proc here
+        return 0o022
+
+
+class Environment:
+    """Puts a worker into a run's surroundings, and back into them after each step."""
+
+    def __init__(self) -> None:
+        self._wanted: Surroundings | None = None
+        self._variables: dict[Any, Any] = {}
+        self._modules = 0
+        self._stamps: dict[str, tuple[str, int]] = {}
+        self._path: list[str] = []
+
+    def enter(self, wanted: Surroundings) -> None:
+        """Take on the surroundings of a run."""
+        self._wanted = wanted
+        os.environ.clear()
+        os.environ.update(wanted.environment)
+        self._variables = dict(_raw_environment())
+        self._path = list(wanted.path)
+        sys.path[:] = wanted.path
+        sys.argv = list(wanted.argv)
+        sys.setrecursionlimit(wanted.recursion_limit)
+        os.umask(wanted.umask)
+        os.chdir(wanted.directory)
+        sys.modules[MAIN].__dict__.update(wanted.main)
+        sys.path_importer_cache.clear()  # the user may have written modules since
+        self._note_modules()
+
+    def restore(self) -> None:
+        """Undo what a step did to the process; cheap where it did nothing."""
+        wanted = self._wanted
+        assert wanted is not None
+        if _raw_environment() != self._variables:
+            os.environ.clear()
+            os.environ.update(wanted.environment)
+        if _directory() != wanted.directory:
+            os.chdir(wanted.directory)
+        if sys.path != self._path:
+            sys.path[:] = self._path
+        if len(sys.modules) != self._modules:
+            self._note_modules()
+
+    def stale(self) -> bool:
+        """Whether a module of the user's that this process has imported changed on disk."""
+        return any(_stamp(path) != stamp for path, stamp in self._stamps.values())
+
+    def _note_modules(self) -> None:
+        self._modules = len(sys.modules)
+        for name, module in list(sys.modules.items()):
+            path = getattr(module, "__file__", None)
+            if name not in self._stamps and path and _is_users(path):
+                self._stamps[name] = (path, _stamp(path))
+
+
+def _raw_environment() -> Any:
+    """The mapping under os.environ: comparing it costs a microsecond, not forty."""
+    return getattr(os.environ, "_data", None) or dict(os.environ)
+
+
+@cache
+def _installed() -> tuple[str, ...]:
+    """Where modules live that do not change under a run."""
+    import sysconfig
+
+    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    paths = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
+    return tuple({path + os.sep for path in (own, *paths)})
+
+
+def _is_users(path: str) -> bool:
+    return not path.startswith(_installed()) and "site-packages" not in path
+
+
+def _stamp(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:  # gone: that is a change too
+        return -1
+
+
+def new_main() -> None:
+    """Give this worker an empty `__main__`, which definitions will fill."""
+    sys.modules[MAIN] = ModuleType(MAIN)
+
+
+def has_children() -> bool:
+    """Whether this process has any child, reaped or not; about a microsecond."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def bury(keep: frozenset[int] = frozenset()) -> None:
+    """Kill every descendant of this process until none is left, but for `keep`.
+
+    This process is a subreaper, so whoever loses its parent becomes a child of ours.
+    """
+    while True:
+        children = [pid for pid in children_of(os.getpid()) if pid not in keep]
+        if not children:
+            return
+        for pid in children:
+            _kill(pid)
+        for pid in children:
+            try:
+                os.waitpid(pid, 0)
+            except ChildProcessError:  # somebody else's thread waited for it
+                pass
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def children_of(parent: int) -> list[int]:
+    """The children of a process, from /proc; empty where there is no /proc."""
+    found = []
+    for entry in os.listdir("/proc") if os.path.isdir("/proc") else ():
+        if entry.isdecimal():
+            try:
+                with open(f"/proc/{entry}/stat", "rb") as file:
+                    fields = file.read().rpartition(b")")[2].split()
+            except OSError:  # it ended meanwhile
+                continue
+            if int(fields[1]) == parent:
+                found.append(int(entry))
+    return found

@@ -1,0 +1,123 @@
+"""perform(call) -> Outcome: one attempt of a step, the same in every mode."""
+
+from __future__ import annotations
+
+import os
+import time
+from types import CoroutineType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+from pipedeco.graph import COMPLETED, FAILED, Outcome, StepError
+from pipedeco.serialization import pack_exception
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipedeco.serialization import Packed
+
+MAX_TEXT = 10_000  # characters of an exception's text that are kept
+
+# These end threads, loops and processes when they are raised; who reads a result gets
+# StepFailed in their place.
+CONTROL_FLOW = (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, StopAsyncIteration)
+
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+def perform(
+    function: Callable[..., Any],
+    arguments: Callable[[], tuple[tuple[Any, ...], dict[str, Any]]],
+    pack: Callable[[Any], tuple[Packed | None, str | None, tuple[str, ...]]],
+    retry_on: Any,
+) -> Outcome:
+    """Call `function` with what `arguments()` gives and `pack` what it returns.
+
+    Parameters
+    ----------
+    function: the user's function; a coroutine that it returns is run to its end.
+    arguments: gives (args, kwargs); what it raises fails the attempt.
+    pack: value -> (packed value, preview, names of __main__ that it needs).
+    retry_on: exception types, or a function of the exception.
+
+    Never raises: whatever the step raises ends in the Outcome.
+    """
+    started = time.time()
+    clock = time.perf_counter
+    begin = clock()
+    try:
+        args, kwargs = arguments()
+        value = function(*args, **kwargs)
+        if type(value) is CoroutineType:
+            value = run_coroutine(value)
+        packed, preview, names = pack(value)
+    except BaseException as error:  # the user's code; SystemExit fails the step like any other
+        return failed(error, retry_on, started, clock() - begin)
+    return Outcome(COMPLETED, started, clock() - begin, packed, preview, names, kept=(value,))
+
+
+def run_coroutine(coroutine: Any) -> Any:
+    import asyncio
+
+    return asyncio.run(coroutine)
+
+
+def failed(error: BaseException, retry_on: Any, started: float, duration: float) -> Outcome:
+    """The Outcome of an attempt that raised `error`."""
+    error.__traceback__ = user_part(error.__traceback__)
+    return Outcome(
+        FAILED,
+        started,
+        duration,
+        error=describe_error(error),
+        retryable=is_retryable(error, retry_on),
+        exception=error,
+    )
+
+
+def user_part(traceback: TracebackType | None) -> TracebackType | None:
+    """The traceback without our own frames; as it is where there are no others."""
+    entries = []
+    part = traceback
+    while part is not None:
+        if not part.tb_frame.f_code.co_filename.startswith(PACKAGE):
+            entries.append(part)
+        part = part.tb_next
+    kept: TracebackType | None = None
+    for entry in reversed(entries):
+        kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return kept or traceback
+
+
+def describe_error(error: BaseException) -> StepError:
+    """What can be told of an exception in any process, and the exception where it can travel."""
+    import traceback
+
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        lines = traceback.format_exception(error)
+    except Exception:  # exceptions whose own __str__ raises
+        lines = traceback.format_tb(error.__traceback__)
+    pickled = None if isinstance(error, CONTROL_FLOW) else pack_exception(error)
+    return StepError(name, error_text(error), "".join(lines)[-10 * MAX_TEXT :], pickled)
+
+
+def error_text(error: BaseException) -> str:
+    try:
+        return str(error)[:MAX_TEXT]
+    except Exception as broken:  # the user's __str__
+        return f"<its __str__ raised {type(broken).__name__}>"
+
+
+def is_retryable(error: BaseException, retry_on: Any) -> bool:
+    """Whether `retry_on` asks for another attempt after this exception.
+
+    A `retry_on` function that raises asks for none, and a note on the exception says so.
+    """
+    if isinstance(retry_on, tuple):
+        return isinstance(error, retry_on)
+    try:
+        return bool(retry_on(error))
+    except Exception as broken:  # the user's function
+        error.add_note(f"retry_on raised {type(broken).__name__}: {error_text(broken)}")
+        return False

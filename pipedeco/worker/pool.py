@@ -1,0 +1,370 @@
+"""The worker processes of this controller, and the connections to them.
+
+Everything here happens on the thread that owns the pool: the runner's loop.
+"""
+
+from __future__ import annotations
+
+import marshal
+import mmap
+import os
+import selectors
+import signal
+import socket
+import sys
+from itertools import count
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from pipedeco.errors import PipedecoError
+from pipedeco.worker.messages import Decoder, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PAGE = 64  # bytes
+READ = 1 << 20
+
+
+class Exit(NamedTuple):
+    """How a worker process ended."""
+
+    exitcode: int | None  # None where it was a signal, or where nobody knows
+    signal: str | None
+    peak_memory: int | None  # bytes
+
+
+class Nest(Protocol):
+    """Where worker processes come from."""
+
+    def start(self, worker: int) -> tuple[socket.socket, Any]:
+        """Begin a worker; its connection, and the page of two numbers shared with it."""
+
+    def kill(self, worker: int, number: int) -> None:
+        """Signal a worker and its process group."""
+
+    def close(self) -> None:
+        """Leave no process."""
+
+
+class Worker:
+    """A worker as its controller sees it."""
+
+    def __init__(self, number: int, connection: socket.socket, page: Any) -> None:
+        self.number = number
+        self.connection = connection
+        self.page = page
+        self.decoder = Decoder()
+        self.unsent = bytearray()
+        self.alive = True
+        self.events = selectors.EVENT_READ
+
+    @property
+    def name(self) -> str:
+        return f"w{self.number}"
+
+
+class Pool:
+    """Starts workers, carries messages, tells of outcomes and deaths.
+
+    Parameters
+    ----------
+    selector: of the loop that owns the pool; registered objects carry a callable as data.
+    start_method: "nursery" or "spawn".
+    on_message: called with (worker, message).
+    on_exit: called once with (worker, Exit) when a worker is gone and all it sent was read.
+    """
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        start_method: str,
+        on_message: Callable[[Worker, tuple[Any, ...]], None],
+        on_exit: Callable[[Worker, Exit], None],
+    ) -> None:
+        self.selector = selector
+        self.on_message = on_message
+        self.on_exit = on_exit
+        self.workers: dict[int, Worker] = {}
+        self._numbers = count(1)
+        self._exits: dict[int, Exit] = {}
+        self.nest: Nest = self._make_nest(start_method)
+
+    def _make_nest(self, start_method: str) -> Nest:
+        if start_method == "spawn":
+            from pipedeco.worker.spawned import SpawnNest
+
+            return SpawnNest(self.selector, self.note_exit)
+        return NurseryNest(self.selector, self.note_exit, self.nest_died)
+
+    def start(self) -> Worker:
+        """A new worker; it may be sent to at once."""
+        number = next(self._numbers)
+        connection, page = self.nest.start(number)
+        worker = Worker(number, connection, page)
+        self.workers[number] = worker
+        self.selector.register(connection, worker.events, lambda events: self._ready(worker, events))
+        return worker
+
+    def send(self, worker: Worker, message: tuple[Any, ...]) -> None:
+        """Queue a message; never blocks."""
+        if not worker.alive:
+            return
+        data = encode(message)
+        if worker.unsent:
+            worker.unsent += data
+            return
+        sent = self._send_some(worker, data)
+        if sent < len(data):
+            worker.unsent += memoryview(data)[sent:]
+            self._listen(worker, selectors.EVENT_READ | selectors.EVENT_WRITE)
+
+    def kill(self, worker: Worker, number: int = signal.SIGKILL) -> None:
+        if worker.alive:
+            self.nest.kill(worker.number, number)
+
+    def close(self) -> None:
+        """Leave no process; outcomes on their way are lost."""
+        for worker in self.workers.values():
+            self._forget_connection(worker)
+        self.workers.clear()
+        self.nest.close()
+
+    def abandon(self) -> None:
+        """In a forked child: close what belongs to the parent, tell nobody."""
+        for worker in self.workers.values():
+            worker.connection.close()
+        if isinstance(self.nest, NurseryNest):
+            self.nest.connection.close()
+
+    # -- the connection ------------------------------------------------------------------
+
+    def _ready(self, worker: Worker, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            self._send_more(worker)
+        if events & selectors.EVENT_READ:
+            self._receive(worker)
+
+    def _receive(self, worker: Worker) -> None:
+        try:
+            data = worker.connection.recv(READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.kill(worker)  # a step may have closed the connection of a living worker
+            self._forget_connection(worker)
+            self._bury(worker)
+            return
+        for message in worker.decoder.feed(data):
+            self.on_message(worker, message)
+
+    def _send_some(self, worker: Worker, data: bytes | bytearray) -> int:
+        try:
+            return worker.connection.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError:  # it is dying; its end is read soon
+            return len(data)
+
+    def _send_more(self, worker: Worker) -> None:
+        sent = self._send_some(worker, worker.unsent)
+        del worker.unsent[:sent]
+        if not worker.unsent:
+            self._listen(worker, selectors.EVENT_READ)
+
+    def _listen(self, worker: Worker, events: int) -> None:
+        if worker.alive and worker.events != events:
+            worker.events = events
+            key = self.selector.get_key(worker.connection)
+            self.selector.modify(worker.connection, events, key.data)
+
+    def _forget_connection(self, worker: Worker) -> None:
+        if worker.alive:
+            worker.alive = False
+            self.selector.unregister(worker.connection)
+            worker.connection.close()
+
+    # -- deaths --------------------------------------------------------------------------
+
+    def note_exit(self, number: int, end: Exit) -> None:
+        """The nest says that a worker ended; it is told on once its connection is read empty."""
+        self._exits[number] = end
+        worker = self.workers.get(number)
+        if worker is not None and worker.alive:
+            while worker.alive:  # what it sent before it died still counts
+                self._receive(worker)
+                if worker.alive and not _readable(worker.connection):
+                    self._forget_connection(worker)
+        if worker is not None:
+            self._bury(worker)
+
+    def _bury(self, worker: Worker) -> None:
+        end = self._exits.pop(worker.number, None)
+        if end is not None and self.workers.pop(worker.number, None) is not None:
+            self.on_exit(worker, end)
+
+    def nest_died(self) -> None:
+        """The nursery was killed, and its workers with it."""
+        for number in list(self.workers):
+            self.note_exit(number, Exit(None, None, None))
+
+
+def _readable(connection: socket.socket) -> bool:
+    try:
+        connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return False
+    return True
+
+
+class NurseryNest:
+    """Workers forked by the nursery process, which is started with the first of them.
+
+    `on_exit(worker, Exit)` tells of a worker's end, `on_death()` of the nursery's own.
+    """
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        on_exit: Callable[[int, Exit], None],
+        on_death: Callable[[], None],
+    ) -> None:
+        self.selector = selector
+        self.on_exit = on_exit
+        self.on_death = on_death
+        self.connection, self.pid = _start_nursery()
+        self.alive = True
+        selector.register(self.connection, selectors.EVENT_READ, self._report)
+
+    def start(self, worker: int) -> tuple[socket.socket, Any]:
+        if not self.alive:
+            self.connection, self.pid = _start_nursery()
+            self.alive = True
+            self.selector.register(self.connection, selectors.EVENT_READ, self._report)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        page = os.memfd_create("pipedeco-page")
+        try:
+            os.truncate(page, PAGE)
+            shared = memoryview(mmap.mmap(page, PAGE)).cast("q")
+            order = marshal.dumps(("fork", worker))
+            socket.send_fds(self.connection, [order], [theirs.fileno(), page])
+        finally:
+            os.close(page)
+            theirs.close()
+        return ours, shared
+
+    def kill(self, worker: int, number: int) -> None:
+        if self.alive:
+            try:
+                self.connection.send(marshal.dumps(("kill", worker, int(number))))
+            except OSError:
+                self._died()
+
+    def close(self) -> None:
+        """The nursery kills everyone when its connection ends; wait for it, a second at most."""
+        if self.alive:
+            self.alive = False
+            self.selector.unregister(self.connection)
+        self.connection.close()
+        _wait_for(self.pid, 1.0)
+
+    def _report(self, events: int) -> None:
+        try:
+            data = self.connection.recv(READ)
+        except OSError:
+            data = b""
+        if not data:
+            self._died()
+            return
+        _, worker, status, peak = marshal.loads(data)
+        self.on_exit(worker, _exit_of(status, peak * 1024))
+
+    def _died(self) -> None:
+        if self.alive:
+            self.alive = False
+            self.selector.unregister(self.connection)
+            self.connection.close()
+            _wait_for(self.pid, 1.0)
+            self.on_death()
+
+
+def _exit_of(status: int, peak_memory: int) -> Exit:
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return Exit(code, None, peak_memory)
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:  # real-time signals have no name
+        name = f"signal {-code}"
+    return Exit(None, name, peak_memory)
+
+
+NURSERY = (
+    "import sys;sys.path.append(sys.argv[1]);from pipedeco.worker.nursery import main;"
+    "main(int(sys.argv[2]),int(sys.argv[3]))"
+)
+
+
+def _start_nursery() -> tuple[socket.socket, int]:
+    """Start the nursery process: its connection and its pid."""
+    if not sys.executable:
+        raise PipedecoError("there is no Python executable to start workers with (sys.executable)")
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    number = theirs.fileno()
+    # dup2 of a descriptor onto itself is how posix_spawn makes it inheritable.
+    arguments = [sys.executable, *interpreter_flags(), "-P", "-c", NURSERY]
+    arguments += [root, str(number), str(os.getpid())]
+    try:
+        pid = os.posix_spawn(
+            sys.executable,
+            arguments,
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, number, number)],
+            setsid=True,
+        )
+    except OSError as error:
+        raise PipedecoError(f"cannot start worker processes with {sys.executable}: {error}") from error
+    finally:
+        theirs.close()
+    return ours, pid
+
+
+def interpreter_flags() -> list[str]:
+    """The options this interpreter was started with, as far as they change how code runs."""
+    flags = []
+    letters = {
+        "optimize": "O",
+        "dont_write_bytecode": "B",
+        "no_user_site": "s",
+        "no_site": "S",
+        "ignore_environment": "E",
+        "isolated": "I",
+        "bytes_warning": "b",
+    }
+    for name, letter in letters.items():
+        if getattr(sys.flags, name):
+            flags.append("-" + letter * int(getattr(sys.flags, name)))
+    for key, value in sys._xoptions.items():
+        flags += ["-X", key if value is True else f"{key}={value}"]
+    for option in sys.warnoptions:
+        flags += ["-W", option]
+    return flags
+
+
+def _wait_for(pid: int, seconds: float) -> None:
+    """Reap a child of ours that is about to end."""
+    import time
+
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                return
+        except ChildProcessError:  # the user's code waits for every child
+            return
+        time.sleep(0.001)

@@ -1,0 +1,350 @@
+"""A worker's loop: calls come in, outcomes go out, and nothing of one step is left for the next.
+
+The main thread performs; it reads the socket itself while it has nothing to do, so that a short
+step costs no change of threads.  While a step runs longer than TICK, the watch thread sends what
+is finished, and reads what came in: calls may be asked back, a run may be cancelled.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from types import FrameType
+from typing import Any
+
+from pipedeco.blobs import BlobStore
+from pipedeco.definitions import find, main_globals
+from pipedeco.errors import StepCancelled
+from pipedeco.graph import CANCELLED, Outcome
+from pipedeco.serialization import Pickler, loads, main_names, preview, unpack, unpack_arguments
+from pipedeco.tracing import inside_step
+from pipedeco.worker.environment import (
+    Environment,
+    Surroundings,
+    bury,
+    has_children,
+    new_main,
+)
+from pipedeco.worker.messages import Decoder, encode
+from pipedeco.worker.perform import failed, perform
+
+TICK = 0.004  # seconds; with the time that sending takes, outcomes leave within 5 ms
+PARK_AFTER = 12  # idle ticks after which the watch thread sleeps until it is needed
+READ = 1 << 18
+
+
+class Worker:
+    """One worker process.
+
+    Parameters
+    ----------
+    connection: to the controller; its end is this process's end.
+    page: two 64-bit numbers shared with the controller: the call being performed, 0 between
+        calls, so that a death is charged to the right one; and the monotonic clock's
+        nanoseconds when it began, so that a timeout counts from there.
+    """
+
+    def __init__(self, connection: socket.socket, page: Any) -> None:
+        self.connection = connection
+        self.page = page
+        self.queue: deque[tuple[Any, ...]] = deque()
+        self.outcomes: deque[tuple[Any, ...]] = deque()
+        self.functions: dict[int, tuple[Any, ...]] = {}  # as they came
+        self.loaded: dict[int, tuple[Any, Any]] = {}  # (function, retry_on)
+        self.environment = Environment()
+        self.logs: _Logs | None = None
+        self.blobs = BlobStore("")
+        self.pickler = Pickler(self.blobs)
+        self.run = 0
+        self.cancelled: set[int] = set()
+        self.in_step = False
+        self.sending = threading.Lock()
+        self.receiving = threading.Lock()
+        self.decoder = Decoder()
+        self.watch = _Watch(self)
+
+    def serve(self) -> None:
+        """Perform calls until the controller closes the connection."""
+        inside_step.set(True)
+        signal.signal(signal.SIGTERM, self.on_sigterm)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.watch.start()
+        queue = self.queue
+        while True:
+            self.watch.begin()
+            while queue:
+                self.handle(queue.popleft())
+                if self.watch.due():
+                    self.flush()
+            self.flush()
+            self.watch.end()
+            self.receive()
+
+    # -- messages ----------------------------------------------------------------------------
+
+    def receive(self) -> None:
+        """Wait for messages and queue them."""
+        with self.receiving:
+            data = self.connection.recv(READ)
+            if not data:
+                os._exit(0)
+            self.take(data)
+
+    def poll(self) -> None:
+        """Queue the messages that are there; for the watch thread and for signals."""
+        if not self.receiving.acquire(blocking=False):
+            return
+        try:
+            data = self.connection.recv(READ, socket.MSG_DONTWAIT)
+            if not data:
+                os._exit(0)
+            self.take(data)
+        except BlockingIOError:
+            pass
+        finally:
+            self.receiving.release()
+
+    def take(self, data: bytes) -> None:
+        for message in self.decoder.feed(data):
+            if message[0] == "calls":
+                self.queue.extend(("call", *call) for call in message[1])
+            elif message[0] == "give_back":
+                self.give_back()
+            elif message[0] == "cancel":
+                self.cancelled.add(message[1])
+                self.give_back()
+            else:
+                self.queue.append(message)
+
+    def give_back(self) -> None:
+        """Return the calls that are not begun; whatever else is queued stays."""
+        kept = []
+        returned = []
+        while self.queue:
+            try:
+                message = self.queue.pop()
+            except IndexError:  # the main thread took the last one
+                break
+            (returned if message[0] == "call" else kept).append(message)
+        self.queue.extend(reversed(kept))
+        self.send(("given_back", [call[1] for call in reversed(returned)]))
+
+    def send(self, message: tuple[Any, ...]) -> None:
+        with self.sending:
+            self._sendall(message)
+
+    def flush(self) -> None:
+        """Send the outcomes that are finished, in one message."""
+        if not self.outcomes:
+            return
+        with self.sending:
+            batch = []
+            while self.outcomes:
+                batch.append(self.outcomes.popleft())
+            if batch:
+                self._sendall(("outcomes", batch))
+        self.watch.flushed = time.perf_counter()
+
+    def _sendall(self, message: tuple[Any, ...]) -> None:
+        try:
+            self.connection.sendall(encode(message))
+        except (BrokenPipeError, ConnectionResetError):  # the controller is gone
+            os._exit(0)
+
+    def handle(self, message: tuple[Any, ...]) -> None:
+        kind = message[0]
+        if kind == "call":
+            self.perform(message)
+        elif kind == "function":
+            self.functions[message[1]] = message[2:]
+        elif kind == "define":
+            self.define(message[1])
+        elif kind == "run":
+            self.enter(*message[1:])
+
+    def enter(self, run: int, surroundings: tuple[Any, ...], blobs: str, logs: str) -> None:
+        if self.run and self.environment.stale():
+            self.flush()
+            os._exit(0)  # nothing of the new run is begun; a fresh worker takes it over
+        self.run = run
+        self.cancelled.clear()
+        self.functions.clear()
+        self.loaded.clear()
+        self.environment.enter(Surroundings(*surroundings))
+        self.blobs.folder = blobs
+        self.logs = _Logs(logs)
+
+    def define(self, definitions: list[tuple[str, bytes]]) -> None:
+        """Give this `__main__` names; one that cannot be loaded is missed by who needs it."""
+        for name, data in definitions:
+            try:
+                main_globals()[name] = loads(data)
+            except Exception as error:  # the user's classes; told where the step's log is read
+                print(f"pipedeco: {name} of __main__ cannot be loaded: {error!r}", file=sys.stderr)
+
+    # -- performing --------------------------------------------------------------------------
+
+    def perform(self, message: tuple[Any, ...]) -> None:
+        _, number, function_id, args, inputs = message
+        self.page[1] = time.monotonic_ns()
+        self.page[0] = number
+        try:
+            self.in_step = True
+            outcome = self.attempt(function_id, args, inputs)
+            self.in_step = False
+        except StepCancelled as error:  # it came between two of our own lines
+            self.in_step = False
+            outcome = Outcome(CANCELLED, time.time(), 0.0, exception=error)
+        if isinstance(outcome.exception, StepCancelled):
+            outcome = outcome._replace(state=CANCELLED)
+        logs = self.clean()
+        error = None if outcome.error is None else tuple(outcome.error)
+        self.outcomes.append((number, *outcome[:6], error, outcome.retryable, logs))
+        self.page[0] = 0
+
+    def attempt(self, function_id: int, args: Any, inputs: Any) -> Outcome:
+        try:
+            function, retry_on = self.loaded.get(function_id) or self.load(function_id)
+        except BaseException as error:  # the user's modules, while they are imported
+            return failed(error, (), time.time(), 0.0)
+        return perform(function, lambda: self.arguments(args, inputs), self.pack, retry_on)
+
+    def load(self, function_id: int) -> tuple[Any, Any]:
+        """The function of an id and its retry_on, found once."""
+        kind, module, data, retry_on = self.functions[function_id]
+        entry = find(kind, module, data), loads(retry_on) if retry_on else (Exception,)
+        self.loaded[function_id] = entry
+        return entry
+
+    def arguments(self, args: Any, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        values: dict[int, Any] = {}
+
+        def load_input(number: int) -> Any:
+            if number not in values:
+                values[number] = unpack(inputs[number], self.blobs)
+            return values[number]
+
+        return unpack_arguments(args, self.blobs, load_input)
+
+    def pack(self, value: Any) -> tuple[Any, str | None, tuple[str, ...]]:
+        if value is None:
+            return None, "None", ()
+        packed = self.pickler.dump(value, "the result")
+        data = packed if isinstance(packed, bytes) else self.blobs.get(packed)[0]
+        return packed, preview(value), main_names(data, main_globals())
+
+    def clean(self) -> tuple[int, int, int, int] | None:
+        """Leave nothing of the step behind; where its output stands."""
+        assert self.logs is not None
+        if has_children():
+            bury()
+        self.environment.restore()
+        return self.logs.step_ended()
+
+    def on_sigterm(self, number: int, frame: FrameType | None) -> None:
+        """A cancel that the controller announced ends the step; any other SIGTERM ends us."""
+        self.poll()
+        if self.run in self.cancelled:
+            if self.in_step:
+                raise StepCancelled("the run was cancelled")
+            return
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+class _Logs:
+    """Standard output and standard error as files, in which each step has its part."""
+
+    def __init__(self, path: str) -> None:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        for descriptor, stream in ((1, "out"), (2, "err")):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            file = os.open(f"{path}.{stream}", flags, 0o600)
+            os.dup2(file, descriptor)
+            os.close(file)
+        self._reopen_streams()
+        self.out = os.fstat(1).st_size
+        self.err = os.fstat(2).st_size
+
+    def step_ended(self) -> tuple[int, int, int, int] | None:
+        """(start, end) of the step's part of both files; None where it wrote nothing."""
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError, AttributeError):  # the step closed or replaced it
+                pass
+        try:
+            out, err = os.fstat(1).st_size, os.fstat(2).st_size
+        except OSError:  # the step closed its descriptors
+            return None
+        if (out, err) == (self.out, self.err):
+            return None
+        part = (self.out, out, self.err, err)
+        self.out, self.err = out, err
+        return part
+
+    def _reopen_streams(self) -> None:
+        for name, descriptor in (("stdout", 1), ("stderr", 2)):
+            stream = open(
+                descriptor, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False
+            )
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+        faulthandler.enable(file=2)
+
+
+class _Watch(threading.Thread):
+    """Looks after the connection while the main thread is inside a long step.
+
+    It ticks while there is work, and parks itself when there has been none for a while, so
+    that neither a short step nor an idle worker pays for it.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__(name="pipedeco-watch", daemon=True)
+        self.worker = worker
+        self.busy = False
+        self.parked = False
+        self.began = 0.0
+        self.flushed = 0.0
+        self._wake = threading.Lock()
+        self._wake.acquire()
+
+    def begin(self) -> None:
+        self.began = self.flushed = time.perf_counter()
+        self.busy = True
+        if self.parked:
+            self.parked = False
+            self._wake.release()
+
+    def end(self) -> None:
+        self.busy = False
+
+    def due(self) -> bool:
+        return time.perf_counter() - self.flushed > TICK
+
+    def run(self) -> None:
+        idle = 0
+        while True:
+            idle = 0 if self.busy else idle + 1
+            if idle > PARK_AFTER:
+                self.parked = True
+                self._wake.acquire()
+                idle = 0
+            else:
+                time.sleep(TICK)
+            if self.busy and self.due():
+                self.worker.flush()
+                self.worker.poll()
+
+
+def main(connection: socket.socket, page: Any) -> None:
+    """The life of a worker process, after it was forked or spawned."""
+    new_main()
+    Worker(connection, page).serve()
