@@ -6,12 +6,12 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from benchmarks.measure import NotMeasured, samples_of
+from benchmarks.measure import NotMeasuredError, samples_of
 from benchmarks.rows import ROWS
 from benchmarks.table import print_table
 
 if TYPE_CHECKING:
-    from benchmarks.rows import Contender, Row
+    from benchmarks.rows import Row
     from benchmarks.table import Result
 
 ROUNDS = 3
@@ -30,23 +30,18 @@ def main() -> None:
 
 def _measure(row: Row, *, quick: bool) -> dict[str, Result]:
     """Measure a row in rounds, its contenders in turn: a machine that drifts, drifts for all."""
-    results: dict[str, Result] = {contender.name: [] for contender in row.contenders}
+    samples: dict[str, list[float]] = {contender.name: [] for contender in row.contenders}
+    verdicts: dict[str, str] = {}
     for _ in range(1 if quick else ROUNDS):
         for contender in row.contenders:
-            _add(results, row, contender, quick=quick)
-    return results
-
-
-def _add(results: dict[str, Result], row: Row, contender: Contender, *, quick: bool) -> None:
-    so_far = results[contender.name]
-    if isinstance(so_far, str):
-        return
-    print(f"{row.name}: {contender.name}", file=sys.stderr)
-    try:
-        so_far += samples_of(row, contender, quick=quick)
-    except NotMeasured as error:
-        results[contender.name] = error.verdict
-        print(f"  {error.verdict}: {error}", file=sys.stderr)
+            name = contender.name
+            print(f"{row.name}: {name}", file=sys.stderr)
+            try:
+                samples[name] += samples_of(row, contender, quick=quick)
+            except NotMeasuredError as error:
+                verdicts[name] = error.verdict
+                print(f"  {error.verdict}: {error}", file=sys.stderr)
+    return {name: found or verdicts[name] for name, found in samples.items()}
 
 
 if __name__ == "__main__":

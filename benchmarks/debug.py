@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import sqlite3
+import tempfile
 import time
 from contextlib import closing
+from functools import partial
+from pathlib import Path
 
 from benchmarks.measure import timed
 from benchmarks.steps import increment
@@ -25,7 +27,7 @@ def pipedeco(quick: bool) -> list[float]:
 
 def by_hand(quick: bool) -> list[float]:
     """Return seconds a step that is called, pickled in and out, and written as one row."""
-    path = os.path.join(os.environ["TMPDIR"], "by-hand.db")
+    path = Path(tempfile.gettempdir(), "by-hand.db")
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
@@ -34,10 +36,8 @@ def by_hand(quick: bool) -> list[float]:
             " started REAL, ended REAL, inputs BLOB, result BLOB, PRIMARY KEY (run, seq))"
             " WITHOUT ROWID"
         )
-        samples = []
-        for run in range(2 if quick else 7):
-            samples.append(timed(lambda run=run: _record(database, f"run-{run}")) / STEPS)
-        return samples
+        runs = [partial(_record, database, f"run-{i}") for i in range(2 if quick else 7)]
+        return [timed(run) / STEPS for run in runs]
 
 
 def _record(database: sqlite3.Connection, run: str) -> None:
@@ -48,10 +48,10 @@ def _record(database: sqlite3.Connection, run: str) -> None:
             started = time.time()
             inputs = pickle.dumps(((i,), {}), 5)
             result = pickle.dumps(increment(i), 5)
+            name, times = f"increment-{i}", (started, time.time())
             database.execute(
                 "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (run, i, f"increment-{i}", "increment", "completed")
-                + (started, time.time(), inputs, result),
+                (run, i, name, "increment", "completed", *times, inputs, result),
             )
         database.execute("COMMIT")
 

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     """Takes whether to be quick, and returns samples in the unit of the row."""
 
 ROOT = Path(__file__).resolve().parent.parent
-DEADLINE = 300.0
+DEADLINE = 120.0
 
 
-class NotMeasured(Exception):
+class NotMeasuredError(Exception):
     """There is no number: a word for the table's cell, and a sentence why."""
 
     def __init__(self, verdict: str, why: str) -> None:
@@ -58,7 +58,7 @@ def clean_environment() -> dict[str, str]:
 def samples_of(row: Row, contender: Contender, *, quick: bool) -> list[float]:
     """Measure one contender of one row in a fresh process with a fresh store."""
     if contender.needs and not find_spec(contender.needs):
-        raise NotMeasured("not installed", f"there is no module {contender.needs}")
+        raise NotMeasuredError("not installed", f"there is no module {contender.needs}")
     command = [sys.executable, "-m", "benchmarks.measure", row.name, contender.name]
     with (
         tempfile.TemporaryDirectory(prefix="pipedeco-bench-", ignore_cleanup_errors=True) as place,
@@ -77,11 +77,11 @@ def samples_of(row: Row, contender: Contender, *, quick: bool) -> list[float]:
         except BaseException as error:
             os.killpg(process.pid, signal.SIGKILL)
             if isinstance(error, subprocess.TimeoutExpired):
-                raise NotMeasured("too slow", f"took more than {DEADLINE:.0f} s") from None
+                raise NotMeasuredError("too slow", f"took more than {DEADLINE:.0f} s") from None
             raise
     if process.returncode:
         reason = (errors.strip() or f"exit code {process.returncode}").splitlines()[-1]
-        raise NotMeasured("failed", reason)
+        raise NotMeasuredError("failed", reason)
     samples: list[float] = json.loads(output.splitlines()[-1])
     return samples
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import statistics
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from math import exp, log
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ WIDTH = 4
 EFFICIENCY = 0.5
 FIRST_TASK = 20e-6
 LARGEST_TASK = 0.1
+LONGEST_GRAPH = 1.0
+"""Seconds of computing in a graph; graphs of large tasks have fewer rows for it."""
 
 
 def stencil(system: str, height: int) -> Measure:
@@ -51,21 +54,19 @@ def stencil(system: str, height: int) -> Measure:
 
 def _search(it: System, height: int, peak: float, samples: int) -> float:
     """Double the size of tasks until they pass the efficiency, and return the granularity there."""
-    tasks = WIDTH * height
     below = None
-    duration = FIRST_TASK
-    while duration < LARGEST_TASK:
-        iterations = round(duration / peak)
-        seconds = statistics.median(
-            timed(lambda n=iterations: it.stencil(n, WIDTH, height)) for _ in range(samples)
-        )
-        granularity = WORKERS * seconds / tasks
+    task = FIRST_TASK
+    while task < LARGEST_TASK:
+        iterations = round(task / peak)
+        rows = min(height, round(LONGEST_GRAPH * WORKERS / (WIDTH * task)))
+        times = [timed(partial(it.stencil, iterations, WIDTH, rows)) for _ in range(samples)]
+        granularity = WORKERS * statistics.median(times) / (WIDTH * rows)
         efficiency = iterations * peak / granularity
         if efficiency >= EFFICIENCY:
             return _between(below, (efficiency, granularity)) if below else granularity
         below = (efficiency, granularity)
-        duration *= 2
-    raise RuntimeError(f"less than {EFFICIENCY:.0%} efficient with tasks of {LARGEST_TASK} s")
+        task *= 2
+    raise RuntimeError(f"less than {EFFICIENCY:.0%} efficient even with tasks of {LARGEST_TASK} s")
 
 
 def _between(below: tuple[float, float], above: tuple[float, float]) -> float:
@@ -83,4 +84,4 @@ def _seconds_an_iteration(iterations: int = 200_000, batches: int = 10) -> float
 
 
 def _time_relax(iterations: int) -> float:
-    return timed(lambda: relax(iterations))
+    return timed(partial(relax, iterations))

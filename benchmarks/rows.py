@@ -6,9 +6,8 @@ Slow systems get fewer steps, for it is the cost of one that counts.
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from benchmarks import debug, metg, startup, throughput
 
@@ -34,13 +33,12 @@ class Contender:
 class Goal:
     """A bound to keep: a value in the row's unit, or a ratio to a peer."""
 
-    relation: str
+    relation: Literal["<=", ">="]
     bound: float
 
     def met(self, value: float) -> bool:
         """Say whether a value or a ratio keeps the bound."""
-        compare = {"<=": operator.le, ">=": operator.ge}[self.relation]
-        return compare(value, self.bound)
+        return value <= self.bound if self.relation == "<=" else value >= self.bound
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def _dask(measure: Measure, name: str = DASK) -> Contender:
 _ROWS = (
     Row(
         "debug",
-        "debug mode: overhead of a step, recorded",
+        "debug mode: overhead of a step",
         "us",
         (
             _ours(debug.pipedeco),
@@ -88,7 +86,7 @@ _ROWS = (
     ),
     Row(
         "fan-out",
-        "10,000 independent steps, recorded",
+        "10,000 independent steps",
         "steps/s",
         (
             _ours(throughput.fan_out("ours", 10_000)),
@@ -112,7 +110,7 @@ _ROWS = (
     ),
     Row(
         "metg",
-        "METG(50%), 1-D stencil of width 4",
+        "METG(50%), stencil of width 4",
         "ms",
         (
             _ours(metg.stencil("ours", 500)),
@@ -124,7 +122,7 @@ _ROWS = (
     ),
     Row(
         "array",
-        "256 MB array: one producer, four consumers",
+        "256 MB array to four consumers",
         "s",
         (
             _ours(throughput.share("ours")),
@@ -173,7 +171,7 @@ _ROWS = (
     ),
     Row(
         "memory",
-        "100,000 steps in one run: memory a step",
+        "100,000 steps in one run, memory",
         "KB",
         (
             _ours(throughput.memory("ours", 100_000)),

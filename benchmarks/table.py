@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Result = list[float] | str
 """Samples, or why there are none."""
 
-WIDTH = 118
+WIDTH = 125
 UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "KB": 1024.0, "steps/s": 1.0}
 
 
@@ -27,7 +27,7 @@ def print_table(results: Mapping[str, Mapping[str, Result]], rows: Mapping[str, 
     """Print what was measured: row name -> contender name -> result."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("what", "system"):
-        table.add_column(heading, no_wrap=heading == "system")
+        table.add_column(heading, no_wrap=True)
     for heading in ("median", "spread", "pipedeco is", "goal"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
@@ -42,7 +42,7 @@ def print_table(results: Mapping[str, Mapping[str, Result]], rows: Mapping[str, 
 
 def _lines(row: Row, measured: Mapping[str, Result]) -> list[tuple[str, ...]]:
     ours = _median(measured[OURS])
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for name, result in measured.items():
         value = _median(result)
         if value is None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
+from pathlib import Path
 
 import numpy as np
 
@@ -16,18 +16,17 @@ class Local(pool.Local):
 
     def share(self, length: int, consumers: int) -> list[float]:
         """Let only the file's name travel."""
-        handle, path = tempfile.mkstemp(suffix=".npy")
-        os.close(handle)
+        path = Path(tempfile.mkdtemp(), "array.npy")
         self.pool.submit(_produce, path, length).result()
         futures = [self.pool.submit(_consume, path) for _ in range(consumers)]
         results = [future.result() for future in futures]
-        os.unlink(path)
+        path.unlink()
         return results
 
 
-def _produce(path: str, length: int) -> None:
+def _produce(path: Path, length: int) -> None:
     np.save(path, produce(length))
 
 
-def _consume(path: str) -> float:
+def _consume(path: Path) -> float:
     return consume(np.load(path, mmap_mode="c"))

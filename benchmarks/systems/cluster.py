@@ -35,8 +35,8 @@ class Local(AbstractContextManager["Local"]):
 
     def chain(self, count: int) -> int:
         """Pass each future on without reading it."""
-        x = 0
-        for _ in range(count):
+        x = self.client.submit(increment, 0, pure=False)
+        for _ in range(count - 1):
             x = self.client.submit(increment, x, pure=False)
         return x.result()
 

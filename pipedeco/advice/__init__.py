@@ -66,8 +66,7 @@ def advise(function: Callable[..., Any], is_traced: Callable[[object], bool]) ->
             `options.allow_failure` are read where there are any.
 
     Returns:
-        The advice in the order of lines; none where the source is not to be had.  What is not
-        certain is not said.
+        The advice in the order of lines; none without the source.  What is unsure is not said.
     """
     if type(function) is not type(advise) or not _may_surprise(function):
         return []
@@ -77,12 +76,11 @@ def advise(function: Callable[..., Any], is_traced: Callable[[object], bool]) ->
     body = read_body(function)
     if body is None:
         return []
-    reading = Statements(function, is_traced, body)
     try:
-        reading.read_body()
+        found = Statements(function, is_traced, body).read_body()
     except RecursionError:  # an expression nested deeper than this walk can follow
         return []
-    return [Advice(body.path, line, message) for line, message in sorted(set(reading.found))]
+    return [Advice(body.path, line, message) for line, message in sorted(set(found))]
 
 
 def _may_surprise(function: Any) -> bool:

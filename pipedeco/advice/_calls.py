@@ -143,8 +143,9 @@ class Calls(Expressions):
         if isinstance(owner, Text) and func.attr == "join":
             self._check_items(call, call.first)
             return TEXT
-        if owner is None and func.attr in _LOGGING:
-            return self._wait(call)
+        if func.attr in _LOGGING:
+            self._log(call)
+            return None
         return self._call(call, self.attribute(func, owner))
 
     def _call(self, call: Call, callee: Shape | None) -> Shape | None:
@@ -156,7 +157,7 @@ class Calls(Expressions):
         if name.startswith(("pandas.", "polars.")) and name.endswith(".concat"):
             special = self._concat
         elif name.startswith("pipedeco.tracking."):
-            special = self._wait
+            special = self._log
         shape: Shape | None = special(call)
         return shape
 
@@ -203,6 +204,11 @@ class Calls(Expressions):
         for node, shape in call.arguments():
             self.read(shape, WAITS, node)
         return TEXT if getattr(call.node.func, "id", "") == "str" else None
+
+    def _log(self, call: Call) -> None:
+        """Whether a logger makes a text of its arguments depends on its level."""
+        for node, shape in call.arguments():
+            self.read_all(shape, MAYBE, node)
 
     def _act(self, call: Call) -> None:
         self.note_foreign()

@@ -6,7 +6,7 @@ import _ast
 from typing import TYPE_CHECKING
 
 from pipedeco.advice import _rules as rules
-from pipedeco.advice._lookup import MISSING, dotted, is_module, member
+from pipedeco.advice._lookup import MISSING, dotted, member
 from pipedeco.advice._shapes import (
     TEXT,
     Group,
@@ -63,7 +63,7 @@ class Expressions(State):
             return self.env[node.id]
         if node.id in self.names.own:  # not bound yet
             return None
-        return _known(self.names.find(node.id), node.id)
+        return known(self.names.find(node.id), node.id)
 
     def visit_constant(self, node: ast.Constant) -> Shape | None:
         return TEXT if type(node.value) is str else None
@@ -82,10 +82,10 @@ class Expressions(State):
 
     def member_of(self, owner: Known, name: str) -> Shape | None:
         found = member(owner.obj, name)
-        if found is MISSING and not (owner.name == "pipedeco" and is_module(owner.obj)):
+        shape = known(found, f"{owner.name}.{name}")
+        if shape is None:
             self.note_foreign()
-            return None
-        return _known(found, f"{owner.name}.{name}")  # pipedeco's own are there when asked for
+        return shape
 
     def _attribute_of_result(self, node: ast.Attribute, owner: Result) -> Shape | None:
         if node.attr == "step":
@@ -357,11 +357,12 @@ class Expressions(State):
                 self.read_all(self.env.get(inner.id), MAYBE, inner)
 
 
-def _known(found: object, name: str) -> Shape | None:
+def known(found: object, name: str) -> Shape | None:
+    """The shape of an object that stands there already, or of nothing."""
     if type(found) is str:
         return TEXT
-    if found is MISSING:
-        return Known(found, name) if name.startswith("pipedeco.") else None
+    if found is MISSING:  # the public names of pipedeco are there when they are asked for
+        return Known(found, name) if name == "pipedeco.value" else None
     return Known(found, dotted(found) or name)
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from pipedeco.advice import _rules as rules
 from pipedeco.advice._calls import Calls
-from pipedeco.advice._lookup import MISSING, dotted, imported, member
-from pipedeco.advice._shapes import Group, Known, Result, Shape, element, join
+from pipedeco.advice._expressions import known
+from pipedeco.advice._lookup import MISSING, imported, member
+from pipedeco.advice._shapes import Group, Known, Result, element, join
 from pipedeco.advice._state import ACTS, WAITS, Guard, walk
 
 if TYPE_CHECKING:
@@ -31,13 +32,15 @@ _HONEST_PATTERNS = (_ast.MatchValue, _ast.MatchAs, _ast.MatchOr)
 class Statements(Calls):
     """Goes through statements; what it returns is whether they leave the block they stand in."""
 
-    def read_body(self) -> None:
+    def read_body(self) -> list[tuple[int, str]]:
+        """Go through it all; the lines and messages that were found."""
         arguments = self.definition.args
         for argument in walk(arguments):
             if isinstance(argument, _ast.arg):
                 self.env[argument.arg] = None
         self._leaving: list[list[Env]] = []
         self.block(self.definition.body)
+        return self.found
 
     def block(self, statements: Iterable[ast.stmt]) -> bool:
         return any(self.do(statement) for statement in statements)
@@ -129,15 +132,14 @@ class Statements(Calls):
         for alias in node.names:
             top = alias.name.partition(".")[0]
             name, bound = (alias.name, alias.asname) if alias.asname else (top, top)
-            self.bind_name(bound, _object(imported(name), name))
+            self.bind_name(bound, known(imported(name), name))
 
     def do_importfrom(self, node: ast.ImportFrom) -> None:
         self.note_foreign()
         module = MISSING if node.level else imported(node.module or "")
         for alias in node.names:
             name = f"{node.module}.{alias.name}"
-            shape = _object(member(module, alias.name), name) if module is not MISSING else None
-            self.bind_name(alias.asname or alias.name, shape)
+            self.bind_name(alias.asname or alias.name, known(member(module, alias.name), name))
 
     def do_functiondef(self, node: Function) -> None:
         """A nested function or class; its body is not gone into."""
@@ -186,7 +188,7 @@ class Statements(Calls):
     def do_match(self, node: ast.Match) -> bool:
         shape = self.visit(node.subject)
         if type(shape) is Result:
-            if all(isinstance(case.pattern, _HONEST_PATTERNS) for case in node.cases):
+            if all(_is_honest(case.pattern) for case in node.cases):
                 self.read(shape, WAITS, node.subject)
             else:
                 self.warn(node.subject, rules.match(node.subject))
@@ -240,8 +242,9 @@ class Statements(Calls):
         return [shape.name if isinstance(shape, Known) else "?" for shape in shapes]
 
 
-def _object(found: object, name: str) -> Shape | None:
-    return None if found is MISSING else Known(found, dotted(found) or name)
+def _is_honest(pattern: ast.pattern) -> bool:
+    parts = (node for node in walk(pattern) if isinstance(node, _ast.pattern))
+    return all(isinstance(part, _HONEST_PATTERNS) for part in parts)
 
 
 def _merged(ways: Sequence[Env]) -> Env:

@@ -281,7 +281,7 @@ class NurseryNest:
             self._died()
             return
         _, worker, status, peak = marshal.loads(data)
-        self.on_exit(worker, _exit_of(status, peak * 1024))
+        self.on_exit(worker, exit_of_code(os.waitstatus_to_exitcode(status), peak * 1024))
 
     def _died(self) -> None:
         if self.alive:
@@ -292,8 +292,8 @@ class NurseryNest:
             self.on_death()
 
 
-def _exit_of(status: int, peak_memory: int) -> Exit:
-    code = os.waitstatus_to_exitcode(status)
+def exit_of_code(code: int, peak_memory: int | None) -> Exit:
+    """An Exit from an exit code, which is minus the number of the signal that killed."""
     if code >= 0:
         return Exit(code, None, peak_memory)
     try:

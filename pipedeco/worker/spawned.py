@@ -1,0 +1,94 @@
+"""Workers from multiprocess's spawn context, where there is no nursery.
+
+Nobody watches over them when the controller is killed: a worker ends when its connection does,
+its own children then live on.  `__main__` is kept from being imported again by the workers.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from multiprocess import get_context
+from multiprocess.connection import wait
+
+from pipedeco.worker import process
+from pipedeco.worker.pool import Exit, exit_of_code
+
+if TYPE_CHECKING:
+    import selectors
+    from collections.abc import Callable
+
+
+class SpawnNest:
+    """Worker processes by multiprocess's spawn.
+
+    `on_exit(worker, Exit)` tells of a worker's end.
+    """
+
+    def __init__(
+        self, selector: selectors.BaseSelector, on_exit: Callable[[int, Exit], None]
+    ) -> None:
+        self.selector = selector
+        self.on_exit = on_exit
+        self.context = get_context("spawn")
+        self.processes: dict[int, Any] = {}
+
+    def start(self, worker: int) -> tuple[socket.socket, Any]:
+        ours, theirs = socket.socketpair()
+        page = self.context.RawArray("q", 2)
+        child = self.context.Process(target=spawned, args=(theirs, page), name=f"pipedeco-{worker}")
+        child.daemon = False
+        with _HiddenMain():
+            child.start()
+        theirs.close()
+        ours.setblocking(False)
+        self.processes[worker] = child
+        self.selector.register(child.sentinel, 1, lambda events: self._ended(worker))
+        return ours, page
+
+    def kill(self, worker: int, number: int) -> None:
+        child = self.processes.get(worker)
+        if child is None or child.pid is None or child.exitcode is not None:
+            return
+        try:
+            os.killpg(child.pid, number)
+        except (ProcessLookupError, AttributeError, PermissionError):  # no group of its own yet
+            os.kill(child.pid, number)
+
+    def close(self) -> None:
+        for worker, child in list(self.processes.items()):
+            self.kill(worker, signal.SIGKILL)
+            self.selector.unregister(child.sentinel)
+        wait([child.sentinel for child in self.processes.values()], timeout=1.0)
+        for child in self.processes.values():
+            child.join(1.0)
+        self.processes.clear()
+
+    def _ended(self, worker: int) -> None:
+        child = self.processes.pop(worker)
+        self.selector.unregister(child.sentinel)
+        child.join()
+        self.on_exit(worker, exit_of_code(child.exitcode, None))
+
+
+class _HiddenMain:
+    """While a worker is started, `__main__` looks like a module that cannot be imported."""
+
+    def __enter__(self) -> None:
+        self.main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+
+    def __exit__(self, *error: object) -> None:
+        sys.modules["__main__"] = self.main
+
+
+def spawned(connection: socket.socket, page: Any) -> None:
+    """The life of a spawned worker."""
+    if hasattr(os, "setsid"):
+        os.setsid()
+    process.main(connection, page)
