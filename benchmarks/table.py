@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Result = list[float] | str
 """Samples, or why there are none."""
 
-WIDTH = 125
+WIDTH = 140
 UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "KB": 1024.0, "steps/s": 1.0}
 
 
@@ -28,9 +28,9 @@ def print_table(results: Mapping[str, Mapping[str, Result]], rows: Mapping[str, 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("what", "system"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("median", "spread", "pipedeco is", "goal"):
+    for heading in ("median", "spread", "ours/theirs", "goal"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for name, measured in results.items():
         for line in _lines(rows[name], measured):
             table.add_row(*line)

@@ -1,6 +1,6 @@
 """pipedeco: decorate ordinary functions, and their calls become a durable, parallel pipeline.
 
-    from pipedeco import component, pipeline
+from pipedeco import component, pipeline
 """
 
 from __future__ import annotations

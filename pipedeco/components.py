@@ -250,9 +250,7 @@ def named_arguments(
 ) -> list[tuple[str, Any]]:
     """The arguments of a call with the names of their parameters, `args[0]` for variadic ones."""
     names = parameter_names(fn)
-    found = [
-        (names[i] if i < len(names) else f"args[{i}]", value) for i, value in enumerate(args)
-    ]
+    found = [(names[i] if i < len(names) else f"args[{i}]", value) for i, value in enumerate(args)]
     return found + list(kwargs.items())
 
 
@@ -322,7 +320,9 @@ def _tuple_length_of_text(annotation: str) -> int | None:
         return None
     if not isinstance(tree, ast.Subscript) or not isinstance(tree.slice, ast.Tuple):
         return None
-    name = tree.value.attr if isinstance(tree.value, ast.Attribute) else getattr(tree.value, "id", "")
+    name = (
+        tree.value.attr if isinstance(tree.value, ast.Attribute) else getattr(tree.value, "id", "")
+    )
     parts = tree.slice.elts
     dots = any(isinstance(part, ast.Constant) and part.value is ... for part in parts)
     return len(parts) if name in ("tuple", "Tuple") and not dots else None

@@ -136,7 +136,9 @@ class _Definer(pickle.Pickler):
         try:
             data: bytes = dill.dumps(self._value, PROTOCOL, byref=True)
         except Exception:  # users' reducers
-            raise not_picklable(self._value, f"the global {name!r} of __main__", {}, reason) from None
+            raise not_picklable(
+                self._value, f"the global {name!r} of __main__", {}, reason
+            ) from None
         return data
 
     def reducer_override(self, obj: Any) -> Any:
@@ -260,7 +262,12 @@ def describe(function: Callable[..., Any]) -> FunctionSpec:
     qualname = getattr(function, "__qualname__", "<locals>")
     found = sys.modules.get(module)
     importable = module == MAIN or getattr(found, "__spec__", None) is not None
-    if found and importable and "<" not in qualname and unwrapped(_lookup(found, qualname)) is function:
+    if (
+        found
+        and importable
+        and "<" not in qualname
+        and unwrapped(_lookup(found, qualname)) is function
+    ):
         names = (qualname.partition(".")[0],) if module == MAIN else ()
         return FunctionSpec("name", module, qualname.encode(), names)
     return _by_value(function, module)

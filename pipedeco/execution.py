@@ -560,5 +560,3 @@ def _place(fn: Callable[..., Any], line: int) -> str:
 def _first_line(error: BaseException | None) -> str:
     lines = str(error).splitlines()
     return lines[0][:200] if lines else ""
-
-

@@ -5,7 +5,7 @@ Pure data: nothing here knows how a step is performed or where it is recorded.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pipedeco.serialization import Packed
 
@@ -229,14 +229,39 @@ def distinct(steps: Any) -> list[Step]:
 
 
 class StepCall:
-    """One attempt of a step, ready to be performed: what a runner gets."""
+    """One attempt of a step, ready to be performed: what a runner gets.
 
-    __slots__ = ("attempt", "done", "started", "step")
+    Attributes
+    ----------
+    done: called once, with the call and its outcome.
+    started: called when a worker begins it.
+    follow: called with a step that waits for nothing but this one; gives its call, which the
+        runner performs right after this one in the same place.
+    undone: called in place of `done` with a call that was to follow another and was not begun.
+    follows: the call that this one follows, until that has ended.
+    number: the runner's own name for the call.
+    """
 
-    def __init__(
-        self, step: Step, done: Callable[[StepCall, Outcome], None], started: Callable[[StepCall], None]
-    ) -> None:
+    __slots__ = ("attempt", "done", "follow", "follows", "number", "started", "step", "undone")
+
+    def __init__(self, step: Step, life: StepLife) -> None:
         self.step = step
         self.attempt = step.attempt
-        self.done = done  # called once, with the outcome
-        self.started = started  # called when a worker begins it
+        self.done = life.finished
+        self.started = life.began
+        self.follow = life.follow
+        self.undone = life.undone
+        self.follows: StepCall | None = None
+        self.number = 0
+
+
+class StepLife(Protocol):
+    """What a scheduler is told of the calls that it hands out."""
+
+    def began(self, call: StepCall) -> None: ...
+
+    def finished(self, call: StepCall, outcome: Outcome) -> None: ...
+
+    def follow(self, call: StepCall, step: Step) -> StepCall: ...
+
+    def undone(self, call: StepCall) -> None: ...

@@ -95,7 +95,9 @@ class ComponentOptions(_Frozen):
             name=_name(name),
             cache=cache,
             retries=_count("retries", retries),
-            retry_delay=retry_delay if callable(retry_delay) else _seconds("retry_delay", retry_delay),
+            retry_delay=retry_delay
+            if callable(retry_delay)
+            else _seconds("retry_delay", retry_delay),
             retry_on=_retry_on(retry_on),
             timeout=None if timeout is None else _seconds("timeout", timeout, above_zero=True),
             outputs=_outputs(outputs),

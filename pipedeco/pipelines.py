@@ -67,7 +67,9 @@ class Pipeline(Traced, Generic[P, R]):
         Raises GraphError inside a run, where a call is what starts a child run.
         """
         if current.get() is not None or inside_step.get():
-            raise GraphError(f"{self.name}.start(...) is called inside a run; call {self.name}(...)")
+            raise GraphError(
+                f"{self.name}.start(...) is called inside a run; call {self.name}(...)"
+            )
         self._prepare(args, kwargs)
         from pipedeco.runs import start_run
 

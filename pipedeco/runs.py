@@ -162,7 +162,9 @@ class Run:
             return 1.0
         counts = self._query("count_steps", **self._range)
         known = sum(row["count"] for row in counts)
-        active = sum(row["count"] for row in counts if row["state"] in ("pending", "queued", "running"))
+        active = sum(
+            row["count"] for row in counts if row["state"] in ("pending", "queued", "running")
+        )
         return (known - active) / max(known, 1)
 
     @property
@@ -518,14 +520,10 @@ def get_run(name: str = "latest", *, store: str | None = None) -> Run:
         return _from_row(folder, found[0])
     if found:
         raise RunNotFound(f"more than one run begins with {name!r}; type more of the id")
-    raise RunNotFound(
-        f"there is no run {name!r} in {folder}; list the runs with: pipedeco runs"
-    )
+    raise RunNotFound(f"there is no run {name!r} in {folder}; list the runs with: pipedeco runs")
 
 
-def runs(
-    pipeline: str | None = None, *, limit: int = 100, store: str | None = None
-) -> list[Run]:
+def runs(pipeline: str | None = None, *, limit: int = 100, store: str | None = None) -> list[Run]:
     """The recorded runs, the newest first.
 
     Parameters
@@ -598,5 +596,3 @@ def _read_part(run: Run, name: str, start: int, end: int) -> str:
     with open(path, "rb") as file:
         file.seek(start)
         return file.read(-1 if end < 0 else end - start).decode("utf-8", "backslashreplace")
-
-

@@ -86,6 +86,31 @@ class Scheduler:
         """A worker has begun a call."""
         call.step.state = RUNNING
 
+    def follow(self, call: StepCall, step: Step) -> StepCall:
+        """The call of a step that waits for nothing but `call`, ahead of that one's end."""
+        step.attempt += 1
+        step.state = QUEUED
+        following = StepCall(step, self)
+        following.follows = call
+        self.active[step] = following
+        return following
+
+    def undone(self, call: StepCall) -> None:
+        """A call that was to follow another was not begun: it waits again, or is ready."""
+        step = call.step
+        if step.state in ENDED:
+            return
+        step.attempt -= 1
+        step.state = PENDING
+        self.active[step] = None
+        lost = next((dep for dep in step.inputs if dep.state in ENDED - SUCCESS), None)
+        if self.cancelled is not None:
+            self._end_without_running(step, CANCELLED, self.cancelled)
+        elif lost is not None:
+            self._end_without_running(step, SKIPPED, lost)
+        elif not step.waiting:
+            self._ready(step)
+
     def finished(self, call: StepCall, outcome: Outcome) -> None:
         """An attempt has ended."""
         step = call.step
@@ -125,7 +150,7 @@ class Scheduler:
     def _ready(self, step: Step) -> None:
         step.attempt += 1
         step.state = QUEUED
-        call = StepCall(step, self.finished, self.began)
+        call = StepCall(step, self)
         self.active[step] = call
         if step.called.is_pipeline:
             self.start_child(call)
@@ -174,13 +199,13 @@ class Scheduler:
             step, state = ending.pop()
             self._settle(step, state)
             for dependant in step.dependants or ():
-                if dependant.state != PENDING:
+                if dependant.state in ENDED:
                     continue
                 if _lets_run(step, dependant, only_after=step not in dependant.inputs):
                     dependant.waiting -= 1
-                    if not dependant.waiting:
+                    if not dependant.waiting and dependant.state == PENDING:
                         self._ready(dependant)
-                else:
+                elif dependant.state == PENDING:  # else it follows, and is told of as undone
                     dependant.reason = step
                     ending.append((dependant, SKIPPED))
             step.dependants = None
@@ -219,5 +244,3 @@ def unread_failures(steps: list[Step]) -> list[Step]:
         for step in steps
         if step.state == FAILED and not step.read and not step.called.options.allow_failure
     ]
-
-

@@ -244,7 +244,9 @@ def contains(value: object, kind: type) -> bool:
     return bool(found)
 
 
-def not_picklable(value: object, what: str, reducers: dict[type, Any], reason: Exception) -> NotPicklable:
+def not_picklable(
+    value: object, what: str, reducers: dict[type, Any], reason: Exception
+) -> NotPicklable:
     """The error for a value that no pickler carries, with the path to the culprit."""
     finder = _CulpritFinder(what, reducers)
     found = finder.find(value)
@@ -398,4 +400,3 @@ def unpack_exception(data: bytes) -> BaseException:
     error = pickle.loads(data)
     assert isinstance(error, BaseException)
     return error
-

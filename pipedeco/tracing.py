@@ -69,7 +69,9 @@ class Trace:
         self._main = sys.modules["__main__"].__dict__
         self._seen: set[int] = set()
 
-    def call(self, component: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> StepResult[Any]:
+    def call(
+        self, component: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> StepResult[Any]:
         """Make a step of the call and hand it to the scheduler."""
         with self._lock:
             self.run.check_open()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.definitions import Definition, FunctionSpec, MainDefinitions, describe
 from pipedeco.errors import NotPicklable, PipedecoError, StepTimeout, WorkerDied
-from pipedeco.graph import CANCELLED, FAILED, Called, Logs, Outcome, Step, StepCall, StepError
+from pipedeco.graph import CANCELLED, FAILED, PENDING, SUCCESS, Called, Logs, Outcome, Step, StepCall, StepError
 from pipedeco.runners.echo import Echo
 from pipedeco.serialization import Pickler, unpack_arguments
 from pipedeco.worker.environment import here
@@ -339,9 +339,14 @@ class LocalRunner:
                 return
             taken += 1
             load += mean
-            yield ready.popleft()
+            call = ready.popleft()
+            yield call
             if _is_exclusive(step):
                 return
+            for follower in _followers(call, BATCH - load):
+                taken += 1
+                load += follower.step.called.function.mean
+                yield follower
 
     def _enter(self, slot: _Slot, session: LocalSession) -> None:
         """Put a worker into the surroundings of a run."""
@@ -359,13 +364,16 @@ class LocalRunner:
             ("run", session.key, session.surroundings, facts.blobs.folder, f"{facts.logs}/{name}"),
         )
 
-    def _prepare(self, slot: _Slot, session: LocalSession, call: StepCall) -> tuple[Any, ...] | None:
+    def _prepare(
+        self, slot: _Slot, session: LocalSession, call: StepCall
+    ) -> tuple[Any, ...] | None:
         """The message of a call; what the worker lacks for it is sent before."""
         step = call.step
         function: _Function = step.called.function
         try:
             self._ship(slot, session, step, function)
         except NotPicklable as error:
+            call.follows = None
             call.done(call, _failed(describe_error(error)))
             return None
         if function.id not in slot.functions:
@@ -375,14 +383,20 @@ class LocalRunner:
                 slot.worker,
                 ("function", function.id, spec.kind, spec.module, spec.data, function.retry_on),
             )
-        number = next(self.numbers)
+        number = call.number = next(self.numbers)
         slot.exclusive = _is_exclusive(step)
         timeout = step.called.options.timeout
         if timeout is not None:
             self.later(timeout, self._check_timeout, slot, number, timeout)
         if not step.inputs:
             return number, function.id, step.args, None
-        inputs = tuple([dep.outcome.value for dep in step.inputs])  # type: ignore[union-attr]
+        # A number stands for the value of a call that the same worker performs before.
+        inputs = tuple(
+            [
+                dep.outcome.value if dep.state in SUCCESS else call.follows.number  # type: ignore[union-attr]
+                for dep in step.inputs
+            ]
+        )
         return number, function.id, step.args, inputs
 
     def _ship(self, slot: _Slot, session: LocalSession, step: Step, function: _Function) -> None:
@@ -476,7 +490,9 @@ class LocalRunner:
     def _ready_again(self, slot: _Slot, call: StepCall) -> None:
         session = slot.run
         assert session is not None
-        if session.stopping:
+        if call.follows is not None:
+            call.undone(call)
+        elif session.stopping:
             call.done(call, _cancelled())
         else:
             session.ready.appendleft(call)
@@ -569,6 +585,26 @@ class LocalRunner:
             ends.append(os.stat(path).st_size if os.path.exists(path) else 0)
         out, err = slot.log_ends
         return Logs(slot.worker.name, out, ends[0], err, ends[1])
+
+
+def _followers(call: StepCall, seconds: float) -> Iterable[StepCall]:
+    """The calls of short steps that only wait for this one, and so on, within a time.
+
+    They travel with it, so that a chain of short steps costs no trip to the controller a step.
+    """
+    while call.number:  # it was sent
+        dependants = call.step.dependants
+        if dependants is None or len(dependants) != 1:
+            return
+        step = dependants[0]
+        function: _Function | None = step.called.function
+        if function is None or step.waiting != 1 or step.state != PENDING or _is_exclusive(step):
+            return
+        seconds -= function.mean
+        if seconds < 0 or call.step not in step.inputs:
+            return
+        call = call.follow(call, step)
+        yield call
 
 
 def _load(slot: _Slot) -> float:

@@ -241,7 +241,8 @@ class Recorder:
     def _write_begin(self, log: RunLog) -> None:
         facts = log.facts
         found = self.connection.execute(
-            queries()["expected_steps"], {"pipeline": facts["pipeline"], "version": facts["version"]}
+            queries()["expected_steps"],
+            {"pipeline": facts["pipeline"], "version": facts["version"]},
         )
         log.expected = (found.fetchone() or (0,))[0]
         row = self.connection.execute(queries()["begin_run"], facts).fetchone()
@@ -287,7 +288,9 @@ class Recorder:
             return None
         owned = self.connection.execute(queries()["owns"], {"seq": log.seq, "epoch": log.epoch})
         if owned.fetchone() is None:
-            self._give_up(log, RunBusy(f"run {log.facts['id']} was taken over by another controller"))
+            self._give_up(
+                log, RunBusy(f"run {log.facts['id']} was taken over by another controller")
+            )
             return None
         return log
 

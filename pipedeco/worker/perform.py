@@ -93,7 +93,11 @@ def describe_error(error: BaseException) -> StepError:
     import traceback
 
     kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    name = (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
     try:
         lines = traceback.format_exception(error)
     except Exception:  # exceptions whose own __str__ raises

@@ -102,7 +102,9 @@ class Pool:
         connection, page = self.nest.start(number)
         worker = Worker(number, connection, page)
         self.workers[number] = worker
-        self.selector.register(connection, worker.events, lambda events: self._ready(worker, events))
+        self.selector.register(
+            connection, worker.events, lambda events: self._ready(worker, events)
+        )
         return worker
 
     def send(self, worker: Worker, message: tuple[Any, ...]) -> None:
@@ -328,7 +330,9 @@ def _start_nursery() -> tuple[socket.socket, int]:
             setsid=True,
         )
     except OSError as error:
-        raise PipedecoError(f"cannot start worker processes with {sys.executable}: {error}") from error
+        raise PipedecoError(
+            f"cannot start worker processes with {sys.executable}: {error}"
+        ) from error
     finally:
         theirs.close()
     return ours, pid

@@ -21,7 +21,7 @@ from typing import Any
 from pipedeco.blobs import BlobStore
 from pipedeco.definitions import find, main_globals
 from pipedeco.errors import StepCancelled
-from pipedeco.graph import CANCELLED, Outcome
+from pipedeco.graph import CANCELLED, COMPLETED, Outcome
 from pipedeco.serialization import Pickler, loads, main_names, preview, unpack, unpack_arguments
 from pipedeco.tracing import inside_step
 from pipedeco.worker.environment import (
@@ -34,6 +34,7 @@ from pipedeco.worker.environment import (
 from pipedeco.worker.messages import Decoder, encode
 from pipedeco.worker.perform import failed, perform
 
+FLUSH = 0.001  # seconds of short steps after which their outcomes are sent
 TICK = 0.004  # seconds; with the time that sending takes, outcomes leave within 5 ms
 PARK_AFTER = 12  # idle ticks after which the watch thread sleeps until it is needed
 READ = 1 << 18
@@ -61,6 +62,7 @@ class Worker:
         self.logs: _Logs | None = None
         self.blobs = BlobStore("")
         self.pickler = Pickler(self.blobs)
+        self.made: dict[int, Any] = {}  # packed values of the calls since the last wait
         self.run = 0
         self.cancelled: set[int] = set()
         self.in_step = False
@@ -84,6 +86,7 @@ class Worker:
                     self.flush()
             self.flush()
             self.watch.end()
+            self.made.clear()
             self.receive()
 
     # -- messages ----------------------------------------------------------------------------
@@ -192,6 +195,12 @@ class Worker:
 
     def perform(self, message: tuple[Any, ...]) -> None:
         _, number, function_id, args, inputs = message
+        if inputs is not None:
+            inputs = self.completed(inputs)
+            if inputs is None:  # the call that this one follows has failed
+                self.flush()
+                self.send(("given_back", [number]))
+                return
         self.page[1] = time.monotonic_ns()
         self.page[0] = number
         try:
@@ -205,8 +214,18 @@ class Worker:
             outcome = outcome._replace(state=CANCELLED)
         logs = self.clean()
         error = None if outcome.error is None else tuple(outcome.error)
+        if outcome.state == COMPLETED:
+            self.made[number] = outcome.value
         self.outcomes.append((number, *outcome[:6], error, outcome.retryable, logs))
         self.page[0] = 0
+
+    def completed(self, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """The inputs, with the values that this worker has just made in place of their numbers;
+        None where one was not made."""
+        made = self.made
+        if any(type(packed) is int and packed not in made for packed in inputs):
+            return None
+        return tuple([made[packed] if type(packed) is int else packed for packed in inputs])
 
     def attempt(self, function_id: int, args: Any, inputs: Any) -> Outcome:
         try:
@@ -292,7 +311,12 @@ class _Logs:
     def _reopen_streams(self) -> None:
         for name, descriptor in (("stdout", 1), ("stderr", 2)):
             stream = open(
-                descriptor, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False
+                descriptor,
+                "w",
+                encoding="utf-8",
+                errors="backslashreplace",
+                buffering=1,
+                closefd=False,
             )
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
@@ -326,8 +350,8 @@ class _Watch(threading.Thread):
     def end(self) -> None:
         self.busy = False
 
-    def due(self) -> bool:
-        return time.perf_counter() - self.flushed > TICK
+    def due(self, seconds: float = FLUSH) -> bool:
+        return time.perf_counter() - self.flushed > seconds
 
     def run(self) -> None:
         idle = 0
@@ -339,7 +363,7 @@ class _Watch(threading.Thread):
                 idle = 0
             else:
                 time.sleep(TICK)
-            if self.busy and self.due():
+            if self.busy and self.due(TICK):
                 self.worker.flush()
                 self.worker.poll()
 
