@@ -139,7 +139,7 @@ def _write(path: str, pieces: Sequence[Any]) -> str:
     with open(descriptor, "wb", buffering=0) as file:
         for piece in pieces:
             view = memoryview(piece)
-            while len(view):
+            while view:
                 view = view[file.write(view) or 0 :]
     return _digest(pieces)
 

@@ -89,7 +89,7 @@ class Component(Traced, Generic[P, R]):
         trace = current.get()
         if trace is None:
             refuse_foreign_thread(self.name)
-            return self.fn(*args, **kwargs)
+            return cast("R", self.fn(*args, **kwargs))
         arity = self._arity
         if arity is None or kwargs or not arity[0] <= len(args) <= arity[1]:
             check_arguments(self.fn, args, kwargs)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipedeco.errors import ConfigError
 from pipedeco.options import check_mode, check_start_method, check_workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Settings:
@@ -22,7 +25,7 @@ class Settings:
         self.start_method: str | None = None
 
     def update(self, **changes: Any) -> None:
-        checks = {
+        checks: dict[str, Callable[[Any], Any]] = {
             "mode": check_mode,
             "workers": check_workers,
             "start_method": check_start_method,
@@ -58,11 +61,11 @@ def find_mode(asked: str | None) -> str:
         return asked or str(SETTINGS.mode)
     environment = os.environ.get("PIPEDECO_MODE")
     if environment:
-        return _checked("PIPEDECO_MODE", check_mode, environment)
+        return str(_checked("PIPEDECO_MODE", check_mode, environment))
     if debugger_attached():
         return "debug"
     project = _project_settings().get("mode")
-    return _checked("[tool.pipedeco] mode", check_mode, project) if project else "local"
+    return str(_checked("[tool.pipedeco] mode", check_mode, project)) if project else "local"
 
 
 def find_workers(asked: int | None) -> int:

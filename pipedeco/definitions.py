@@ -123,11 +123,11 @@ class _Definer(pickle.Pickler):
         try:
             self.dump(self._value)
             return self._file.getvalue()
-        except Exception:  # users' reducers; cloudpickle is asked next
+        except Exception:  # noqa: BLE001 - users' reducers; cloudpickle is asked next
             pass
         try:
             return _cloudpickle_main(self._value, self._main)
-        except Exception as error:  # users' reducers
+        except Exception as error:  # noqa: BLE001 - users' reducers
             return self._dill(name, error)
 
     def _dill(self, name: str, reason: Exception) -> bytes:
@@ -135,7 +135,7 @@ class _Definer(pickle.Pickler):
 
         try:
             data: bytes = dill.dumps(self._value, PROTOCOL, byref=True)
-        except Exception:  # users' reducers
+        except Exception:  # noqa: BLE001 - users' reducers
             raise not_picklable(
                 self._value, f"the global {name!r} of __main__", {}, reason
             ) from None
@@ -277,12 +277,12 @@ def _by_value(function: Callable[..., Any], module: str) -> FunctionSpec:
     main = sys.modules[MAIN].__dict__
     try:
         data = _cloudpickle_main(function, main)
-    except Exception as error:  # users' reducers
+    except Exception as error:  # noqa: BLE001 - users' reducers
         try:
             import dill
 
             data = dill.dumps(function, PROTOCOL, byref=True, recurse=True)
-        except Exception:  # users' reducers
+        except Exception:  # noqa: BLE001 - users' reducers
             name = getattr(function, "__qualname__", repr(function))
             raise not_picklable(function, f"the function {name}", {}, error) from None
     return FunctionSpec("value", module, data, main_names(data, main))

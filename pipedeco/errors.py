@@ -119,7 +119,7 @@ if TYPE_CHECKING:
 
 else:
 
-    def __getattr__(name):
+    def __getattr__(name: str) -> type[PipedecoError]:
         # Its second base lives in concurrent.futures, 14 ms of imports that few runs need.
         if name != "StepCancelled":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

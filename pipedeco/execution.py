@@ -42,7 +42,7 @@ from pipedeco.graph import (
     StepError,
 )
 from pipedeco.result import resolve
-from pipedeco.runners import Runner, RunFacts, make_runner
+from pipedeco.runners import RunFacts, Runner, make_runner
 from pipedeco.scheduler import Scheduler, unread_failures
 from pipedeco.serialization import Packed, Pickler, preview, unpack, unpack_exception
 from pipedeco.store.recorder import Recorder, RunLog
@@ -143,9 +143,11 @@ class Controller:
             execution.cancel("the process ended")
             execution.over.wait(10.0)
         for runner in self.runners.values():
-            runner.close()
+            runner.stop()
         for recorder in self.recorders.values():
             recorder.close()
+        for runner in self.runners.values():
+            runner.close()
         self.runners.clear()
         self.recorders.clear()
 
@@ -275,7 +277,7 @@ class Execution:
         tokens = current.set(self.trace), inside_step.set(False)
         try:
             return resolve(self.pipeline.fn(*self.plan.args, **self.plan.kwargs)), None
-        except BaseException as error:  # the user's body
+        except BaseException as error:  # noqa: BLE001 - the user's body
             error.__traceback__ = user_part(error.__traceback__)
             return None, error
         finally:
@@ -424,7 +426,7 @@ class Execution:
         except (KeyboardInterrupt, Terminated) as error:
             interrupt = error
             outcome = Outcome(CANCELLED, begin, time.time() - begin)
-        except BaseException as error:  # the child's body is the user's
+        except BaseException as error:  # noqa: BLE001 - the child's body is the user's
             outcome = failed(error, (), begin, time.time() - begin)
         self.session.post(self.scheduler.finished, call, outcome)
         if interrupt is not None:
@@ -473,7 +475,7 @@ class Execution:
             return unpack(outcome.value, self.blobs)
         except BlobCorrupt as error:
             raise BlobCorrupt(f"step {step.name} of run {self.id}: {error}") from error
-        except Exception as error:  # the classes of the value are the user's
+        except Exception as error:
             raise StepFailed(
                 f"step {step.name} of run {self.id} completed, but its value cannot be loaded: "
                 f"{type(error).__name__}: {error}",
@@ -548,7 +550,7 @@ class Execution:
 def _unpacked(known: StepError) -> BaseException | None:
     try:
         return unpack_exception(known.pickled) if known.pickled is not None else None
-    except Exception:  # the user's exception class; it survived the trip in the worker
+    except Exception:  # noqa: BLE001 - the user's exception class; it survived the trip in the worker
         return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.errors import ConfigError
@@ -16,9 +17,9 @@ MODES = ("debug", "local")
 class _Frozen:
     """A set of named options that never changes; `replace` makes another."""
 
-    __slots__ = ()
+    __slots__: tuple[str, ...] = ()
 
-    def __setattr__(self, name: str, value: object) -> None:
+    def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"options are frozen; use with_options({name}=...)")
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -178,7 +179,7 @@ def _count(option: str, value: Any) -> int:
 
 def _seconds(option: str, value: Any, *, above_zero: bool = False) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or value < 0 or value != value or (above_zero and value == 0):
+    if not number or value < 0 or math.isnan(value) or (above_zero and value == 0):
         raise ConfigError(f"{option} is a number of seconds, not {value!r}")
     return float(value)
 

@@ -47,7 +47,7 @@ class Pipeline(Traced, Generic[P, R]):
             check_arguments(self.fn, args, kwargs)
             return cast("R", trace.call(self, args, kwargs))
         if inside_step.get():
-            return self.fn(*args, **kwargs)
+            return cast("R", self.fn(*args, **kwargs))
         self._prepare(args, kwargs)
         from pipedeco.runs import perform_run
 

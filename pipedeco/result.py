@@ -61,6 +61,11 @@ class StepResult(Generic[T]):
     __slots__ = ("__weakref__", "_mark", "_parent", "_path", "_value", "_watch", "step")
 
     step: Step
+    _mark: bytes | None
+    _parent: StepResult[Any] | None
+    _path: tuple[tuple[str, Any], ...]
+    _value: Any
+    _watch: _Watch | None
 
     @property
     def _run(self) -> Reader:
@@ -122,7 +127,7 @@ class StepResult(Generic[T]):
         ended = loop.create_future()
 
         def tell(_: Step) -> None:
-            loop.call_soon_threadsafe(lambda: ended.done() or ended.set_result(None))
+            loop.call_soon_threadsafe(_set, ended)
 
         self.step.watch(tell)
         yield from ended
@@ -158,7 +163,7 @@ class StepResult(Generic[T]):
         if self._watch is None:
             self._watch = _Watch()
             self.step.watch(self._notify_waiters)
-        return cast("_Watch", self._watch)
+        return self._watch
 
     def _notify_waiters(self, step: Step) -> None:
         watch = self._watched()
@@ -333,10 +338,15 @@ def _itself(value: Any) -> Any:
     return value
 
 
+def _set(ended: Any) -> None:
+    if not ended.done():
+        ended.set_result(None)
+
+
 def _call_back(fn: Callable[[Any], object], result: StepResult[Any]) -> None:
     try:
         fn(result)
-    except Exception:  # a callback is the user's; its failure must not stop the loop
+    except Exception:
         import logging
 
         logging.getLogger("pipedeco").exception("a done callback of %r raised", result)
@@ -387,8 +397,8 @@ def _install_operators(target: type) -> None:
     _install_pair(target, "divmod", divmod)
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
         setattr(target, f"__{name}__", _binary(getattr(operator, name)))
-    setattr(target, "__contains__", _binary(operator.contains))
-    setattr(target, "__round__", lambda self, *digits: round(self.result(), *digits))
+    for name, function in _OTHERS.items():
+        setattr(target, f"__{name}__", function)
     for name, function in _UNARY.items():
         setattr(target, f"__{name}__", _unary(function))
 
@@ -401,7 +411,8 @@ def _install_pair(target: type, name: str, operation: Callable[[Any, Any], Any])
 def _fspath(value: Any) -> str | bytes:
     import os
 
-    return os.fspath(value)
+    path: str | bytes = os.fspath(value)
+    return path
 
 
 _UNARY: dict[str, Callable[[Any], Any]] = {
@@ -421,6 +432,11 @@ _UNARY: dict[str, Callable[[Any], Any]] = {
     "floor": math.floor,
     "ceil": math.ceil,
     "fspath": _fspath,
+}
+
+_OTHERS: dict[str, Any] = {
+    "contains": _binary(operator.contains),
+    "round": lambda self, *digits: round(self.result(), *digits),
 }
 
 _install_operators(StepResult)

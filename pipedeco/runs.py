@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipedeco.blobs import BlobStore
 from pipedeco.config import find_mode, find_start_method, find_store, find_workers
@@ -17,14 +17,11 @@ from pipedeco.store import rows
 from pipedeco.store.database import connect_to_read, database_path, fetch
 from pipedeco.store.owner import is_alive
 
-if TYPE_CHECKING:
-    from pipedeco.pipelines import Pipeline
-
 Row = dict[str, Any]
 UNRECORDED = b""
 
 
-def plan_run(pipeline: Pipeline[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
+def plan_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
     """What a call of a pipeline asks for.  Raises ConfigError."""
     options = pipeline.options
     mode = find_mode(options.mode)
@@ -39,12 +36,12 @@ def plan_run(pipeline: Pipeline[..., Any], args: tuple[Any, ...], kwargs: dict[s
     )
 
 
-def perform_run(pipeline: Pipeline[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def perform_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run a pipeline in the caller's thread and return its value."""
     return Execution(plan_run(pipeline, args, kwargs)).execute()
 
 
-def start_run(pipeline: Pipeline[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+def start_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
     """Begin a run and return its handle; in debug mode it has ended by then."""
     import contextlib
     import threading
@@ -76,10 +73,10 @@ class Run:
     """
 
     def __init__(
-        self, store: str, id: str, execution: Execution | None = None, row: Row | None = None
+        self, store: str, run: str, execution: Execution | None = None, row: Row | None = None
     ) -> None:
         self.store = store
-        self.id = id
+        self.id = run
         self._execution = execution
         self._row = row
 
@@ -120,7 +117,7 @@ class Run:
     def duration(self) -> float | None:
         """Seconds from the start to the end; None while it runs."""
         ended = self.ended
-        return None if ended is None else ended - self.started
+        return None if ended is None else float(ended - self.started)
 
     @property
     def parent_run(self) -> str | None:
@@ -161,8 +158,8 @@ class Run:
         if self._fresh()["status"] == "completed":
             return 1.0
         counts = self._query("count_steps", **self._range)
-        known = sum(row["count"] for row in counts)
-        active = sum(
+        known: int = sum(row["count"] for row in counts)
+        active: int = sum(
             row["count"] for row in counts if row["state"] in ("pending", "queued", "running")
         )
         return (known - active) / max(known, 1)

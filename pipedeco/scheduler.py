@@ -76,7 +76,7 @@ class Scheduler:
                 if dep.dependants is None:
                     dep.dependants = []
                 dep.dependants.append(step)
-            elif not _lets_run(dep, step, only_after=dep in after and dep not in step.inputs):
+            elif not _lets_run(dep, only_after=dep in after and dep not in step.inputs):
                 self._end_without_running(step, SKIPPED, dep)
                 return
         if not step.waiting:
@@ -178,7 +178,7 @@ class Scheduler:
     def _asked_delay(self, delay: Callable[[int], float], step: Step) -> float:
         try:
             return max(0.0, float(delay(step.attempt)))
-        except Exception:  # the user's function; its failure must not stop the loop
+        except Exception:
             import logging
 
             logging.getLogger("pipedeco").exception("retry_delay of step %s raised", step.name)
@@ -201,7 +201,7 @@ class Scheduler:
             for dependant in step.dependants or ():
                 if dependant.state in ENDED:
                     continue
-                if _lets_run(step, dependant, only_after=step not in dependant.inputs):
+                if _lets_run(step, only_after=step not in dependant.inputs):
                     dependant.waiting -= 1
                     if not dependant.waiting and dependant.state == PENDING:
                         self._ready(dependant)
@@ -230,8 +230,8 @@ class Scheduler:
                 action()
 
 
-def _lets_run(dep: Step, step: Step, *, only_after: bool) -> bool:
-    """Whether `step` may run now that `dep` has ended."""
+def _lets_run(dep: Step, *, only_after: bool) -> bool:
+    """Whether a step that waits for `dep` may run now that it has ended."""
     if dep.state in SUCCESS:
         return True
     return only_after and dep.state == FAILED and dep.called.options.allow_failure

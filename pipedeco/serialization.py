@@ -83,7 +83,7 @@ class Pickler:
         """Pack `value`; on failure raises NotPicklable that calls it `what`."""
         try:
             data = self._plain(value)
-        except Exception:  # the reducers of users' classes may raise anything
+        except Exception:  # noqa: BLE001 - the reducers of users' classes may raise anything
             self._pickler = None
             data = self._carried(value, what)
         if len(data) <= INLINE_LIMIT and not self._views:
@@ -94,7 +94,7 @@ class Pickler:
         """Pack `value` as bytes whatever its size; raises what the last pickler raises."""
         try:
             return pickle.dumps(value, PROTOCOL)
-        except Exception:  # users' reducers
+        except Exception:  # noqa: BLE001 - users' reducers
             return self._cloud(value)
 
     def _plain(self, value: object) -> bytes:
@@ -118,11 +118,12 @@ class Pickler:
 
     def _carried(self, value: object, what: str) -> bytes:
         """The pickle of cloudpickle or of dill."""
+        reason: Exception | None = None
         for dump in (self._cloud, self._dill):
             self._views.clear()
             try:
                 return dump(value)
-            except Exception as error:  # as above: users' reducers
+            except Exception as error:  # noqa: BLE001 - as above: users' reducers
                 reason = error
         raise not_picklable(value, what, self.reducers, reason) from None
 
@@ -175,7 +176,7 @@ def _by_reference_pickler() -> Any:
     """cloudpickle, except that what __main__ names travels by its name, as pickle does it."""
     import cloudpickle
 
-    class ByReference(cloudpickle.Pickler):  # type: ignore[misc, name-defined]
+    class ByReference(cloudpickle.Pickler):  # type: ignore[misc]
         def reducer_override(self, obj: Any) -> Any:
             if getattr(obj, "__module__", None) == "__main__" and named_in_main(obj):
                 return NotImplemented
@@ -217,7 +218,7 @@ def pickle_mark(value: object) -> bytes | None:
         return None
     try:
         data = pickle.dumps(value, PROTOCOL)
-    except Exception:  # users' reducers; nothing to compare then
+    except Exception:  # noqa: BLE001 - users' reducers; nothing to compare then
         return None
     return data if len(data) <= INLINE_LIMIT else None
 
@@ -233,19 +234,21 @@ def contains(value: object, kind: type) -> bool:
     """Whether pickling `value` would meet an object of this type."""
     found: list[Any] = []
     pickler = pickle.Pickler(_Nowhere(), PROTOCOL, buffer_callback=lambda view: None)
-    pickler.dispatch_table = {
-        **copyreg.dispatch_table,
-        kind: lambda met: (found.append(met), (str, ()))[1],
-    }
+
+    def note(met: Any) -> tuple[Any, ...]:
+        found.append(met)
+        return str, ()
+
+    pickler.dispatch_table = {**copyreg.dispatch_table, kind: note}
     try:
         pickler.dump(value)
-    except Exception:  # users' reducers; what was met before still counts
+    except Exception:  # noqa: BLE001 - users' reducers; what was met before still counts
         return bool(found)
     return bool(found)
 
 
 def not_picklable(
-    value: object, what: str, reducers: dict[type, Any], reason: Exception
+    value: object, what: str, reducers: dict[type, Any], reason: Exception | None
 ) -> NotPicklable:
     """The error for a value that no pickler carries, with the path to the culprit."""
     finder = _CulpritFinder(what, reducers)
@@ -262,7 +265,7 @@ def not_picklable(
     return NotPicklable(f"{text}; pass what it is made from, and make it inside the step")
 
 
-class _CulpritFinder(pickle._Pickler):  # type: ignore[misc, name-defined]
+class _CulpritFinder(pickle._Pickler):
     """The pure-Python pickler, run again with a stack of the names it goes through."""
 
     def __init__(self, what: str, reducers: dict[type, Any]) -> None:
@@ -275,15 +278,15 @@ class _CulpritFinder(pickle._Pickler):  # type: ignore[misc, name-defined]
     def find(self, value: object) -> tuple[str, Any] | None:
         try:
             self.dump(value)
-        except Exception:  # users' reducers; the place was noted on the way
+        except Exception:  # noqa: BLE001 - users' reducers; the place was noted on the way
             return self._found
         return None
 
     def save(self, obj: Any, save_persistent_id: bool = True) -> Any:
         self._trail.append(obj)
         try:
-            return super().save(obj, save_persistent_id)
-        except Exception:  # users' reducers
+            return super().save(obj, save_persistent_id)  # type: ignore[misc]
+        except Exception:
             if self._found is None and not _carries(obj):
                 self._found = self._path(), obj
             if self._found is not None:
@@ -350,7 +353,7 @@ def _preview_container(value: Any) -> str:
     if type(value) is dict:
         few = [f"{_preview_item(k)}: {_preview_item(v)}" for k, v in islice(value.items(), 4)]
     more = f", ... ({len(value)})" if len(value) > 4 else ""
-    left, right = {list: "[]", tuple: "()", dict: "{}"}.get(type(value), "{}")
+    left, right = "[]" if type(value) is list else "()" if type(value) is tuple else "{}"
     return (left + ", ".join(few) + more)[:199] + right
 
 
@@ -390,7 +393,7 @@ def pack_exception(error: BaseException) -> bytes | None:
         pickling_support.install(error)
         data = Pickler(None).dump_inline(error)  # type: ignore[arg-type]
         back = pickle.loads(data)
-    except Exception:  # users' exceptions may do anything here
+    except Exception:  # noqa: BLE001 - users' exceptions may do anything here
         return None
     same = type(back) is type(error) and str(back) == str(error)
     return data if same and len(data) <= 16 * INLINE_LIMIT else None

@@ -14,6 +14,7 @@ from concurrent.futures import (
     as_completed,
     wait,
 )
+from pathlib import Path
 
 import pytest
 
@@ -41,9 +42,9 @@ class Gate:
 
 @component(allow_failure=True)
 def hold(path, value=None, error=None):
-    with open(f"{path}.in", "wb", buffering=0) as file:
+    with Path(f"{path}.in").open("wb", buffering=0) as file:
         file.write(b"x")
-    with open(f"{path}.out", "rb", buffering=0) as file:
+    with Path(f"{path}.out").open("rb", buffering=0) as file:
         file.read(1)
     if error is not None:
         raise error
@@ -77,7 +78,15 @@ def gate(tmp_path):
 
 @pytest.fixture(params=MODES)
 def play(request):
-    return lambda body: pipeline(lambda: body()).with_options(mode=request.param, workers=2)()
+    """Plays a body in each mode."""
+
+    def play(body):
+        def plain():
+            return body()
+
+        return pipeline(plain).with_options(mode=request.param, workers=2)()
+
+    return play
 
 
 @pytest.fixture
@@ -355,8 +364,7 @@ def test_as_completed_with_a_timeout(play_held, gate, timeout):
         quick.result()
         found = []
         with pytest.raises(TimeoutError, match=r"1 \(of 2\) futures unfinished"):
-            for result in as_completed([quick, held], timeout=timeout):
-                found.append(result)  # noqa: PERF402 - the loop is what is tested
+            found.extend(as_completed([quick, held], timeout=timeout))
         assert found == [quick]
 
     play_held(body)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from pipedeco.errors import PipedecoError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pipedeco.runs import Run, StepRecord
 
 USAGE_ERROR = 2
@@ -122,7 +124,7 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2))
 
 
-def _print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     cells = [[plain_text(cell) for cell in row] for row in (head, *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     width = _terminal_width()

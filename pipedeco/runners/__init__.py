@@ -76,8 +76,11 @@ class Runner(Protocol):
     def open(self, facts: RunFacts) -> Session:
         """Begin to serve a run."""
 
+    def stop(self) -> None:
+        """Begin to close; returns at once."""
+
     def close(self) -> None:
-        """Leave no process."""
+        """Leave no process; returns when none is left."""
 
 
 def make_runner(mode: str, start_method: str) -> Runner:

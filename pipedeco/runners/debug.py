@@ -42,6 +42,9 @@ class DebugRunner:
     def open(self, facts: RunFacts) -> DebugSession:
         return DebugSession(facts)
 
+    def stop(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
@@ -202,7 +205,7 @@ class _Log:
         self._saved = sys.stdout, sys.stderr
         for tee, stream in zip(self._tees, self._saved, strict=True):
             tee.begin(stream)
-        sys.stdout, sys.stderr = self._tees  # type: ignore[assignment]
+        sys.stdout, sys.stderr = self._tees
 
     def end(self) -> Logs | None:
         """Where the step's output stands; None where it wrote nothing."""

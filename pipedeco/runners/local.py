@@ -20,7 +20,18 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.definitions import Definition, FunctionSpec, MainDefinitions, describe
 from pipedeco.errors import NotPicklable, PipedecoError, StepTimeout, WorkerDied
-from pipedeco.graph import CANCELLED, FAILED, PENDING, SUCCESS, Called, Logs, Outcome, Step, StepCall, StepError
+from pipedeco.graph import (
+    CANCELLED,
+    FAILED,
+    PENDING,
+    SUCCESS,
+    Called,
+    Logs,
+    Outcome,
+    Step,
+    StepCall,
+    StepError,
+)
 from pipedeco.runners.echo import Echo
 from pipedeco.serialization import Pickler, unpack_arguments
 from pipedeco.worker.environment import here
@@ -178,12 +189,14 @@ class LocalRunner:
     def later(self, seconds: float, action: Callable[..., None], *args: Any) -> None:
         self.post(self._set_timer, time.monotonic() + seconds, action, args)
 
+    def stop(self) -> None:
+        self._closing = True
+        self._wake()
+
     def close(self) -> None:
         """Leave no process; what runs is lost."""
-        if not self._closing:
-            self._closing = True
-            self._wake()
-            self._thread.join(5.0)
+        self.stop()
+        self._thread.join(5.0)
 
     def _wake(self) -> None:
         try:
@@ -202,7 +215,7 @@ class LocalRunner:
         try:
             while not self._closing:
                 self._turn()
-        except BaseException as error:  # a defect of ours must not leave bodies waiting for ever
+        except BaseException as error:  # noqa: BLE001 - a defect of ours must not leave bodies waiting for ever
             self._closing = True
             for session in self.sessions:
                 session.facts.crashed(error)

@@ -40,7 +40,7 @@ def connect(folder: str) -> sqlite3.Connection:
     path = database_path(folder)
     try:
         _touch(path)
-        connection = _open(path, f"file:{_quoted(path)}")
+        connection = _open(f"file:{_quoted(path)}")
         _prepare(connection, path)
     except sqlite3.Error as error:
         raise StoreError(f"the store {path} cannot be opened: {error}") from error
@@ -61,7 +61,7 @@ def connect_to_read(folder: str) -> sqlite3.Connection:
     if not os.path.exists(path):
         raise StoreError(f"there is no store in {folder}; it is made by the first run")
     try:
-        connection = _open(path, f"file:{_quoted(path)}?mode=rw")
+        connection = _open(f"file:{_quoted(path)}?mode=rw")
         _check_version(connection, path)
     except sqlite3.Error as error:
         raise StoreError(f"the store {path} cannot be opened: {error}") from error
@@ -98,7 +98,7 @@ def _quoted(path: str) -> str:
     return path
 
 
-def _open(path: str, uri: str) -> sqlite3.Connection:
+def _open(uri: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         uri, timeout=BUSY, isolation_level=None, check_same_thread=False, uri=True
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -112,18 +111,15 @@ def _raw_environment() -> Any:
     return getattr(os.environ, "_data", None) or dict(os.environ)
 
 
-@cache
-def _installed() -> tuple[str, ...]:
-    """Where modules live that do not change under a run."""
-    import sysconfig
-
-    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    paths = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
-    return tuple({path + os.sep for path in (own, *paths)})
+# Where modules live that do not change under a run: pipedeco, the standard library, packages.
+_OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_STANDARD = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
+_PACKAGES = ("site-packages", "dist-packages")
 
 
 def _is_users(path: str) -> bool:
-    return not path.startswith(_installed()) and "site-packages" not in path
+    installed = path.startswith((_OWN, _STANDARD)) or any(part in path for part in _PACKAGES)
+    return not installed
 
 
 def _stamp(path: str) -> int:

@@ -22,7 +22,7 @@ import socket
 from typing import Any
 
 from pipedeco.worker import process
-from pipedeco.worker.environment import bury, children_of
+from pipedeco.worker.environment import bury, children_of, has_children
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -130,7 +130,12 @@ class Nursery:
 
     def end(self) -> None:
         """The controller is gone: leave nobody."""
-        bury()
+        for pid in self.workers:
+            os.kill(pid, signal.SIGKILL)  # unreaped, so still ours
+        for pid in self.workers:
+            os.waitpid(pid, 0)
+        if has_children():
+            bury()
         os._exit(0)
 
 

@@ -50,7 +50,7 @@ def perform(
         if type(value) is CoroutineType:
             value = run_coroutine(value)
         packed, preview, names = pack(value)
-    except BaseException as error:  # the user's code; SystemExit fails the step like any other
+    except BaseException as error:  # noqa: BLE001 - the user's code; SystemExit fails the step like any other
         return failed(error, retry_on, started, clock() - begin)
     return Outcome(COMPLETED, started, clock() - begin, packed, preview, names, kept=(value,))
 
@@ -100,7 +100,7 @@ def describe_error(error: BaseException) -> StepError:
     )
     try:
         lines = traceback.format_exception(error)
-    except Exception:  # exceptions whose own __str__ raises
+    except Exception:  # noqa: BLE001 - exceptions whose own __str__ raises
         lines = traceback.format_tb(error.__traceback__)
     pickled = None if isinstance(error, CONTROL_FLOW) else pack_exception(error)
     return StepError(name, error_text(error), "".join(lines)[-10 * MAX_TEXT :], pickled)
@@ -109,7 +109,7 @@ def describe_error(error: BaseException) -> StepError:
 def error_text(error: BaseException) -> str:
     try:
         return str(error)[:MAX_TEXT]
-    except Exception as broken:  # the user's __str__
+    except Exception as broken:  # noqa: BLE001 - the user's __str__
         return f"<its __str__ raised {type(broken).__name__}>"
 
 
@@ -122,6 +122,6 @@ def is_retryable(error: BaseException, retry_on: Any) -> bool:
         return isinstance(error, retry_on)
     try:
         return bool(retry_on(error))
-    except Exception as broken:  # the user's function
+    except Exception as broken:  # noqa: BLE001 - the user's function
         error.add_note(f"retry_on raised {type(broken).__name__}: {error_text(broken)}")
         return False

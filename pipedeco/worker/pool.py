@@ -193,13 +193,12 @@ class Pool:
         """The nest says that a worker ended; it is told on once its connection is read empty."""
         self._exits[number] = end
         worker = self.workers.get(number)
-        if worker is not None and worker.alive:
-            while worker.alive:  # what it sent before it died still counts
-                self._receive(worker)
-                if worker.alive and not _readable(worker.connection):
-                    self._forget_connection(worker)
-        if worker is not None:
-            self._bury(worker)
+        if worker is None:
+            return
+        while worker.alive and _readable(worker.connection):
+            self._receive(worker)  # what it sent before it died still counts
+        self._forget_connection(worker)
+        self._bury(worker)
 
     def _bury(self, worker: Worker) -> None:
         end = self._exits.pop(worker.number, None)
@@ -362,13 +361,16 @@ def interpreter_flags() -> list[str]:
 
 def _wait_for(pid: int, seconds: float) -> None:
     """Reap a child of ours that is about to end."""
-    import time
+    import select
 
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if os.waitpid(pid, os.WNOHANG)[0]:
-                return
-        except ChildProcessError:  # the user's code waits for every child
-            return
-        time.sleep(0.001)
+    try:
+        end = os.pidfd_open(pid)
+    except ProcessLookupError:  # the user's code waits for every child
+        return
+    try:
+        select.select([end], [], [], seconds)
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:  # as above
+        pass
+    finally:
+        os.close(end)

@@ -20,7 +20,7 @@ from typing import Any
 
 from pipedeco.blobs import BlobStore
 from pipedeco.definitions import find, main_globals
-from pipedeco.errors import StepCancelled
+from pipedeco.errors import PipedecoError
 from pipedeco.graph import CANCELLED, COMPLETED, Outcome
 from pipedeco.serialization import Pickler, loads, main_names, preview, unpack, unpack_arguments
 from pipedeco.tracing import inside_step
@@ -66,6 +66,7 @@ class Worker:
         self.run = 0
         self.cancelled: set[int] = set()
         self.in_step = False
+        self.cancel: BaseException | None = None  # what the step was interrupted with
         self.sending = threading.Lock()
         self.receiving = threading.Lock()
         self.decoder = Decoder()
@@ -127,8 +128,8 @@ class Worker:
 
     def give_back(self) -> None:
         """Return the calls that are not begun; whatever else is queued stays."""
-        kept = []
-        returned = []
+        kept: list[tuple[Any, ...]] = []
+        returned: list[tuple[Any, ...]] = []
         while self.queue:
             try:
                 message = self.queue.pop()
@@ -188,7 +189,7 @@ class Worker:
         for name, data in definitions:
             try:
                 main_globals()[name] = loads(data)
-            except Exception as error:  # the user's classes; told where the step's log is read
+            except Exception as error:  # noqa: BLE001 - the user's classes; told where the step's log is read
                 print(f"pipedeco: {name} of __main__ cannot be loaded: {error!r}", file=sys.stderr)
 
     # -- performing --------------------------------------------------------------------------
@@ -207,16 +208,16 @@ class Worker:
             self.in_step = True
             outcome = self.attempt(function_id, args, inputs)
             self.in_step = False
-        except StepCancelled as error:  # it came between two of our own lines
+        except PipedecoError as error:  # the cancel came between two of our own lines
             self.in_step = False
             outcome = Outcome(CANCELLED, time.time(), 0.0, exception=error)
-        if isinstance(outcome.exception, StepCancelled):
-            outcome = outcome._replace(state=CANCELLED)
+        if self.cancel is not None and outcome.exception is self.cancel:
+            outcome = outcome._replace(state=CANCELLED, error=None)
         logs = self.clean()
-        error = None if outcome.error is None else tuple(outcome.error)
+        known = None if outcome.error is None else tuple(outcome.error)
         if outcome.state == COMPLETED:
             self.made[number] = outcome.value
-        self.outcomes.append((number, *outcome[:6], error, outcome.retryable, logs))
+        self.outcomes.append((number, *outcome[:6], known, outcome.retryable, logs))
         self.page[0] = 0
 
     def completed(self, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
@@ -230,7 +231,7 @@ class Worker:
     def attempt(self, function_id: int, args: Any, inputs: Any) -> Outcome:
         try:
             function, retry_on = self.loaded.get(function_id) or self.load(function_id)
-        except BaseException as error:  # the user's modules, while they are imported
+        except BaseException as error:  # noqa: BLE001 - the user's modules, while they are imported
             return failed(error, (), time.time(), 0.0)
         return perform(function, lambda: self.arguments(args, inputs), self.pack, retry_on)
 
@@ -271,7 +272,10 @@ class Worker:
         self.poll()
         if self.run in self.cancelled:
             if self.in_step:
-                raise StepCancelled("the run was cancelled")
+                from pipedeco.errors import StepCancelled  # loads concurrent.futures
+
+                self.cancel = StepCancelled("the run was cancelled")
+                raise self.cancel
             return
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)

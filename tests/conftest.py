@@ -1,0 +1,142 @@
+"""What tests share: a store of their own, the modes, and a check that nothing is left behind."""
+
+import os
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+DEADLINE = 10.0  # seconds; far more than anything waited for takes
+MARK = "PIPEDECO_TESTS"
+
+
+def wait_for(*paths, timeout=DEADLINE):
+    """Wait until all these files are there; used in steps and in bodies alike."""
+    wait_until(lambda: all(Path(path).exists() for path in paths), f"{paths} appear", timeout)
+
+
+def wait_until(condition, what="it becomes true", timeout=DEADLINE):
+    """Wait until `condition()` is true; what it then is."""
+    deadline = time.monotonic() + timeout
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout} s until {what}")
+        time.sleep(0.002)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def mark():
+    """Mark every process that the tests start, however far it wanders."""
+    os.environ[MARK] = uuid.uuid4().hex
+    yield os.environ[MARK]
+    _close_pipedeco()
+    wait_until(lambda: not _marked(os.environ[MARK]), "no marked process is left", 5.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def none_left_by_the_module(mark):
+    """After a module pipedeco is closed, and no process is left at all."""
+    yield
+    _close_pipedeco()
+    wait_until(lambda: not _descendants(os.getpid()), "no process is left", 5.0)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(mark):
+    """After a test no run is alive, no thread hangs, no process is left but idle workers."""
+    before = set(threading.enumerate())
+    yield
+    wait_until(lambda: not _live_runs(), "no run is alive", 5.0)
+    wait_until(lambda: not _new_threads(before), "no thread is left", 5.0)
+    wait_until(lambda: not _strangers(), "no process is left", 5.0)
+
+
+@pytest.fixture(params=["debug", "local"])
+def mode(request, tmp_path, monkeypatch):
+    """Each runner in turn, with two workers and a store of the test's own."""
+    import pipedeco
+
+    store = str(tmp_path / "store")
+    monkeypatch.setenv("PIPEDECO_STORE", store)
+    pipedeco.configure(mode=request.param, workers=2)
+    yield request.param
+    pipedeco.configure(mode=None, workers=None)
+    recorder = _controller().recorders.pop(store, None)
+    if recorder is not None:
+        recorder.close()
+
+
+def _controller():
+    """pipedeco's own, where a run was ever made; tests of other parts need not load it."""
+    module = sys.modules.get("pipedeco.execution")
+    return getattr(module, "CONTROLLER", None)
+
+
+def _close_pipedeco():
+    controller = _controller()
+    if controller is not None:
+        controller.close()
+
+
+def _live_runs():
+    controller = _controller()
+    return list(controller.live) if controller is not None else []
+
+
+def _new_threads(before):
+    kept = ("pipedeco-loop", "pipedeco-recorder")  # one a process, shared by all runs
+    return [t for t in threading.enumerate() if t not in before and t.name not in kept]
+
+
+def _strangers():
+    """Processes below this one that are neither a nursery nor one of its idle workers."""
+    controller = _controller()
+    runners = list(controller.runners.values()) if controller is not None else []
+    nurseries = {r.pool.nest.pid for r in runners if hasattr(getattr(r, "pool", None), "nest")}
+    allowed = len([slot for r in runners for slot in getattr(r, "slots", {}).values()])
+    parents = _parents()
+    found = _descendants(os.getpid(), parents)
+    workers = [pid for pid in found if parents.get(pid) in nurseries]
+    strangers = [pid for pid in found if pid not in nurseries and pid not in workers]
+    return strangers + workers[allowed:]
+
+
+def _parents():
+    """pid -> pid of its parent, of every process."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_bytes().rpartition(b")")[2].split()
+        except OSError:  # it ended meanwhile
+            continue
+        found[int(folder.name)] = int(fields[1])
+    return found
+
+
+def _descendants(root, parents=None):
+    parents = _parents() if parents is None else parents
+    found = []
+    level = {root}
+    while level:
+        level = {pid for pid, parent in parents.items() if parent in level}
+        found += level
+    return sorted(found)
+
+
+def _marked(value):
+    """Processes with our mark in their environment; this one got it after its start."""
+    wanted = f"{MARK}={value}".encode()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if wanted in (folder / "environ").read_bytes() and int(folder.name) != os.getpid():
+                found.append(int(folder.name))
+        except OSError:  # it ended meanwhile, or is another user's
+            continue
+    return found

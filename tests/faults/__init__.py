@@ -1,0 +1,1 @@
+"""What breaks, breaks only what it must: tests with real processes."""

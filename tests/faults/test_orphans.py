@@ -1,0 +1,221 @@
+"""No process is left: not of a step, not of a run, however either ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from .support import is_alive, wait_until
+
+# Each leaves processes that live on, and notes their pids.
+OFFSPRING = """
+import subprocess
+
+
+def child():
+    return subprocess.Popen(["sleep", "999"]).pid
+
+
+def child_in_session():
+    return subprocess.Popen(["sleep", "999"], start_new_session=True).pid
+
+
+def daemon():
+    '''A double fork with a session of its own.'''
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            note("daemon", os.getpid())
+            while True:
+                time.sleep(999)
+        os._exit(0)
+    os.wait()
+    wait_for("daemon")
+    return int(Path("daemon").read_text())
+
+
+def deaf():
+    '''A process that blocks every signal that can be blocked.'''
+    pid = os.fork()
+    if pid == 0:
+        signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 64))
+        while True:
+            time.sleep(999)
+    return pid
+
+
+def offspring():
+    pids = [child(), child_in_session(), daemon(), deaf()]
+    note("pids", " ".join(map(str, pids)))
+
+
+"""
+
+ENDS = """
+@component(timeout={timeout})
+def parent():
+    offspring()
+    {end}
+
+
+@component
+def after():
+    alive = []
+    for pid in Path("pids").read_text().split():
+        stat = Path(f"/proc/{{pid}}/stat")
+        if stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
+            alive.append(pid)
+    return alive
+
+
+@pipeline
+def main():
+    parent().exception()
+    return after()
+
+
+print(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "timeout"),
+    [
+        ("return 1", None),
+        ("raise ValueError", None),
+        ("time.sleep(999)", 1.0),
+        ("os.kill(os.getpid(), signal.SIGKILL)", None),
+        ("os._exit(0)", None),
+    ],
+)
+def test_grandchildren_are_gone_when_their_step_has_ended(lab, end, timeout):
+    """At the end of a step, by whatever way, the next step sees none of its processes."""
+    done = lab.run(OFFSPRING + ENDS.format(end=end, timeout=timeout))
+    assert done.out == "[]\n"
+
+
+LONG = """
+@component
+def parent():
+    offspring()
+    note("pid", os.getpid())
+    note("nursery", os.getppid())
+    {hang}
+
+
+@pipeline(workers=2)
+def main():
+    return value([parent()])
+
+
+main()
+"""
+
+HANGS = {
+    "sleep": "time.sleep(999)",
+    "C call that holds the GIL": "__import__('ctypes').PyDLL(None).sleep(999)",
+    "stopped": "os.kill(os.getpid(), signal.SIGSTOP)",
+}
+
+
+@pytest.mark.parametrize("hang", HANGS)
+def test_a_killed_controller_leaves_no_process(lab, hang):
+    """Within two seconds all are gone, the database is sound, and the run is interrupted."""
+    job = lab.start(OFFSPRING + LONG.format(hang=HANGS[hang]))
+    job.note("nursery")
+    lab.wait_recorded()
+    assert len(lab.survivors()) >= 7  # controller, nursery, two workers, and the offspring
+    job.kill()
+    assert lab.latest().status == "interrupted"
+    lab.assert_empty(2.0)
+    lab.assert_sound()
+
+
+def test_an_interrupted_step_is_recorded_so(lab):
+    """A step that ran when the controller was killed is interrupted, not running."""
+    job = lab.start(OFFSPRING + LONG.format(hang=HANGS["sleep"]))
+    job.note("nursery")
+    lab.wait_recorded()
+    wait_until(lambda: "parent" in lab.latest().steps, what="the record of the step")
+    wait_until(lambda: lab.latest().steps["parent"].state == "running", what="running")
+    job.kill()
+    assert lab.latest().steps["parent"].state == "interrupted"
+
+
+@pytest.mark.parametrize("hang", HANGS)
+def test_a_cancelled_run_leaves_no_process(lab, hang):
+    """`run.cancel()` ends offspring too, also of a step that cannot be told."""
+    source = LONG.format(hang=HANGS[hang]).replace("main()\n", "", 2).rpartition("main()")[0]
+    end = """
+run = main.start()
+wait_for("nursery")
+run.cancel()
+assert run.wait(8)
+print(run.status)
+"""
+    source = LONG.format(hang=HANGS[hang]).removesuffix("main()\n") + end
+    assert lab.run(OFFSPRING + source).out == "cancelled\n"
+    assert not [pid for pid in map(int, (lab.folder / "pids").read_text().split()) if is_alive(pid)]
+
+
+NURSERY_KILLED = """
+@component
+def told():
+    note("nursery", os.getppid())
+    wait_for("go", 5)
+    return 1
+
+
+@component
+def later(n):
+    return n
+
+
+@pipeline(workers=2)
+def main():
+    first = told()
+    try:
+        first.result()
+    except WorkerDied as error:
+        tell(error)
+    return value([later(n) for n in range(5)])
+
+
+print(main())
+print(main.start().cancel())
+"""
+
+
+def test_a_killed_nursery_is_an_error_of_the_steps_that_ran(lab):
+    """kill -9 of the nursery: the running step fails, the run goes on with new workers."""
+    job = lab.start(NURSERY_KILLED)
+    os.kill(int(job.note("nursery")), signal.SIGKILL)
+    done = job.finish()
+    assert done.code == 0, done
+    lines = done.out.splitlines()
+    assert lines[0].startswith("WorkerDied"), done
+    assert "told" in lines[0]
+    assert lines[1] == "[0, 1, 2, 3, 4]"
+
+
+def test_a_nursery_killed_between_runs_is_replaced(lab):
+    """The next run of the process starts another nursery."""
+    done = lab.run("""
+        @component
+        def nursery():
+            return os.getppid()
+
+
+        @pipeline(workers=2)
+        def main():
+            return nursery()
+
+
+        first = main()
+        os.kill(first, signal.SIGKILL)
+        second = main()
+        print(first != second)
+        """)
+    assert done.out == "True\n"

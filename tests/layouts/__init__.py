@@ -1,0 +1,1 @@
+"""The same pipeline gives the same value wherever its code lives."""

@@ -1,0 +1,112 @@
+"""Notebook cells, in a real kernel."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+# Executes cells one by one in a kernel and prints what each of them printed.
+DRIVER = """
+import json
+import sys
+import warnings
+
+warnings.simplefilter("ignore")
+import nbformat
+from nbclient import NotebookClient
+
+cells = json.loads(sys.stdin.read())
+book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+NotebookClient(book, timeout=30, kernel_name="python3").execute()
+found = [
+    "".join(output.get("text", "") for output in cell["outputs"] if output.get("name") == "stdout")
+    for cell in book.cells
+]
+errors = "".join(
+    output.get("text", "")
+    for cell in book.cells
+    for output in cell["outputs"]
+    if output.get("name") == "stderr"
+)
+print(json.dumps([found, errors]))
+"""
+
+CELLS = [
+    """
+from dataclasses import dataclass
+from enum import Enum
+
+from pipedeco import component, pipeline, value
+
+
+class Colour(Enum):
+    RED = 1
+
+
+@dataclass
+class Point:
+    x: int
+    colour: Colour = Colour.RED
+""",
+    "def helper(n):\n    return n + 1",
+    "@component\ndef work(n):\n    return Point(helper(n))",
+    "@component\ndef check(p):\n    return isinstance(p, Point) and p.colour is Colour.RED",
+    "@pipeline\ndef main(n):\n    p = work(n)\n    return value([p, check(p)])",
+    "p, ok = main(1)\nprint(p.x, ok, isinstance(p, Point), p.colour is Colour.RED)",
+    "def helper(n):\n    return n + 100",
+    "print(main(1)[0].x)",
+    "@component\ndef work(n):\n    return Point(-helper(n))",
+    "print(main(1)[0].x)",
+    "@dataclass\nclass Point:\n    x: int\n    colour: Colour = Colour.RED\n    y: int = 5",
+    "p, ok = main(1)\nprint(p.x, p.y, ok, isinstance(p, Point))",
+    "from pipedeco import get_run\nprint(get_run('latest').mode, get_run('latest').number)",
+    "import os, sys\n@component\ndef shout():\n    print('from a step')\n    os.system('echo shell')",
+    "@pipeline\ndef loud():\n    return shout()\nloud()",
+]
+
+
+@pytest.fixture
+def cells(lab):
+    """Executes notebook cells: (what each printed, all of stderr)."""
+
+    def execute(sources):
+        lab.write("driver.py", DRIVER)
+        text = json.dumps(sources).encode()
+        job = lab.command(
+            [sys.executable, "driver.py"], text, IPYTHONDIR=str(lab.folder / "ipython")
+        )
+        done = job.finish(50.0)
+        assert done.code == 0, done.err
+        return json.loads(done.out.splitlines()[-1])
+
+    return execute
+
+
+def test_a_notebook_and_its_redefinitions(cells):
+    """Cells define, run, redefine a helper, a component and a class, and run the new code."""
+    found, errors = cells(CELLS)
+    assert errors == ""
+    assert found[5] == "2 True True True\n"
+    assert found[7] == "101\n"
+    assert found[9] == "-101\n"
+    assert found[11] == "-101 5 True True\n"
+    assert found[12] == "local 4\n"
+    assert found[14] == "from a step\nshell\n"
+
+
+def test_a_notebook_whose_step_fails_and_is_repaired(cells):
+    """An error in a cell leaves the kernel and the workers usable."""
+    found, _ = cells(
+        [
+            "from pipedeco import component, pipeline",
+            "@component\ndef work():\n    return 1 / 0",
+            "@pipeline\ndef main():\n    return work().result()",
+            "try:\n    main()\nexcept ZeroDivisionError as error:\n    print(error)",
+            "@component\ndef work():\n    return 'repaired'",
+            "print(main())",
+        ]
+    )
+    assert found[3] == "division by zero\n"
+    assert found[5] == "repaired\n"
