@@ -124,7 +124,9 @@ class _Definer(pickle.Pickler):
             self.dump(self._value)
             return self._file.getvalue()
         except Exception:  # noqa: BLE001 - users' reducers; cloudpickle is asked next
-            pass
+            return self._cloud(name)
+
+    def _cloud(self, name: str) -> bytes:
         try:
             return _cloudpickle_main(self._value, self._main)
         except Exception as error:  # noqa: BLE001 - users' reducers
@@ -302,7 +304,8 @@ def find(kind: str, module: str, data: bytes) -> Callable[..., Any]:
     found = _lookup(importlib.import_module(module), data.decode())
     if found is None:
         raise NotPicklable(f"{module} has no {data.decode()}, where the pipeline found it")
-    return unwrapped(found)
+    inner: Callable[..., Any] = unwrapped(found)
+    return inner
 
 
 def _lookup(module: ModuleType, qualname: str) -> Any:

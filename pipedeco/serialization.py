@@ -325,7 +325,7 @@ def _carries(obj: object) -> bool:
     for dump in (cloudpickle.dumps, dill.dumps):
         try:
             dump(obj)
-        except Exception:  # noqa: S112 - users' reducers; the next pickler is tried
+        except Exception:  # noqa: BLE001, S112 - users' reducers; the next pickler is tried
             continue
         return True
     return False

@@ -106,10 +106,10 @@ def test_the_start_method(monkeypatch):
         config.find_start_method("nursery")
 
 
-@pytest.mark.parametrize("mark", ["pyproject.toml", ".git"])
-def test_the_store_stands_beside_the_nearest_project_file(project, monkeypatch, mark):
+@pytest.mark.parametrize("landmark", ["pyproject.toml", ".git"])
+def test_the_store_stands_beside_the_nearest_project_file(project, monkeypatch, landmark):
     """The nearest pyproject.toml or .git upwards of the working directory decides."""
-    (project / mark).mkdir() if mark == ".git" else (project / mark).write_text("")
+    (project / landmark).mkdir()  # a folder does for both
     below = project / "a" / "b"
     below.mkdir(parents=True)
     monkeypatch.chdir(below)
@@ -195,6 +195,7 @@ def test_a_bdb_tracer_counts(alone):
     """pdb and what else is built on bdb is a debugger."""
     assert not attached()
     debugger = bdb.Bdb()
+    debugger.reset()
     sys.settrace(debugger.trace_dispatch)
     found = attached()
     sys.settrace(None)
@@ -204,7 +205,9 @@ def test_a_bdb_tracer_counts(alone):
 def test_a_bdb_tracer_counts_beside_an_idle_debugpy(alone):
     """pdb in a notebook, whose kernel has loaded debugpy, is a debugger all the same."""
     alone.setitem(sys.modules, "debugpy", types.SimpleNamespace(is_client_connected=lambda: False))
-    sys.settrace(bdb.Bdb().trace_dispatch)
+    debugger = bdb.Bdb()
+    debugger.reset()
+    sys.settrace(debugger.trace_dispatch)
     found = attached()
     sys.settrace(None)
     assert found

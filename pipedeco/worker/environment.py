@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import signal
 import sys
@@ -131,7 +132,9 @@ def _stamp(path: str) -> int:
 
 def new_main() -> None:
     """Give this worker an empty `__main__`, which definitions will fill."""
-    sys.modules[MAIN] = ModuleType(MAIN)
+    main = ModuleType(MAIN)
+    main.__dict__["__builtins__"] = builtins  # C code that imports looks for it
+    sys.modules[MAIN] = main
 
 
 def has_children() -> bool:

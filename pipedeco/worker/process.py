@@ -190,7 +190,7 @@ class Worker:
             try:
                 main_globals()[name] = loads(data)
             except Exception as error:  # noqa: BLE001 - the user's classes; told where the step's log is read
-                print(f"pipedeco: {name} of __main__ cannot be loaded: {error!r}", file=sys.stderr)
+                sys.stderr.write(f"pipedeco: {name} of __main__ cannot be loaded: {error!r}\n")
 
     # -- performing --------------------------------------------------------------------------
 
@@ -314,7 +314,7 @@ class _Logs:
 
     def _reopen_streams(self) -> None:
         for name, descriptor in (("stdout", 1), ("stderr", 2)):
-            stream = open(
+            stream = open(  # noqa: SIM115 - it stays open for the steps to write to
                 descriptor,
                 "w",
                 encoding="utf-8",

@@ -31,7 +31,6 @@ def main():
     return never(first).result()
 
 
-wait_for_it = main
 try:
     main()
 except BaseException as error:

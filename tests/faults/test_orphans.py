@@ -147,7 +147,6 @@ def test_an_interrupted_step_is_recorded_so(lab):
 @pytest.mark.parametrize("hang", HANGS)
 def test_a_cancelled_run_leaves_no_process(lab, hang):
     """`run.cancel()` ends offspring too, also of a step that cannot be told."""
-    source = LONG.format(hang=HANGS[hang]).replace("main()\n", "", 2).rpartition("main()")[0]
     end = """
 run = main.start()
 wait_for("nursery")
@@ -184,7 +183,6 @@ def main():
 
 
 print(main())
-print(main.start().cancel())
 """
 
 

@@ -165,16 +165,22 @@ def test_a_segfault_leaves_the_python_stack_in_the_log(lab):
 
 
 def test_the_last_lines_before_a_kill_are_in_the_log(lab):
-    """What a step printed before it was killed is kept, of both streams, flushed or not."""
+    """What a step printed before it was killed is kept, of both streams."""
     way = (
         "print('to stdout'); print('to stderr', file=sys.stderr);"
-        "print('unfinished line', end=''); os.kill(os.getpid(), 9)"
+        "os.write(1, b'unbuffered'); os.kill(os.getpid(), 9)"
     )
     lab.run(FAULT.format(way=way))
     log = lab.latest().steps["culprit"].logs()
     assert "to stdout" in log
     assert "to stderr" in log
-    assert "unfinished line" in log
+    assert "unbuffered" in log
+
+
+def test_an_unfinished_line_before_a_kill_is_in_the_log(lab):
+    """What was printed without an end of line, as a progress bar does, is kept too."""
+    lab.run(FAULT.format(way="print('50 %', end=''); os.kill(os.getpid(), 9)"))
+    assert lab.latest().steps["culprit"].logs() == "50 %"
 
 
 RETRIED = """

@@ -17,9 +17,10 @@ def test_the_path_as_it_is_at_the_call(lab):
     """Changes of sys.path by the script hold in its steps, removals and later ones too."""
     lab.write("extra/found.py", "NAME = 'found'\n")
     lab.write("late/later.py", "NAME = 'later'\n")
-    assert script(
-        lab,
-        """
+    assert (
+        script(
+            lab,
+            """
 import sys
 sys.path.append("extra")
 
@@ -52,14 +53,17 @@ try:
 except Exception as error:
     print(type(error.__cause__ or error).__name__)
 """,
-    ) == "found True\nlater\nModuleNotFoundError\n"
+        )
+        == "found True\nlater\nModuleNotFoundError\n"
+    )
 
 
 def test_submodules_that_were_imported_by_their_dotted_name(lab):
     """`import xml.etree.ElementTree` and aliases reach the same things in a step."""
-    assert script(
-        lab,
-        """
+    assert (
+        script(
+            lab,
+            """
 import importlib.util
 import os.path as p
 import xml.etree.ElementTree
@@ -80,15 +84,18 @@ def main():
 
 print(main())
 """,
-    ) == "('a', 'y', 't', 'Future', 'Sized', 'json')\n"
+        )
+        == "('a', 'y', 't', 'Future', 'Sized', 'json')\n"
+    )
 
 
 def test_submodules_that_somebody_else_imported(lab):
     """What the body reaches as an attribute, though another module imported it."""
     lab.write("other.py", "import xml.dom.minidom\n")
-    assert script(
-        lab,
-        """
+    assert (
+        script(
+            lab,
+            """
 import xml
 import other
 
@@ -102,7 +109,9 @@ def main():
 
 print(main())
 """,
-    ) == "a\n"
+        )
+        == "a\n"
+    )
 
 
 def test_lazy_imports_inside_functions(lab):
@@ -110,9 +119,10 @@ def test_lazy_imports_inside_functions(lab):
     lab.write("tools/__init__.py", "")
     lab.write("tools/lazy.py", "def f():\n    from . import deeper\n    return deeper.X\n")
     lab.write("tools/deeper.py", "X = 11\n")
-    assert script(
-        lab,
-        """
+    assert (
+        script(
+            lab,
+            """
 @component
 def work():
     from tools.lazy import f
@@ -124,14 +134,17 @@ def main():
 
 print(main())
 """,
-    ) == "11\n"
+        )
+        == "11\n"
+    )
 
 
 def test_facts_of_the_main_module(lab):
     """`__file__`, `__name__`, argv and the working directory are the script's."""
-    assert script(
-        lab,
-        """
+    assert (
+        script(
+            lab,
+            """
 import os, sys
 from pathlib import Path
 
@@ -145,14 +158,17 @@ def main():
 
 print(main() == (__file__, __name__, sys.argv, os.getcwd(), "script.py"))
 """,
-    ) == "True\n"
+        )
+        == "True\n"
+    )
 
 
 def test_globals_of_many_kinds(lab):
     """Constants, lambdas, partials, instances, decorated helpers and mutual recursion."""
-    assert script(
-        lab,
-        """
+    assert (
+        script(
+            lab,
+            """
 import functools
 import logging
 import re
@@ -203,7 +219,9 @@ def main():
 
 print(main() == work.fn(3))
 """,
-    ) == "True\n"
+        )
+        == "True\n"
+    )
 
 
 def test_a_module_that_changed_and_was_reloaded(lab):
@@ -213,9 +231,10 @@ def test_a_module_that_changed_and_was_reloaded(lab):
         "from pipedeco import component\ndef helper():\n    return 'old'\n"
         "@component\ndef work():\n    return helper()\n",
     )
-    assert script(
-        lab,
-        """
+    assert (
+        script(
+            lab,
+            """
 import importlib
 import os
 import sys
@@ -241,14 +260,17 @@ path.write_text(path.read_text().replace("brand new", "newest"))
 importlib.reload(parts)
 print(main())
 """,
-    ) == "['old', 'old']\n['brand new', 'brand new']\n['newest', 'newest']\n"
+        )
+        == "['old', 'old']\n['brand new', 'brand new']\n['newest', 'newest']\n"
+    )
 
 
 def test_a_module_written_between_two_runs(lab):
     """A module that did not exist when the workers began."""
-    assert script(
-        lab,
-        """
+    assert (
+        script(
+            lab,
+            """
 from pathlib import Path
 
 @component
@@ -267,14 +289,17 @@ print(main())
 Path("fresh.py").write_text("X = 'present'")
 print(main())
 """,
-    ) == "absent\npresent\n"
+        )
+        == "absent\npresent\n"
+    )
 
 
 def test_values_of_main_keep_their_identity(lab):
     """Enum members are `is`, classes `isinstance`, in arguments, results and containers."""
-    assert script(
-        lab,
-        """
+    assert (
+        script(
+            lab,
+            """
 import enum
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -330,4 +355,6 @@ def main():
 print(main())
 print(main())
 """,
-    ) == "(True, True, True, True, True, True)\n" * 2
+        )
+        == "(True, True, True, True, True, True)\n" * 2
+    )

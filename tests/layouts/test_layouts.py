@@ -183,7 +183,9 @@ def test_a_package_with_main(lab):
 def test_a_relative_import_inside_a_step(lab):
     """A function of `__main__` may import relatively when it runs."""
     package(lab, "pkg")
-    steps = STEPS.replace("    return Point(", "    from ..base.kinds import Point\n    return Point(")
+    steps = STEPS.replace(
+        "    return Point(", "    from ..base.kinds import Point\n    return Point("
+    )
     lab.write("pkg/flows/app.py", "from ..base.kinds import *\n" + steps + CALL)
     check(lab, "-m", "pkg.flows.app")
 
