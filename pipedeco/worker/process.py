@@ -95,6 +95,8 @@ class Worker:
     def receive(self) -> None:
         """Wait for messages and queue them."""
         with self.receiving:
+            if self.queue:  # the watch thread was quicker
+                return
             data = self.connection.recv(READ)
             if not data:
                 os._exit(0)
@@ -347,8 +349,7 @@ class _Watch(threading.Thread):
     def begin(self) -> None:
         self.began = self.flushed = time.perf_counter()
         self.busy = True
-        if self.parked:
-            self.parked = False
+        if self.parked and self._wake.locked():
             self._wake.release()
 
     def end(self) -> None:
@@ -363,7 +364,9 @@ class _Watch(threading.Thread):
             idle = 0 if self.busy else idle + 1
             if idle > PARK_AFTER:
                 self.parked = True
-                self._wake.acquire()
+                if not self.busy:  # else work came just now, and nobody would ring
+                    self._wake.acquire()
+                self.parked = False
                 idle = 0
             else:
                 time.sleep(TICK)
