@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     )
     from pipedeco.pipelines import Pipeline, pipeline
     from pipedeco.result import StepResult, value
-    from pipedeco.runs import Run, get_run, runs
+    from pipedeco.run import Run, get_run, runs
 
 __version__ = "0.1.0"
 
@@ -38,13 +38,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "Component": "components",
     "Pipeline": "pipelines",
-    "Run": "runs",
+    "Run": "run",
     "StepResult": "result",
     "component": "components",
     "configure": "config",
-    "get_run": "runs",
+    "get_run": "run",
     "pipeline": "pipelines",
-    "runs": "runs",
+    "runs": "run",
     "value": "result",
 } | dict.fromkeys(
     (

@@ -53,14 +53,16 @@ class BlobStore:
 
     def put(self, parts: Sequence[Any]) -> str:
         """Write `parts` (contiguous bytes-like objects) as one blob and return its digest."""
-        temporary = self._temporary()
+        temporary = ""
         try:
+            temporary = self._temporary()
             digest = _write(temporary, list(_layout(parts)))
             final = self.path(digest)
-            _make_folder(os.path.dirname(final))
+            make_private(os.path.dirname(final))
             os.rename(temporary, final)
         except OSError as error:
-            _remove(temporary)
+            if temporary:
+                _remove(temporary)
             needed = sum(memoryview(part).nbytes for part in parts)
             raise StoreError(
                 f"cannot write a value of {needed:,} bytes into {self.folder}: {error.strerror}; "
@@ -84,6 +86,8 @@ class BlobStore:
         if length != len(view):
             raise self._corrupt(digest, f"it has {len(view):,} bytes of {length:,}")
         table = [PART.unpack_from(view, HEADER.size + i * PART.size) for i in range(parts)]
+        if any(offset + size > length for offset, size in table):
+            raise self._corrupt(digest, "its table points outside")
         return [view[offset : offset + size] for offset, size in table]
 
     def sync(self, digest: str) -> None:
@@ -105,7 +109,7 @@ class BlobStore:
             raise self._corrupt(digest, "it is empty") from None
 
     def _temporary(self) -> str:
-        _make_folder(self.folder)
+        make_private(self.folder)
         return os.path.join(self.folder, f"writing-{os.getpid()}-{next(self._serial)}")
 
     def _missing(self, digest: str) -> BlobCorrupt:
@@ -153,8 +157,16 @@ def _digest(pieces: Iterable[Any]) -> str:
     return hasher.hexdigest()
 
 
-def _make_folder(path: str) -> None:
-    os.makedirs(path, mode=0o700, exist_ok=True)
+def make_private(path: str) -> None:
+    """Make a folder with its missing parents, for nobody but this user."""
+    if not os.path.isdir(path):
+        parent = os.path.dirname(path)
+        if parent != path:
+            make_private(parent)
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:  # another process was quicker
+            pass
 
 
 def _remove(path: str) -> None:

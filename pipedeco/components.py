@@ -181,7 +181,7 @@ def component(fn: Any = None, /, **options: Any) -> Any:
     """
     if fn is not None and options:
         raise ConfigError("@component(...) takes options by name and is then applied to a function")
-    made = ComponentOptions(**options)
+    made = ComponentOptions().replace(**options)
     if made.cache:
         _warn_uncached()
     return Component(fn, made) if fn is not None else lambda function: Component(function, made)

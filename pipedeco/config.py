@@ -34,7 +34,9 @@ class Settings:
         for name, value in changes.items():
             if name not in checks:
                 raise ConfigError(f"there is no setting {name!r}; there are {', '.join(checks)}")
-            setattr(self, name, checks[name](value))
+            changes[name] = checks[name](value)
+        for name, value in changes.items():
+            setattr(self, name, value)
 
 
 SETTINGS = Settings()
@@ -147,12 +149,14 @@ def debugger_attached() -> bool:
 
     An idle debugpy (every ipykernel has one) and a coverage tracer are no debuggers.
     """
+    if _is_bdb(sys.gettrace()):
+        return True
     if "debugpy" in sys.modules:
         return bool(sys.modules["debugpy"].is_client_connected())
     if "pydevd" in sys.modules:
         debugger = sys.modules["pydevd"].get_global_debugger()
         return debugger is not None and not getattr(debugger, "_finish_debugging_session", False)
-    return _is_bdb(sys.gettrace()) or _monitored()
+    return _monitored()
 
 
 def _is_bdb(tracer: Any) -> bool:

@@ -148,6 +148,8 @@ class _Definer(pickle.Pickler):
             return self._function(obj)
         if isinstance(obj, ModuleType):
             return self._module(obj)
+        if obj is self._value and hasattr(obj, "cache_parameters"):  # functools.lru_cache
+            return make_cached, (obj.__wrapped__, obj.cache_parameters())
         if isinstance(obj, type) and obj.__module__ == MAIN and obj is self._value:
             raise _ByValue
         return NotImplemented
@@ -199,6 +201,13 @@ def make_function(code: bytes, state: dict[str, Any], attributes: dict[str, Any]
         setattr(function, name, value)
     function.__dict__.update(attributes)
     return function
+
+
+def make_cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    """What functools.lru_cache made, with an empty cache."""
+    from functools import lru_cache
+
+    return lru_cache(**parameters)(function)
 
 
 def import_modules(name: str, below: list[str]) -> ModuleType:

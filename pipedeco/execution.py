@@ -9,6 +9,7 @@ What leaves the run has been committed before.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -47,7 +48,7 @@ from pipedeco.scheduler import Scheduler, unread_failures
 from pipedeco.serialization import Packed, Pickler, preview, unpack, unpack_exception
 from pipedeco.store.recorder import Recorder, RunLog
 from pipedeco.tracing import Trace, current, inside_step, watch_threads
-from pipedeco.worker.perform import describe_error, failed, user_part
+from pipedeco.worker.perform import CONTROL_FLOW, describe_error, failed, user_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,8 +79,11 @@ class Controller:
         with self._lock:
             self._hook()
             key = (mode, start_method)
-            if key not in self.runners:
+            if key not in self.runners or not self.runners[key].alive:
                 self.runners[key] = make_runner(mode, start_method)
+                # Ours goes first at exit: multiprocess's own hook joins workers that still live.
+                atexit.unregister(self.close)
+                atexit.register(self.close)
             return self.runners[key]
 
     def recorder(self, folder: str) -> Recorder:
@@ -117,14 +121,13 @@ class Controller:
         """Every run is cancelled; let the former disposition of SIGTERM apply."""
         for execution in list(self.live):
             execution.over.wait(10.0)
-        signal.signal(signal.SIGTERM, self._former or signal.SIG_DFL)
-        self._former = None
+        if self._former is not None:
+            signal.signal(signal.SIGTERM, self._former)
+            self._former = None
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _hook(self) -> None:
         if not self._hooked:
-            import atexit
-
             self._hooked = True
             atexit.register(self.close)
             os.register_at_fork(after_in_child=self._forget)
@@ -193,6 +196,7 @@ class Execution:
         self._cancelled: str | None = None
         self._crash: BaseException | None = None
         self._idle = threading.Event()
+        self._process = os.getpid()
         # Workers start while the store is opened.
         self.runner = CONTROLLER.runner(plan.mode, plan.start_method)
         self.blobs = BlobStore(os.path.join(plan.store, "blobs"))
@@ -228,6 +232,10 @@ class Execution:
         """
         self.thread = threading.current_thread()
         value, error = self._call_body()
+        if os.getpid() != self._process:  # the body forked, and this is the child's way out
+            if error is not None:
+                raise error
+            return value
         error = self._settle(error)
         try:
             self._record_end(value, error)
@@ -238,6 +246,7 @@ class Execution:
             self._leave()
         if isinstance(error, Terminated):
             CONTROLLER.give_way()
+            error = self._run_cancelled()  # a handler of the user's own has returned
         if error is not None:
             raise error
         self.value = value
@@ -308,14 +317,18 @@ class Execution:
 
     def _verdict(self, error: BaseException | None) -> BaseException | None:
         if self._cancelled is not None:
-            return RunCancelled(
-                f"run {self.id} of {self.pipeline.name} was cancelled: {self._cancelled}",
-                run=self.id,
-            )
+            return self._run_cancelled()
         if error is not None:
             return error
         unread = unread_failures(self.graph.steps)
         return self._run_failed(unread) if unread else None
+
+    def _run_cancelled(self) -> RunCancelled:
+        return RunCancelled(
+            f"run {self.id} of {self.pipeline.name} was cancelled: {self._cancelled}; "
+            f"see it with: pipedeco show {self.id}",
+            run=self.id,
+        )
 
     def _run_failed(self, unread: list[Step]) -> RunFailed:
         first = unread[0]
@@ -444,18 +457,24 @@ class Execution:
 
     def check_open(self) -> None:
         """Whether the body may still make calls."""
+        self._check_process()
         if self._cancelled is not None:
-            raise RunCancelled(
-                f"run {self.id} of {self.pipeline.name} was cancelled: {self._cancelled}",
-                run=self.id,
-            )
+            raise self._run_cancelled()
         if not self.trace.open:
             raise GraphError(f"run {self.id} of {self.pipeline.name} has ended; it takes no calls")
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise GraphError(
+                f"run {self.id} of {self.pipeline.name} belongs to process {self._process}, from "
+                "which this one was forked; only that one can go on with it"
+            )
 
     def wait(self, step: Step, timeout: float | None) -> bool:
         self.trace.read(step)
         if step.state in ENDED:
             return True
+        self._check_process()
         ended = threading.Lock()
         ended.acquire()
         step.watch(lambda _: ended.release())
@@ -515,18 +534,27 @@ class Execution:
         known = outcome.error
         assert known is not None
         error = outcome.exception or _unpacked(known)
-        if error is None or not isinstance(error, Exception) or isinstance(error, StopIteration):
+        if error is None or not isinstance(error, Exception) or isinstance(error, CONTROL_FLOW):
             error = StepFailed(
                 f"step {step.name} of run {self.id} raised {known.type}: {known.text}",
                 type=known.type,
                 traceback=known.traceback,
             )
             error.add_note(known.traceback)
+        if isinstance(error, BlobCorrupt):
+            self._name_producer(error, step)
         if isinstance(error, PipedecoError):
             error.__dict__.setdefault("run", self.id)
             error.__dict__.setdefault("step", step.name)
         error.add_note(self._note(step, outcome))
         return error
+
+    def _name_producer(self, error: BlobCorrupt, step: Step) -> None:
+        """Say which step's value it is that this one could not read."""
+        for dep in step.inputs:
+            value = dep.outcome.value if dep.outcome is not None else None
+            if isinstance(value, str) and value in str(error):
+                error.add_note(f"it is the value of step {dep.name}")
 
     def _note(self, step: Step, outcome: Outcome) -> str:
         return (

@@ -179,14 +179,14 @@ def _count(option: str, value: Any) -> int:
 
 def _seconds(option: str, value: Any, *, above_zero: bool = False) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or value < 0 or math.isnan(value) or (above_zero and value == 0):
+    if not number or value < 0 or not math.isfinite(value) or (above_zero and value == 0):
         raise ConfigError(f"{option} is a number of seconds, not {value!r}")
     return float(value)
 
 
 def _retry_on(value: Any) -> Any:
-    if isinstance(value, type) and issubclass(value, BaseException):
-        return (value,)
+    if isinstance(value, type):
+        value = (value,)
     if isinstance(value, list | tuple):
         if all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in value):
             return tuple(value)

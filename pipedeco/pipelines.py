@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipedeco.graph import Step
-    from pipedeco.runs import Run
+    from pipedeco.run import Run
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,7 +49,7 @@ class Pipeline(Traced, Generic[P, R]):
         if inside_step.get():
             return cast("R", self.fn(*args, **kwargs))
         self._prepare(args, kwargs)
-        from pipedeco.runs import perform_run
+        from pipedeco.run import perform_run
 
         return cast("R", perform_run(self, args, kwargs))
 
@@ -71,7 +71,7 @@ class Pipeline(Traced, Generic[P, R]):
                 f"{self.name}.start(...) is called inside a run; call {self.name}(...)"
             )
         self._prepare(args, kwargs)
-        from pipedeco.runs import start_run
+        from pipedeco.run import start_run
 
         return start_run(self, args, kwargs)
 
@@ -86,7 +86,7 @@ class Pipeline(Traced, Generic[P, R]):
         try:
             self.fn(*args, **kwargs)
         finally:
-            reader.trace.open = False
+            reader.close()
             current.reset(token)
         return reader.trace.graph
 
@@ -117,7 +117,7 @@ def _advise(fn: Callable[..., Any]) -> None:
     """Warn of uses of results that see the future in place of the value."""
     from pipedeco.advice import advise
 
-    for advice in advise(fn, lambda item: isinstance(item, Traced)):
+    for advice in advise(fn, lambda item: issubclass(type(item), Traced)):
         import warnings
 
         module = getattr(fn, "__module__", None) or "pipedeco"
@@ -150,6 +150,10 @@ class _Untaken:
             lambda step: None,
             keeps_originals=False,
         )
+
+    def close(self) -> None:
+        self.trace.open = False
+        self._folder.cleanup()
 
     def check_open(self) -> None:
         pass
@@ -200,5 +204,5 @@ def pipeline(fn: Any = None, /, **options: Any) -> Any:
     """
     if fn is not None and options:
         raise ConfigError("@pipeline(...) takes options by name and is then applied to a function")
-    made = PipelineOptions(**options)
+    made = PipelineOptions().replace(**options)
     return Pipeline(fn, made) if fn is not None else lambda function: Pipeline(function, made)

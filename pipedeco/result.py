@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
 
@@ -127,7 +128,10 @@ class StepResult(Generic[T]):
         ended = loop.create_future()
 
         def tell(_: Step) -> None:
-            loop.call_soon_threadsafe(_set, ended)
+            try:
+                loop.call_soon_threadsafe(_set, ended)
+            except RuntimeError:  # the event loop was closed; nobody awaits any more
+                pass
 
         self.step.watch(tell)
         yield from ended
@@ -211,6 +215,12 @@ class StepResult(Generic[T]):
 
     def __dir__(self) -> list[str]:
         return [name for name in dir(type(self)) if not name.startswith("_")]
+
+    def __bool__(self) -> bool:
+        # concurrent.futures.wait asks failed futures for their truth, which is that of an object.
+        if self.step.state in ENDED - SUCCESS and _asked_by_futures():
+            return True
+        return bool(self.result())
 
     def __str__(self) -> str:
         return str(self.result())
@@ -334,6 +344,11 @@ def changed_in_place(result: StepResult[Any]) -> bool:
     return bool(pickle_mark(root._value) != root._mark)
 
 
+def _asked_by_futures() -> bool:
+    asking = sys._getframe(2).f_globals.get("__name__")
+    return asking == "concurrent.futures._base"
+
+
 def _itself(value: Any) -> Any:
     return value
 
@@ -420,7 +435,6 @@ _UNARY: dict[str, Callable[[Any], Any]] = {
     "pos": operator.pos,
     "abs": abs,
     "invert": operator.invert,
-    "bool": bool,
     "len": len,
     "int": int,
     "float": float,

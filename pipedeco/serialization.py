@@ -8,6 +8,7 @@ NotPicklable with the path to the culprit.
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
 import io
 import pickle
@@ -78,6 +79,7 @@ class Pickler:
         self._buffer = io.BytesIO()
         self._views: list[pickle.PickleBuffer] = []
         self._pickler: pickle.Pickler | None = None
+        self._refusal: Exception | None = None
 
     def dump(self, value: object, what: str) -> Packed:
         """Pack `value`; on failure raises NotPicklable that calls it `what`."""
@@ -85,6 +87,7 @@ class Pickler:
             data = self._plain(value)
         except Exception:  # noqa: BLE001 - the reducers of users' classes may raise anything
             self._pickler = None
+            self._raise_refusal()
             data = self._carried(value, what)
         if len(data) <= INLINE_LIMIT and not self._views:
             return data
@@ -96,6 +99,16 @@ class Pickler:
             return pickle.dumps(value, PROTOCOL)
         except Exception:  # noqa: BLE001 - users' reducers
             return self._cloud(value)
+
+    def refuse(self, error: Exception) -> Exception:
+        """Note what a reducer of ours is about to raise: no other pickler is tried then."""
+        self._refusal = error
+        return error
+
+    def _raise_refusal(self) -> None:
+        refusal, self._refusal = self._refusal, None
+        if refusal is not None:
+            raise refusal
 
     def _plain(self, value: object) -> bytes:
         buffer = self._buffer
@@ -124,14 +137,13 @@ class Pickler:
             try:
                 return dump(value)
             except Exception as error:  # noqa: BLE001 - as above: users' reducers
+                self._raise_refusal()
                 reason = error
         raise not_picklable(value, what, self.reducers, reason) from None
 
     def _cloud(self, value: object) -> bytes:
         buffer = io.BytesIO()
-        pickler = _by_reference_pickler()(buffer, PROTOCOL, buffer_callback=self._keep)
-        pickler.dispatch_table = pickler.dispatch_table.new_child(self.reducers)
-        pickler.dump(value)
+        _cloudpickle_to(buffer, self.reducers, self._keep).dump(value)
         return buffer.getvalue()
 
     def _dill(self, value: object) -> bytes:
@@ -172,17 +184,19 @@ def _load_inband(data: bytes, buffers: list[bytearray]) -> Any:
     return pickle.loads(data, buffers=buffers)
 
 
-def _by_reference_pickler() -> Any:
-    """cloudpickle, except that what __main__ names travels by its name, as pickle does it."""
+def _cloudpickle_to(file: Any, reducers: dict[type, Any], keep: Callable[[Any], None]) -> Any:
+    """Cloudpickle with reducers of ours; what __main__ names travels by its name, as in pickle."""
     import cloudpickle
 
     class ByReference(cloudpickle.Pickler):  # type: ignore[misc]
         def reducer_override(self, obj: Any) -> Any:
+            if type(obj) in reducers:
+                return reducers[type(obj)](obj)
             if getattr(obj, "__module__", None) == "__main__" and named_in_main(obj):
                 return NotImplemented
             return super().reducer_override(obj)
 
-    return ByReference
+    return ByReference(file, PROTOCOL, buffer_callback=keep)
 
 
 def named_in_main(obj: Any) -> bool:
@@ -242,8 +256,9 @@ def contains(value: object, kind: type) -> bool:
     pickler.dispatch_table = {**copyreg.dispatch_table, kind: note}
     try:
         pickler.dump(value)
-    except Exception:  # noqa: BLE001 - users' reducers; what was met before still counts
-        return bool(found)
+    except Exception:  # noqa: BLE001 - users' reducers; cloudpickle may come further
+        with contextlib.suppress(Exception):  # what was met before still counts
+            _cloudpickle_to(_Nowhere(), {kind: note}, lambda view: None).dump(value)
     return bool(found)
 
 
@@ -296,19 +311,26 @@ class _CulpritFinder(pickle._Pickler):
 
     def _path(self) -> str:
         path = self._what
+        owner: Any = None
         for place, child in zip(self._trail, self._trail[1:], strict=False):
-            path += _accessor(place, child)
+            path += _accessor(owner, place, child)
+            owner = owner if isinstance(place, tuple) and _is_reduction(place) else place
         return path
 
 
-def _accessor(place: Any, child: Any) -> str:
-    """How `child` is reached from `place`: an index, a key, an attribute, or nothing to say."""
+def _accessor(owner: Any, place: Any, child: Any) -> str:
+    """How `child` is reached from `place`: an index, a key, an attribute, or nothing to say.
+
+    `owner` is what stands before `place` on the way; a dict may be its attributes.
+    """
     if isinstance(place, list | tuple | set | frozenset):
         if isinstance(place, tuple) and _is_reduction(place):
             return ""
-        return "".join(f"[{i}]" for i, item in enumerate(place) if item is child)[:12]
+        return next((f"[{i}]" for i, item in enumerate(place) if item is child), "")
     if isinstance(place, dict):
-        return next((f"[{key!r}]" for key, item in place.items() if item is child), "")
+        key = next((key for key, item in place.items() if item is child), None)
+        attributes = place is getattr(owner, "__dict__", None)
+        return "" if key is None else f".{key}" if attributes else f"[{key!r}]"
     names = getattr(place, "__dict__", {})
     return next((f".{name}" for name, item in names.items() if item is child), "")
 
@@ -331,13 +353,15 @@ def _carries(obj: object) -> bool:
     return False
 
 
-def preview(value: object) -> str:
+def preview(value: Any) -> str:
     """At most 200 characters that tell a person what a value is; never raises, never slow."""
     kind = type(value)
+    if kind is int and abs(value) >= 10**100:
+        return f"int of {value.bit_length()} bits"
     if value is None or kind in (bool, int, float, complex):
         return repr(value)[:200]
     if kind in (str, bytes):
-        return repr(value[:200])[:200]  # type: ignore[index]
+        return repr(value[:200])[:200]
     if kind in (list, tuple, dict, set, frozenset):
         return _preview_container(value)
     shape = kind.__dict__.get("shape") and getattr(value, "shape", None)
@@ -349,20 +373,26 @@ def preview(value: object) -> str:
 def _preview_container(value: Any) -> str:
     from itertools import islice
 
+    if not value:
+        return repr(value)
     few = [_preview_item(item) for item in islice(value, 4)]
+    if type(value) is tuple and len(few) == 1:
+        few = [few[0], ""]
     if type(value) is dict:
         few = [f"{_preview_item(k)}: {_preview_item(v)}" for k, v in islice(value.items(), 4)]
     more = f", ... ({len(value)})" if len(value) > 4 else ""
     left, right = "[]" if type(value) is list else "()" if type(value) is tuple else "{}"
-    return (left + ", ".join(few) + more)[:199] + right
+    return (left + ", ".join(few).rstrip(" ") + more)[:199] + right
 
 
-def _preview_item(item: object) -> str:
+def _preview_item(item: Any) -> str:
     kind = type(item)
+    if kind is int and abs(item) >= 10**30:
+        return "int"
     if item is None or kind in (bool, int, float, complex):
         return repr(item)[:40]
     if kind in (str, bytes):
-        return repr(item[:40])[:40]  # type: ignore[index]
+        return repr(item[:40])[:40]
     return kind.__name__
 
 
@@ -393,9 +423,9 @@ def pack_exception(error: BaseException) -> bytes | None:
         pickling_support.install(error)
         data = Pickler(None).dump_inline(error)  # type: ignore[arg-type]
         back = pickle.loads(data)
+        same = type(back) is type(error) and str(back) == str(error)
     except Exception:  # noqa: BLE001 - users' exceptions may do anything here
         return None
-    same = type(back) is type(error) and str(back) == str(error)
     return data if same and len(data) <= 16 * INLINE_LIMIT else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.errors import GraphError, NotPicklable
@@ -137,15 +137,24 @@ class Trace:
             self.graph.called[component] = called
         return called
 
+    def _foreign_value(self, result: StepResult[Any]) -> Any:
+        """The value of another run's step."""
+        try:
+            return result.result()
+        except Exception as error:  # noqa: BLE001 - what that step raised, whatever it is
+            raise self._pickler.refuse(error) from None
+
     def _reduce_result(self, result: StepResult[Any]) -> tuple[Any, ...]:
         """The pickler's reducer for a StepResult: it becomes an input of the step."""
         if result.step.run is not self.run:
-            return _value_of, (result.result(),)
+            return _value_of, (self._foreign_value(result),)
         if changed_in_place(result):
-            raise GraphError(
-                f"the value of step {result.step.name} was changed by the body after it was read, "
-                "and the result is now passed on; pass the changed value itself "
-                "(pipedeco.value(...)), or make the change inside a step"
+            raise self._pickler.refuse(
+                GraphError(
+                    f"the value of step {result.step.name} was changed by the body after it was "
+                    "read, and the result is now passed on; pass the changed value itself "
+                    "(pipedeco.value(...)), or make the change inside a step"
+                )
             )
         return given_input, (self._found.setdefault(result.step, len(self._found)), result._path)
 
@@ -185,17 +194,18 @@ def watch_threads() -> None:
     """Have each thread that a body starts carry a note of that body's trace.
 
     A new thread has an empty context, so a component called in it would silently be a bare
-    function.  Python tells of new threads by an audit event, in the thread that starts them.
+    function.  Python 3.11 tells nobody of new threads, so Thread.start is wrapped, once.
     """
-    sys.addaudithook(_note_thread)
+    start = threading.Thread.start
 
-
-def _note_thread(event: str, args: tuple[Any, ...]) -> None:
-    if event.startswith("_thread.start"):
+    @wraps(start)
+    def noting_start(thread: threading.Thread) -> None:
         trace = current.get() or foreign_trace()
-        thread = getattr(args[0], "__self__", None)
-        if trace is not None and isinstance(thread, threading.Thread):
+        if trace is not None:
             thread.__dict__["_pipedeco_trace"] = trace
+        start(thread)
+
+    threading.Thread.start = noting_start  # type: ignore[method-assign, assignment]
 
 
 def foreign_trace() -> Trace | None:

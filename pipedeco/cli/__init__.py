@@ -14,7 +14,7 @@ from pipedeco.errors import PipedecoError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pipedeco.runs import Run, StepRecord
+    from pipedeco.run import Run, StepRecord
 
 USAGE_ERROR = 2
 BROKEN_PIPE = 141  # as if SIGPIPE had ended us
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _runs(options: argparse.Namespace) -> None:
-    from pipedeco.runs import runs
+    from pipedeco.run import runs
 
     found = runs(options.pipeline, limit=max(0, options.limit), store=options.store)
     if options.json:
@@ -78,7 +78,7 @@ def _summary(run: Run) -> dict[str, Any]:
 
 
 def _show(options: argparse.Namespace) -> None:
-    from pipedeco.runs import get_run
+    from pipedeco.run import get_run
 
     run = get_run(options.run, store=options.store)
     if options.json:

@@ -76,6 +76,10 @@ class Runner(Protocol):
     def open(self, facts: RunFacts) -> Session:
         """Begin to serve a run."""
 
+    @property
+    def alive(self) -> bool:
+        """Whether it can serve another run."""
+
     def stop(self) -> None:
         """Begin to close; returns at once."""
 

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from pipedeco.blobs import make_private
 from pipedeco.errors import NotPicklable
 from pipedeco.graph import CANCELLED, FAILED, Called, Logs, Outcome, Step, StepCall
 from pipedeco.result import StepResult
@@ -41,6 +42,10 @@ class DebugRunner:
 
     def open(self, facts: RunFacts) -> DebugSession:
         return DebugSession(facts)
+
+    @property
+    def alive(self) -> bool:
+        return True
 
     def stop(self) -> None:
         pass
@@ -257,7 +262,7 @@ class _Tee:
             self._file = None
 
     def _open(self) -> Any:
-        os.makedirs(self._log.folder, mode=0o700, exist_ok=True)
+        make_private(self._log.folder)
         path = os.path.join(self._log.folder, f"debug.{self._suffix}")
         return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb", buffering=0)
 

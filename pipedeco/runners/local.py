@@ -189,6 +189,10 @@ class LocalRunner:
     def later(self, seconds: float, action: Callable[..., None], *args: Any) -> None:
         self.post(self._set_timer, time.monotonic() + seconds, action, args)
 
+    @property
+    def alive(self) -> bool:
+        return not self._closing
+
     def stop(self) -> None:
         self._closing = True
         self._wake()
@@ -302,7 +306,7 @@ class LocalRunner:
                 return self._start(single_use=True)
             if self.idle:
                 return self._take_idle(head)
-        if _is_exclusive(head):
+        if _is_exclusive(head) or head.called.function.mean == UNKNOWN:
             return None
         open_slots = [slot for slot in session.busy if slot.load < BATCH / 2 and not slot.exclusive]
         return min(open_slots, key=_load, default=None)

@@ -8,6 +8,7 @@ import time
 from functools import cache
 from typing import Any
 
+from pipedeco.blobs import make_private
 from pipedeco.errors import StoreError
 
 VERSION = 1
@@ -75,7 +76,7 @@ def database_path(folder: str) -> str:
 def make_store(folder: str) -> None:
     """The folder of a store, private to its user and unknown to git."""
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        make_private(folder)
         ignore = os.path.join(folder, ".gitignore")
         if not os.path.exists(ignore):
             with open(ignore, "w", encoding="utf-8") as file:
@@ -107,7 +108,8 @@ def _open(uri: str) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: str) -> None:
-    if _version(connection) == VERSION:
+    if _version(connection) or not _is_empty(connection):
+        _check_version(connection, path)
         return
     _switch_to_wal(connection)
     connection.execute("begin immediate")

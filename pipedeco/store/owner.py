@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 
+from pipedeco.blobs import make_private
 from pipedeco.errors import StoreError
 
 
@@ -21,7 +22,7 @@ class OwnerLock:
         self.name = f"{os.getpid()}-{os.urandom(6).hex()}"
         self._path = _lock_path(folder, self.name)
         try:
-            os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+            make_private(os.path.dirname(self._path))
             self._file: int | None = os.open(
                 self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
             )

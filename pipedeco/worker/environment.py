@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import importlib
 import os
 import signal
 import sys
@@ -10,6 +11,11 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from pipedeco.definitions import MAIN
+
+_signal = importlib.import_module("_signal")
+
+
+WATCHED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGALRM, signal.SIGHUP)
 
 
 class Surroundings(NamedTuple):
@@ -63,6 +69,7 @@ class Environment:
         self._variables: dict[Any, Any] = {}
         self._modules = 0
         self._stamps: dict[str, tuple[str, int]] = {}
+        self._handlers: dict[int, Any] = {}
         self._path: list[str] = []
 
     def enter(self, wanted: Surroundings) -> None:
@@ -80,6 +87,7 @@ class Environment:
         sys.modules[MAIN].__dict__.update(wanted.main)
         sys.path_importer_cache.clear()  # the user may have written modules since
         self._note_modules()
+        self._handlers = {number: _signal.getsignal(number) for number in WATCHED_SIGNALS}
 
     def restore(self) -> None:
         """Undo what a step did to the process; cheap where it did nothing."""
@@ -92,12 +100,31 @@ class Environment:
             os.chdir(wanted.directory)
         if sys.path != self._path:
             sys.path[:] = self._path
+        if sys.argv != wanted.argv:
+            sys.argv = list(wanted.argv)
+        if sys.getrecursionlimit() != wanted.recursion_limit:
+            sys.setrecursionlimit(wanted.recursion_limit)
+        os.umask(wanted.umask)
+        self._restore_signals()
         if len(sys.modules) != self._modules:
             self._note_modules()
 
-    def stale(self) -> bool:
-        """Whether a module of the user's that this process has imported changed on disk."""
-        return any(_stamp(path) != stamp for path, stamp in self._stamps.values())
+    def _restore_signals(self) -> None:
+        # The C module's functions, as signal's own wrap each number in an enum.
+        if _signal.getitimer(_signal.ITIMER_REAL)[0]:
+            _signal.setitimer(_signal.ITIMER_REAL, 0)
+        if _signal.pthread_sigmask(_signal.SIG_BLOCK, ()):
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+        for number, handler in self._handlers.items():
+            if _signal.getsignal(number) is not handler:
+                _signal.signal(number, handler)
+
+    def stale(self, path: list[str]) -> bool:
+        """Whether a module of the user's that this process has imported changed on disk, or
+        would not be found on `path` as it was."""
+        if self._stamps and set(self._path) - set(path):
+            return True
+        return any(_stamp(file) != stamp for file, stamp in self._stamps.values())
 
     def _note_modules(self) -> None:
         self._modules = len(sys.modules)

@@ -12,6 +12,7 @@ inherited socket pair of packets:
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import marshal
 import mmap
@@ -28,6 +29,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 PAGE = 64  # bytes of the page that a worker shares with the controller
 PACKET = 4096
+HIGH = 300  # above the descriptors that steps use, below the usual limit of 1,024
 
 
 class Nursery:
@@ -61,7 +63,10 @@ class Nursery:
                 self.obey()
 
     def obey(self) -> None:
-        data, descriptors, _, _ = socket.recv_fds(self.connection, PACKET, 2)
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self.connection, PACKET, 2)
+        except OSError:  # the controller died with reports unread
+            data, descriptors = b"", []
         if not data:
             self.end()
         order, worker, *rest = marshal.loads(data)
@@ -92,7 +97,7 @@ class Nursery:
             os._exit(0)
         shared = memoryview(mmap.mmap(page, PAGE)).cast("q")
         try:
-            process.main(socket.socket(fileno=connection), shared)
+            process.main(socket.socket(fileno=_out_of_reach(connection)), shared)
         finally:
             os._exit(1)
 
@@ -137,6 +142,16 @@ class Nursery:
         if has_children():
             bury()
         os._exit(0)
+
+
+def _out_of_reach(connection: int) -> int:
+    """The connection under a number that steps which close "all" descriptors rarely reach."""
+    try:
+        high = fcntl.fcntl(connection, fcntl.F_DUPFD_CLOEXEC, HIGH)
+    except OSError:  # the limit of open files is lower
+        return connection
+    os.close(connection)
+    return high
 
 
 def _signal_pipe() -> tuple[int, int]:

@@ -8,6 +8,7 @@ is finished, and reads what came in: calls may be asked back, a run may be cance
 from __future__ import annotations
 
 import faulthandler
+import io
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ from collections import deque
 from types import FrameType
 from typing import Any
 
-from pipedeco.blobs import BlobStore
+from pipedeco.blobs import BlobStore, make_private
 from pipedeco.definitions import find, main_globals
 from pipedeco.errors import PipedecoError
 from pipedeco.graph import CANCELLED, COMPLETED, Outcome
@@ -175,14 +176,15 @@ class Worker:
             self.enter(*message[1:])
 
     def enter(self, run: int, surroundings: tuple[Any, ...], blobs: str, logs: str) -> None:
-        if self.run and self.environment.stale():
+        wanted = Surroundings(*surroundings)
+        if self.run and self.environment.stale(wanted.path):
             self.flush()
             os._exit(0)  # nothing of the new run is begun; a fresh worker takes it over
         self.run = run
         self.cancelled.clear()
         self.functions.clear()
         self.loaded.clear()
-        self.environment.enter(Surroundings(*surroundings))
+        self.environment.enter(wanted)
         self.blobs.folder = blobs
         self.logs = _Logs(logs)
 
@@ -287,46 +289,52 @@ class _Logs:
     """Standard output and standard error as files, in which each step has its part."""
 
     def __init__(self, path: str) -> None:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        for descriptor, stream in ((1, "out"), (2, "err")):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            file = os.open(f"{path}.{stream}", flags, 0o600)
-            os.dup2(file, descriptor)
-            os.close(file)
-        self._reopen_streams()
-        self.out = os.fstat(1).st_size
-        self.err = os.fstat(2).st_size
+        make_private(os.path.dirname(path))
+        self.paths = f"{path}.out", f"{path}.err"
+        self.streams = self._open(), self._open_stream(2)
+        self.ends = self._sizes()
 
     def step_ended(self) -> tuple[int, int, int, int] | None:
         """(start, end) of the step's part of both files; None where it wrote nothing."""
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except (OSError, ValueError, AttributeError):  # the step closed or replaced it
-                pass
-        try:
-            out, err = os.fstat(1).st_size, os.fstat(2).st_size
-        except OSError:  # the step closed its descriptors
+        if (sys.stdout, sys.stderr) != self.streams or not self._flushed():
+            self.streams = self._open(), self._open_stream(2)
+        before, self.ends = self.ends, self._sizes()
+        if before == self.ends:
             return None
-        if (out, err) == (self.out, self.err):
-            return None
-        part = (self.out, out, self.err, err)
-        self.out, self.err = out, err
-        return part
+        return before[0], self.ends[0], before[1], self.ends[1]
 
-    def _reopen_streams(self) -> None:
-        for name, descriptor in (("stdout", 1), ("stderr", 2)):
-            stream = open(  # noqa: SIM115 - it stays open for the steps to write to
-                descriptor,
-                "w",
-                encoding="utf-8",
-                errors="backslashreplace",
-                buffering=1,
-                closefd=False,
-            )
-            setattr(sys, name, stream)
-            setattr(sys, f"__{name}__", stream)
+    def _flushed(self) -> bool:
+        """Whether both streams could be flushed, and still lead to our files."""
+        try:
+            for stream in self.streams:
+                stream.flush()
+            return (os.fstat(1).st_ino, os.fstat(2).st_ino) == self.files
+        except (OSError, ValueError):  # the step closed a stream or a descriptor
+            return False
+
+    def _sizes(self) -> tuple[int, int]:
+        return os.fstat(1).st_size, os.fstat(2).st_size
+
+    def _open(self) -> Any:
+        """Let both descriptors lead to the logs; the stream of stdout."""
+        for descriptor, path in zip((1, 2), self.paths, strict=True):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            file = os.open(path, flags, 0o600)
+            if file != descriptor:
+                os.dup2(file, descriptor)
+                os.close(file)
+        self.files = os.fstat(1).st_ino, os.fstat(2).st_ino
         faulthandler.enable(file=2)
+        return self._open_stream(1)
+
+    def _open_stream(self, descriptor: int) -> Any:
+        """sys.stdout or sys.stderr; nothing waits in it, so that a killed step loses nothing."""
+        raw = open(descriptor, "wb", buffering=0, closefd=False)  # noqa: SIM115 - steps write to it
+        stream = io.TextIOWrapper(raw, "utf-8", "backslashreplace", write_through=True)
+        name = "stdout" if descriptor == 1 else "stderr"
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+        return stream
 
 
 class _Watch(threading.Thread):

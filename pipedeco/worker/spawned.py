@@ -9,11 +9,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from multiprocess import get_context
+from multiprocess import get_context, spawn
 from multiprocess.connection import wait
 
 from pipedeco.worker import process
@@ -77,14 +75,18 @@ class SpawnNest:
 
 
 class _HiddenMain:
-    """While a worker is started, `__main__` looks like a module that cannot be imported."""
+    """While a worker is started, multiprocess does not know where `__main__` comes from."""
 
     def __enter__(self) -> None:
-        self.main = sys.modules["__main__"]
-        sys.modules["__main__"] = ModuleType("__main__")
+        self.whole = spawn.get_preparation_data
+        spawn.get_preparation_data = self.without_main
 
     def __exit__(self, *error: object) -> None:
-        sys.modules["__main__"] = self.main
+        spawn.get_preparation_data = self.whole
+
+    def without_main(self, name: str) -> dict[str, Any]:
+        data: dict[str, Any] = self.whole(name)
+        return {key: value for key, value in data.items() if not key.startswith("init_main")}
 
 
 def spawned(connection: socket.socket, page: Any) -> None:

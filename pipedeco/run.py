@@ -9,7 +9,7 @@ from typing import Any
 
 from pipedeco.blobs import BlobStore
 from pipedeco.config import find_mode, find_start_method, find_store, find_workers
-from pipedeco.errors import RunBusy, RunNotFound, StepFailed, StepSkipped, StoreError
+from pipedeco.errors import BlobCorrupt, RunBusy, RunNotFound, StepFailed, StepSkipped, StoreError
 from pipedeco.execution import CONTROLLER, Execution, Plan
 from pipedeco.graph import CANCELLED, INTERRUPTED, RUNNING, SKIPPED, SUCCESS, Logs
 from pipedeco.serialization import unpack, unpack_arguments, unpack_exception
@@ -440,7 +440,11 @@ class StepRecord:
     def result(self) -> Any:
         """The value; raises the step's failure, or StepSkipped where it was not performed."""
         if self.state in SUCCESS:
-            return _load(self._row["value"], self._run._blobs, f"the result of step {self.name}")
+            return _load(
+                self._row["value"],
+                self._run._blobs,
+                f"the result of step {self.name} of run {self._run.id}",
+            )
         raise _recorded_error(
             self._row, f"step {self.name} of run {self._run.id} is {self.state}", self.reason
         )
@@ -562,7 +566,10 @@ def _query(folder: str, name: str, **parameters: Any) -> list[Row]:
 def _load(packed: Any, blobs: BlobStore, what: str) -> Any:
     if packed == UNRECORDED:
         raise StoreError(f"{what} could not be recorded: it cannot be pickled")
-    return unpack(packed, blobs, verify=True)
+    try:
+        return unpack(packed, blobs, verify=True)
+    except BlobCorrupt as error:
+        raise BlobCorrupt(f"{what}: {error}") from error
 
 
 def _error_text(row: Row) -> str | None:
@@ -573,8 +580,12 @@ def _recorded_error(row: Row, what: str, reason: str | None = None) -> BaseExcep
     """The exception that a record holds, or one that tells what is known."""
     if row["error"] is not None:
         return unpack_exception(row["error"])
-    if row.get("state") in (SKIPPED, CANCELLED):
+    if row.get("state") == SKIPPED:
         return StepSkipped(f"{what}: {reason}")
+    if row.get("state") == CANCELLED:
+        from pipedeco.errors import StepCancelled  # loads concurrent.futures
+
+        return StepCancelled(f"{what}: {reason}")
     text = f"{what}: {_error_text(row)}" if row["error_type"] else what
     return StepFailed(text, type=row["error_type"], traceback=row["traceback"])
 
