@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
+import platform
 import sys
 from typing import TYPE_CHECKING
 
 from benchmarks.measure import NotMeasuredError, samples_of
 from benchmarks.rows import ROWS
+from benchmarks.systems import WORKERS
 from benchmarks.table import print_table
 
 if TYPE_CHECKING:
@@ -24,8 +27,16 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round, few samples")
     arguments = parser.parse_args()
     rows = {name: ROWS[name] for name in arguments.row or ROWS}
+    machine = _machine()
     results = {name: _measure(row, quick=arguments.quick) for name, row in rows.items()}
-    print_table(results, rows)
+    print_table(results, rows, machine)
+
+
+def _machine() -> str:
+    """Return what the numbers depend on; a machine that is busy already measures nothing well."""
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    load = f", load {os.getloadavg()[0]:.1f} before the start" if hasattr(os, "getloadavg") else ""
+    return f"{python}, {platform.system()}, {os.cpu_count()} CPUs, {WORKERS} workers{load}"
 
 
 def _measure(row: Row, *, quick: bool) -> dict[str, Result]:

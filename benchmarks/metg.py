@@ -5,7 +5,8 @@ Parallel Runtime Performance", SC20. The graph is its 1-D stencil: in each row, 
 i-1, i and i+1 of the row above (those that exist). Every task computes for the same number of
 iterations of a small loop.
 
-1. Peak: what one iteration takes when every worker's core computes and nothing else runs.
+1. Peak: what one iteration takes when processes, one for each worker, do nothing but compute. It is
+   measured before and after each graph, so that a machine shared with others slows both alike.
 2. For a number of iterations, time the whole graph. Its *efficiency* is the time that the
    iterations would take at the peak on all cores, over the time that it took. Its *granularity*
    is cores x time / tasks: what a task costs, all overhead included.
@@ -18,10 +19,10 @@ the method. The time of a graph includes all of a call: for pipedeco, the final 
 
 from __future__ import annotations
 
-import statistics
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from functools import partial
 from math import exp, log
+from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 from benchmarks.measure import timed
@@ -29,6 +30,8 @@ from benchmarks.steps import relax
 from benchmarks.systems import WORKERS, open_system
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from benchmarks.measure import Measure
     from benchmarks.systems import System
 
@@ -43,28 +46,30 @@ LONGEST_GRAPH = 1.0
 def stencil(system: str, height: int) -> Measure:
     """Return the seconds of METG(50%) for a graph of WIDTH x height tasks."""
 
-    def measure(quick: bool) -> list[float]:
-        peak = _seconds_an_iteration()
-        with open_system(system) as it:
+    def measure(_quick: bool) -> list[float]:
+        with closing(_Peak()) as peak, open_system(system) as it:
             it.stencil(1, WIDTH, 10)
-            return [_search(it, height, peak, samples=1 if quick else 3)]
+            return [_search(it, height, peak)]
 
     return measure
 
 
-def _search(it: System, height: int, peak: float, samples: int) -> float:
+def _search(it: System, height: int, peak: _Peak) -> float:
     """Double the size of tasks until they pass the efficiency, and return the granularity there."""
     below = None
     task = FIRST_TASK
+    before = peak.measure()
     while task < LARGEST_TASK:
-        iterations = round(task / peak)
+        iterations = round(task / before)
         rows = min(height, round(LONGEST_GRAPH * WORKERS / (WIDTH * task)))
-        times = [timed(partial(it.stencil, iterations, WIDTH, rows)) for _ in range(samples)]
-        granularity = WORKERS * statistics.median(times) / (WIDTH * rows)
-        efficiency = iterations * peak / granularity
+        seconds = timed(partial(it.stencil, iterations, WIDTH, rows))
+        after = peak.measure()
+        granularity = WORKERS * seconds / (WIDTH * rows)
+        efficiency = iterations * (before + after) / 2 / granularity
         if efficiency >= EFFICIENCY:
             return _between(below, (efficiency, granularity)) if below else granularity
         below = (efficiency, granularity)
+        before = after
         task *= 2
     raise RuntimeError(f"less than {EFFICIENCY:.0%} efficient even with tasks of {LARGEST_TASK} s")
 
@@ -76,12 +81,30 @@ def _between(below: tuple[float, float], above: tuple[float, float]) -> float:
     return exp(log(fine) + share * log(coarse / fine))
 
 
-def _seconds_an_iteration(iterations: int = 200_000, batches: int = 10) -> float:
-    """Return the peak: the median of several batches, run on all workers' cores at once."""
-    with ProcessPoolExecutor(WORKERS) as pool:
-        times = pool.map(_time_relax, [iterations] * (WORKERS * batches))
-        return statistics.median(times) / iterations
+class _Peak:
+    """Processes that compute side by side on request. No threads, so that systems may fork."""
+
+    def __init__(self) -> None:
+        context = get_context("spawn")
+        self.ends = []
+        for _ in range(WORKERS):
+            ours, theirs = context.Pipe()
+            context.Process(target=_compute, args=(theirs,), daemon=True).start()
+            self.ends.append(ours)
+        self.measure()
+
+    def measure(self, iterations: int = 2_000_000) -> float:
+        """Return the seconds of one iteration when all processes compute at once."""
+        for end in self.ends:
+            end.send(iterations)
+        return sum(end.recv() for end in self.ends) / WORKERS / iterations
+
+    def close(self) -> None:
+        """Let the processes end."""
+        for end in self.ends:
+            end.send(0)
 
 
-def _time_relax(iterations: int) -> float:
-    return timed(partial(relax, iterations))
+def _compute(requests: Connection) -> None:
+    while iterations := requests.recv():
+        requests.send(timed(partial(relax, iterations)))

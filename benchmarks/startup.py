@@ -21,7 +21,7 @@ def imports(statement: str) -> Measure:
 
     def measure(quick: bool) -> list[float]:
         _python("-c", statement)
-        pairs = [(_python("-c", statement), _python("-c", "")) for _ in range(5 if quick else 15)]
+        pairs = [(_python("-c", statement), _python("-c", "")) for _ in range(5 if quick else 7)]
         bare = statistics.median(without for _, without in pairs)
         return [seconds - bare for seconds, _ in pairs]
 
@@ -34,7 +34,7 @@ def ten_steps(script: str, *arguments: str) -> Measure:
     def measure(quick: bool) -> list[float]:
         path = str(ROOT / "benchmarks" / "cold" / script)
         _python(path, *arguments)
-        return [_python(path, *arguments) for _ in range(2 if quick else 5)]
+        return [_python(path, *arguments) for _ in range(2 if quick else 3)]
 
     return measure
 

@@ -23,9 +23,11 @@ WIDTH = 140
 UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "KB": 1024.0, "steps/s": 1.0}
 
 
-def print_table(results: Mapping[str, Mapping[str, Result]], rows: Mapping[str, Row]) -> None:
+def print_table(
+    results: Mapping[str, Mapping[str, Result]], rows: Mapping[str, Row], caption: str
+) -> None:
     """Print what was measured: row name -> contender name -> result."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
     for heading in ("what", "system"):
         table.add_column(heading, no_wrap=True)
     for heading in ("median", "spread", "ours/theirs", "goal"):
@@ -61,10 +63,11 @@ def _median(result: Result) -> float | None:
 
 
 def _spread(result: Result) -> str:
-    """Return half the range of the samples, against the median: what noise does to a number."""
-    if isinstance(result, str) or len(result) < 2:
+    """Return half the distance of the quartiles, against the median: what noise does."""
+    if isinstance(result, str) or len(result) < 3:
         return ""
-    return f"± {(max(result) - min(result)) / 2 / statistics.median(result):.0%}"
+    low, median, high = statistics.quantiles(result, method="inclusive")
+    return f"± {(high - low) / 2 / median:.0%}"
 
 
 def _verdict(row: Row, name: str, value: float | None) -> tuple[str, str]:

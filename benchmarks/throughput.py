@@ -41,7 +41,7 @@ def share(system: str) -> Measure:
     def warm_up(it: System) -> None:
         it.share(ARRAY_LENGTH, CONSUMERS)  # a virtual machine's memory is slow at its first use
 
-    return _repeat(system, sample, warm_up)
+    return _repeat(system, sample, warm_up, samples=2)
 
 
 def growth(system: str, count: int) -> Measure:

@@ -217,12 +217,14 @@ class Execution:
             self.blobs,
             self.session.prepare,
             self._submit,
-            keeps_originals=self.session.keeps_originals,
+            keeps_originals=self.session.in_process,
         )
         self._packer = Pickler(self.blobs)
         self.log = RunLog(self._facts(), self.graph.steps, self.scheduler.active, self.crashed)
         self.recorder.begin(self, self.log)
         CONTROLLER.enter(self)
+        if self.session.in_process:  # a step may end this process; the run is known by then
+            self.log.begun.wait()
 
     def execute(self) -> Any:
         """Run the body in this thread; returns its value when everything is recorded.
@@ -447,7 +449,7 @@ class Execution:
 
     def _outcome_of(self, value: Any, begin: float) -> Outcome:
         duration = time.time() - begin
-        if self.session.keeps_originals:
+        if self.session.in_process:
             packed, text = self._packed(value)
             return Outcome(COMPLETED, begin, duration, packed, text, worker="body", kept=(value,))
         packed = None if value is None else Pickler(self.blobs).dump(value, "the result")

@@ -280,40 +280,69 @@ def resolve(item: Any) -> Any:
     """`item` with the value in the place of every StepResult in its lists, tuples, dicts, sets
     and dataclasses, at any depth; what holds none is returned as it is."""
     if isinstance(item, StepResult):
-        return resolve(item.result())
-    kind = type(item)
-    if kind in (list, set, frozenset):
-        return _same_or(item, kind, [resolve(part) for part in item])
-    if kind is dict:
-        parts = [part for pair in item.items() for part in pair]
-        found = [resolve(part) for part in parts]
-        if all(map(operator.is_, parts, found)):
-            return item
-        return dict(zip(found[::2], found[1::2], strict=True))
-    if isinstance(item, tuple):
-        named = hasattr(item, "_fields")
-        return _same_or(item, kind._make if named else kind, [resolve(part) for part in item])
-    if hasattr(kind, "__dataclass_fields__"):
-        return _resolve_dataclass(item)
+        return item.result()
+    return _rebuilt(item, {}) if _holds_result(item, set()) else item
+
+
+def _parts(item: Any) -> Any:
+    """What a container holds; nothing for anything else."""
+    if isinstance(item, dict):
+        return (*item.keys(), *item.values())
+    if isinstance(item, list | tuple | set | frozenset):
+        return item
+    fields = getattr(type(item), "__dataclass_fields__", ())
+    return [getattr(item, name) for name in fields if hasattr(item, name)]
+
+
+def _holds_result(item: Any, seen: set[int]) -> bool:
+    if isinstance(item, StepResult):
+        return True
+    if type(item) in _ATOMS or id(item) in seen:
+        return False
+    seen.add(id(item))
+    return any(_holds_result(part, seen) for part in _parts(item))
+
+
+_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
+
+
+def _rebuilt(item: Any, made: dict[int, Any]) -> Any:
+    """A copy of a container with values in place of results; `made` has the copies by id."""
+    if isinstance(item, StepResult):
+        return item.result()
+    if type(item) in _ATOMS:
+        return item
+    if id(item) in made:
+        return made[id(item)]
+    if isinstance(item, tuple | frozenset):
+        parts = [_rebuilt(part, made) for part in item]
+        kind: Any = type(item)
+        return kind._make(parts) if hasattr(item, "_fields") else kind(parts)
+    if isinstance(item, list | dict | set) or hasattr(type(item), "__dataclass_fields__"):
+        return _refilled(item, made)
     return item
 
 
-def _same_or(item: Any, make: Callable[[list[Any]], Any], found: list[Any]) -> Any:
-    return item if all(map(operator.is_, item, found)) else make(found)
-
-
-def _resolve_dataclass(item: Any) -> Any:
+def _refilled(item: Any, made: dict[int, Any]) -> Any:
+    """The same for containers that can be changed, which may hold themselves."""
     import copy
 
-    names = [name for name in type(item).__dataclass_fields__ if hasattr(item, name)]
-    found = {name: resolve(getattr(item, name)) for name in names}
-    changed = {name: value for name, value in found.items() if value is not getattr(item, name)}
-    if not changed:
-        return item
-    made = copy.copy(item)
-    for name, value in changed.items():
-        object.__setattr__(made, name, value)  # frozen ones too
-    return made
+    new = made[id(item)] = copy.copy(item)
+    if isinstance(item, dict):
+        pairs = [(_rebuilt(key, made), _rebuilt(part, made)) for key, part in item.items()]
+        new.clear()
+        new.update(pairs)
+    elif isinstance(item, list):
+        new[:] = [_rebuilt(part, made) for part in item]
+    elif isinstance(item, set):
+        parts = [_rebuilt(part, made) for part in item]
+        new.clear()
+        new.update(parts)
+    else:
+        for name in type(item).__dataclass_fields__:
+            if hasattr(item, name):  # frozen ones too
+                object.__setattr__(new, name, _rebuilt(getattr(item, name), made))
+    return new
 
 
 @overload
@@ -394,22 +423,32 @@ def _unary(operation: Callable[[Any], Any]) -> Any:
 
 
 def _binary(operation: Callable[[Any, Any], Any]) -> Any:
-    return lambda self, other: operation(self.result(), plain(other))
+    return lambda self, other, *more: operation(self.result(), plain(other), *more)
 
 
 def _reflected(operation: Callable[[Any, Any], Any]) -> Any:
     return lambda self, other: operation(plain(other), self.result())
 
 
+def _augmented(operation: Callable[[Any, Any], Any]) -> Any:
+    """`r += x` binds the name to a changed copy; the result itself stays as it is."""
+
+    def operate(self: StepResult[Any], other: Any) -> Any:
+        return operation(self.__copy__(), plain(other))
+
+    return operate
+
+
 def _install_operators(target: type) -> None:
     """Give `target` every operator that waits for the value."""
-    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul"):
+    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "matmul"):
         _install_pair(target, name, getattr(operator, name))
     for name, operation in (("and", operator.and_), ("or", operator.or_), ("xor", operator.xor)):
         _install_pair(target, name, operation)
     for name in ("lshift", "rshift"):
         _install_pair(target, name, getattr(operator, name))
     _install_pair(target, "divmod", divmod)
+    _install_pair(target, "pow", pow)
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
         setattr(target, f"__{name}__", _binary(getattr(operator, name)))
     for name, function in _OTHERS.items():
@@ -421,6 +460,9 @@ def _install_operators(target: type) -> None:
 def _install_pair(target: type, name: str, operation: Callable[[Any, Any], Any]) -> None:
     setattr(target, f"__{name}__", _binary(operation))
     setattr(target, f"__r{name}__", _reflected(operation))
+    augmented = getattr(operator, f"i{name.rstrip('_')}", None)
+    if augmented is not None:
+        setattr(target, f"__i{name}__", _augmented(augmented))
 
 
 def _fspath(value: Any) -> str | bytes:

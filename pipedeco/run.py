@@ -506,6 +506,8 @@ def get_run(name: str = "latest", *, store: str | None = None) -> Run:
     Raises RunNotFound where no run, or more than one, answers to it, and StoreError.
     """
     folder = find_store(store)
+    if not os.path.exists(database_path(folder)):
+        raise RunNotFound(f"there is no run {name!r}: nothing was recorded in {folder} yet")
     if name == "latest":
         found = _query(folder, "latest_run")
     elif "#" in name:

@@ -28,7 +28,7 @@ class Session(Protocol):
     Whatever a run's scheduler does happens through `post` and so on one thread.
     """
 
-    keeps_originals: bool  # whether steps keep their arguments unpickled
+    in_process: bool  # steps get the original arguments, and can take this process with them
 
     def prepare(self, called: Called) -> None:
         """Look at what is about to be called for the first time, in the body's thread.

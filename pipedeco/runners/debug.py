@@ -57,7 +57,7 @@ class DebugRunner:
 class DebugSession:
     """One run's use of the debug runner."""
 
-    keeps_originals = True
+    in_process = True
 
     def __init__(self, facts: RunFacts) -> None:
         self.facts = facts
@@ -114,24 +114,23 @@ class DebugSession:
     # -- performing ----------------------------------------------------------------------
 
     def _perform(self, call: StepCall) -> None:
-        step = call.step
-        call.started(call)
-        args, kwargs = self.arguments(step)
-        before = self._mark(step, args, kwargs)
-        outcome = self._attempt(step, args, kwargs)
-        if before is not None and pickle_mark((args, kwargs)) != before:
-            warn_user(
-                f"step {step.name} changed its argument in place; the other modes would not see "
-                "that outside the step: return the changed value instead"
-            )
-        self._warn_timeout(step, outcome)
+        # What the step does is not the body's doing: no calls to trace, no reads to note.
+        tokens = current.set(None), inside_step.set(True)
+        try:
+            outcome = self._attempt(call)
+        finally:
+            current.reset(tokens[0])
+            inside_step.reset(tokens[1])
         if isinstance(outcome.exception, KeyboardInterrupt):
             call.done(call, outcome._replace(state=CANCELLED, error=None))
             raise outcome.exception
         call.done(call, outcome)
 
-    def _attempt(self, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
-        tokens = current.set(None), inside_step.set(True)
+    def _attempt(self, call: StepCall) -> Outcome:
+        step = call.step
+        call.started(call)
+        args, kwargs = self.arguments(step)
+        before = self._mark(args, kwargs)
         self._log.begin()
         try:
             outcome = perform(
@@ -142,8 +141,12 @@ class DebugSession:
             )
         finally:
             logs = self._log.end()
-            current.reset(tokens[0])
-            inside_step.reset(tokens[1])
+        if before is not None and pickle_mark((args, kwargs)) != before:
+            warn_user(
+                f"step {step.name} changed its argument in place; the other modes would not see "
+                "that outside the step: return the changed value instead"
+            )
+        self._warn_timeout(step, outcome)
         return outcome._replace(logs=logs, worker="debug")
 
     def arguments(self, step: Step) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -173,7 +176,7 @@ class DebugSession:
             step.args, self.blobs, lambda number: step.run.load(step.inputs[number])
         )
 
-    def _mark(self, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | None:
+    def _mark(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | None:
         """The arguments' pickle before the step, by which a change in place is seen."""
         if all(type(value) in ATOMS for value in (*args, *kwargs.values())):
             return None

@@ -87,7 +87,7 @@ class _Slot:
 class LocalSession:
     """One run's use of the local runner."""
 
-    keeps_originals = False
+    in_process = False
 
     def __init__(self, runner: LocalRunner, key: int, facts: RunFacts) -> None:
         self.runner = runner

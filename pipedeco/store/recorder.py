@@ -101,7 +101,9 @@ class Recorder:
     def begin(self, run: Any, log: RunLog) -> None:
         log.facts["owner"] = self.owner.name
         self.runs[run] = log
-        self._put(("begin", log))
+        self._queue.append(("begin", log))
+        self._urgent = True
+        self._ring()
 
     def changed(self, step: Step) -> None:
         """Note that a step's state changed."""
