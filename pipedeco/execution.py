@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
 UNRECORDED = b""
+STOPPING = 20.0  # seconds within which a run that is interrupted must have stopped
 
 
 class Terminated(BaseException):
@@ -304,7 +305,8 @@ class Execution:
         self.session.post(self.scheduler.when_idle, self._idle.set)
         while True:
             try:
-                self._idle.wait()
+                if not self._idle.wait(None if stopped is None else STOPPING):
+                    self.crashed(PipedecoError(f"run {self.id} did not stop when it was told to"))
                 break
             except KeyboardInterrupt as again:
                 if stopped is not None:

@@ -47,6 +47,21 @@ class Logs(NamedTuple):
     err_end: int
 
 
+class LogPosition:
+    """Where the output of the step begins that a worker performs now; moves on with the worker."""
+
+    __slots__ = ("err", "name", "out")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.out = 0
+        self.err = 0
+
+    def so_far(self) -> Logs:
+        """The part of the present step, which has no end yet."""
+        return Logs(self.name, self.out, -1, self.err, -1)
+
+
 class Outcome(NamedTuple):
     """How one attempt ended."""
 
@@ -131,7 +146,7 @@ class Step:
         self.attempts: list[Attempt] | None = None  # the ones before
         self.reason: Step | str | None = None  # why it was skipped or cancelled
         self.read = False  # whether the body has read its failure
-        self.logs: Logs | None = None  # while it runs
+        self.logs: LogPosition | None = None  # while it runs
         self.watchers: list[Callable[[Step], None]] | None = None
 
     @property

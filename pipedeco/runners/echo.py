@@ -6,7 +6,10 @@ import os
 import sys
 import threading
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 INTERVAL = 0.05  # seconds between two looks
 CHUNK = 1 << 16
@@ -15,12 +18,12 @@ CHUNK = 1 << 16
 class _Tail:
     """One growing log file."""
 
-    def __init__(self, path: str, stream: str) -> None:
+    def __init__(self, path: str, stream: str, current: Callable[[], str]) -> None:
         self.path = path
         self.stream = stream  # "stdout" or "stderr"
         self.position = 0
         self.parts: deque[tuple[int, str]] = deque()  # (end, step) of the parts that ended
-        self.current = ""
+        self.current = current  # names the step under way
         self.line_begins = True
 
     def read(self) -> list[tuple[str, bytes]]:
@@ -31,7 +34,7 @@ class _Tail:
             return []
         found = []
         while self.position < size:
-            end, name = self.parts[0] if self.parts else (size, self.current)
+            end, name = self.parts[0] if self.parts else (size, self.current())
             if end <= self.position:
                 self.parts.popleft()
                 continue
@@ -62,15 +65,12 @@ class Echo:
         self._thread = threading.Thread(target=self._watch, name="pipedeco-echo", daemon=True)
         self._thread.start()
 
-    def add(self, worker: str) -> None:
-        """Watch the logs of a worker that enters the run."""
+    def add(self, worker: str, current: Callable[[], str]) -> None:
+        """Watch the logs of a worker that enters the run; `current` names its step."""
         if worker not in self._tails:
             path = os.path.join(self.folder, worker)
-            self._tails[worker] = _Tail(f"{path}.out", "stdout"), _Tail(f"{path}.err", "stderr")
-
-    def begins(self, worker: str, step: str) -> None:
-        for tail in self._tails[worker]:
-            tail.current = step
+            out = _Tail(f"{path}.out", "stdout", current)
+            self._tails[worker] = out, _Tail(f"{path}.err", "stderr", current)
 
     def ended(self, worker: str, step: str, ends: tuple[int, int]) -> None:
         """A step ended; its output goes to these places of both files."""

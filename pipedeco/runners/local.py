@@ -26,6 +26,7 @@ from pipedeco.graph import (
     PENDING,
     SUCCESS,
     Called,
+    LogPosition,
     Logs,
     Outcome,
     Step,
@@ -80,7 +81,7 @@ class _Slot:
         self.moved = 0.0  # monotonic time of the last outcome or message
         self.asked_back = False
         self.verdict: tuple[int, StepError] | None = None  # why its call is being killed
-        self.log_ends = (0, 0)
+        self.position = LogPosition(worker.name)
         self.proven = False  # whether it ever sent anything
 
 
@@ -372,9 +373,9 @@ class LocalRunner:
         slot.run = session
         slot.functions.clear()
         slot.complete.clear()
-        slot.log_ends = (0, 0)
+        slot.position = LogPosition(slot.worker.name)
         name = slot.worker.name
-        session.echo.add(name)
+        session.echo.add(name, lambda: _current_name(slot, session))
         facts = session.facts
         self.pool.send(
             slot.worker,
@@ -433,11 +434,7 @@ class LocalRunner:
 
     def _begin(self, slot: _Slot, call: StepCall) -> None:
         """A worker begins a call, as far as one can know from here."""
-        session = slot.run
-        assert session is not None
-        out, err = slot.log_ends
-        call.step.logs = Logs(slot.worker.name, out, -1, err, -1)
-        session.echo.begins(slot.worker.name, call.step.name)
+        call.step.logs = slot.position
         call.started(call)
 
     def _release(self, slot: _Slot) -> None:
@@ -491,9 +488,9 @@ class LocalRunner:
         call.done(call, outcome)
 
     def _logs(self, slot: _Slot, call: StepCall, logs: tuple[int, int, int, int]) -> Logs:
-        slot.log_ends = (logs[1], logs[3])
+        slot.position.out, slot.position.err = logs[1], logs[3]
         if slot.run is not None:
-            slot.run.echo.ended(slot.worker.name, call.step.name, slot.log_ends)
+            slot.run.echo.ended(slot.worker.name, call.step.name, (logs[1], logs[3]))
         return Logs(slot.worker.name, *logs)
 
     def _given_back(self, slot: _Slot, numbers: list[int]) -> None:
@@ -600,8 +597,7 @@ class LocalRunner:
         for stream in ("out", "err"):
             path = os.path.join(session.facts.logs, f"{slot.worker.name}.{stream}")
             ends.append(os.stat(path).st_size if os.path.exists(path) else 0)
-        out, err = slot.log_ends
-        return Logs(slot.worker.name, out, ends[0], err, ends[1])
+        return Logs(slot.worker.name, slot.position.out, ends[0], slot.position.err, ends[1])
 
 
 def _followers(call: StepCall, seconds: float) -> Iterable[StepCall]:
@@ -622,6 +618,12 @@ def _followers(call: StepCall, seconds: float) -> Iterable[StepCall]:
             return
         call = call.follow(call, step)
         yield call
+
+
+def _current_name(slot: _Slot, session: LocalSession) -> str:
+    """The step that a worker performs, for who reads its output; called in another thread."""
+    calls = list(slot.calls.values()) if slot.run is session else []
+    return calls[0][0].step.name if calls else ""
 
 
 def _load(slot: _Slot) -> float:

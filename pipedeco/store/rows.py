@@ -25,7 +25,7 @@ def step_row(seq: int, number: int, step: Step) -> tuple[Any, ...]:
     """The row of a step; `number` is its component's."""
     outcome = step.outcome
     error = outcome.error if outcome is not None else None
-    logs = step.logs if outcome is None or outcome.logs is None else outcome.logs
+    logs = _logs(step)
     reason = step.reason
     return (
         (seq << SHIFT) + step.position,
@@ -48,6 +48,12 @@ def step_row(seq: int, number: int, step: Step) -> tuple[Any, ...]:
         reason_text(step) if reason is not None else None,
         pack_logs(logs) if logs is not None else None,
     )
+
+
+def _logs(step: Step) -> Logs | None:
+    if step.outcome is not None and step.outcome.logs is not None:
+        return step.outcome.logs
+    return step.logs.so_far() if step.logs is not None else None
 
 
 def attempt_row(seq: int, step: Step, number: int, outcome: Outcome) -> dict[str, Any]:

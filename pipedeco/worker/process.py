@@ -292,28 +292,31 @@ class _Logs:
         make_private(os.path.dirname(path))
         self.paths = f"{path}.out", f"{path}.err"
         self.streams = self._open(), self._open_stream(2)
-        self.ends = self._sizes()
+        self.ends = os.fstat(1).st_size, os.fstat(2).st_size
 
     def step_ended(self) -> tuple[int, int, int, int] | None:
         """(start, end) of the step's part of both files; None where it wrote nothing."""
-        if (sys.stdout, sys.stderr) != self.streams or not self._flushed():
-            self.streams = self._open(), self._open_stream(2)
-        before, self.ends = self.ends, self._sizes()
+        if sys.stdout is not self.streams[0] or sys.stderr is not self.streams[1]:
+            self._reopen()
+        try:
+            # Nothing waits in our streams, so there is nothing to flush.
+            out, err = os.fstat(1), os.fstat(2)
+        except OSError:  # the step closed a descriptor
+            out, err = self._reopen()
+        if (
+            (out.st_ino, err.st_ino) != self.files
+            or self.streams[0].closed
+            or self.streams[1].closed
+        ):
+            out, err = self._reopen()
+        before, self.ends = self.ends, (out.st_size, err.st_size)
         if before == self.ends:
             return None
         return before[0], self.ends[0], before[1], self.ends[1]
 
-    def _flushed(self) -> bool:
-        """Whether both streams could be flushed, and still lead to our files."""
-        try:
-            for stream in self.streams:
-                stream.flush()
-            return (os.fstat(1).st_ino, os.fstat(2).st_ino) == self.files
-        except (OSError, ValueError):  # the step closed a stream or a descriptor
-            return False
-
-    def _sizes(self) -> tuple[int, int]:
-        return os.fstat(1).st_size, os.fstat(2).st_size
+    def _reopen(self) -> tuple[os.stat_result, os.stat_result]:
+        self.streams = self._open(), self._open_stream(2)
+        return os.fstat(1), os.fstat(2)
 
     def _open(self) -> Any:
         """Let both descriptors lead to the logs; the stream of stdout."""

@@ -4,12 +4,13 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import wait_for
 
-from pipedeco import component, pipeline, value
+from pipedeco import component, get_run, pipeline, value
 
 only_local = pytest.mark.parametrize("mode", ["local"], indirect=True)
 only_debug = pytest.mark.parametrize("mode", ["debug"], indirect=True)
@@ -495,14 +496,15 @@ def test_debug_starts_and_ends(mode):
 @only_debug
 def test_debug_dies_with_its_step(mode, tmp_path):
     """In debug mode a dying process ends the run; later it is seen as interrupted."""
-    from pipedeco import get_run
-
     script = """
-        import os
-        from pipedeco import component, pipeline
+        import os, sys
+        sys.path.append(sys.argv[1])
+        from conftest import wait_until
+        from pipedeco import component, pipeline, runs
 
         @component
         def die():
+            wait_until(runs)
             os._exit(7)
 
         @pipeline
@@ -511,7 +513,8 @@ def test_debug_dies_with_its_step(mode, tmp_path):
 
         body.debug()
         """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], timeout=30)
+    here = str(Path(__file__).parents[1])
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script), here], timeout=30)
     assert done.returncode == 7
     assert get_run("latest").status == "interrupted"
 

@@ -1,0 +1,506 @@
+"""Cancelling a run or a step: nothing new starts, what runs is stopped, all is recorded."""
+
+import concurrent.futures
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import wait_for
+
+from pipedeco import RunCancelled, StepCancelled, component, get_run, pipeline, value
+
+only_local = pytest.mark.parametrize("mode", ["local"], indirect=True)
+
+
+@component
+def echo(*x):
+    return x
+
+
+@component
+def hang(began, ended=None):
+    """Runs until it is stopped; says so where it is."""
+    open(began, "w").close()
+    try:
+        wait_for("/nowhere", timeout=60)
+    finally:
+        if ended:
+            open(ended, "w").close()
+
+
+@pytest.fixture
+def began(tmp_path):
+    return str(tmp_path / "began")
+
+
+def states(run):
+    return {name: step.state for name, step in run.steps.items()}
+
+
+@only_local
+def test_cancel(mode, began, tmp_path):
+    """`run.cancel()` stops what runs, starts nothing new, and records everything cancelled."""
+
+    @pipeline
+    def body():
+        echo()
+        hung = hang(began)
+        echo(hung)
+        return hung
+
+    run = body.start()
+    wait_for(began)
+    begin = time.monotonic()
+    run.cancel()
+    with pytest.raises(RunCancelled, match=run.id):
+        run.result(10)
+    assert time.monotonic() - begin < 3
+    assert run.status == "cancelled"
+    assert states(run) == {"echo": "completed", "hang": "cancelled", "echo-2": "cancelled"}
+    again = get_run(run.id)
+    assert again.status == "cancelled"
+    assert again.ended is not None
+    with pytest.raises(RunCancelled):
+        again.result()
+
+
+@only_local
+def test_finally_runs_in_a_cancelled_step(mode, began, tmp_path):
+    """The step's main thread gets StepCancelled, so `finally` and `except` clauses run."""
+    ended, kind = tmp_path / "ended", tmp_path / "kind"
+
+    @component
+    def careful():
+        try:
+            hang.fn(began, str(ended))
+        except BaseException as error:
+            kind.write_text(type(error).__name__)
+            raise
+
+    @pipeline
+    def body():
+        return careful()
+
+    run = body.start()
+    wait_for(began)
+    run.cancel()
+    assert run.wait(10)
+    assert ended.exists()
+    assert kind.read_text() == "StepCancelled"
+    assert states(run) == {"careful": "cancelled"}
+
+
+@only_local
+def test_a_step_that_will_not_stop(mode, began, monkeypatch):
+    """A step that ignores being cancelled is killed after the grace."""
+    monkeypatch.setattr("pipedeco.runners.local.GRACE", 0.2)
+
+    @component
+    def stubborn():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        while True:
+            try:
+                hang.fn(began)
+            except BaseException:  # noqa: BLE001 - it will not stop
+                pass
+
+    @pipeline
+    def body():
+        return stubborn()
+
+    run = body.start()
+    wait_for(began)
+    run.cancel()
+    with pytest.raises(RunCancelled):
+        run.result(10)
+    assert states(run) == {"stubborn": "cancelled"}
+
+
+@only_local
+def test_children_of_a_cancelled_step(mode, began):
+    """What the step started goes with it (the fixture looks)."""
+
+    @component
+    def parent():
+        with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]):
+            hang.fn(began)
+
+    @pipeline
+    def body():
+        return parent()
+
+    run = body.start()
+    wait_for(began)
+    run.cancel()
+    assert run.wait(10)
+    assert run.status == "cancelled"
+
+
+@only_local
+def test_the_body_of_a_cancelled_run(mode, began):
+    """The body is stopped where it reads, and at its next call."""
+    seen = []
+
+    @pipeline
+    def body():
+        try:
+            value(hang(began))
+        except BaseException as error:
+            seen.append(type(error))
+        try:
+            value(echo(1))
+        except BaseException as error:
+            seen.append(type(error))
+            raise
+
+    run = body.start()
+    wait_for(began)
+    run.cancel()
+    with pytest.raises(RunCancelled):
+        run.result(10)
+    assert seen == [StepCancelled, RunCancelled]
+
+
+@only_local
+def test_cancel_before_anything_began(mode, tmp_path):
+    """A run may be cancelled as soon as there is a handle."""
+
+    @pipeline
+    def body():
+        for i in range(100):
+            echo(i)
+        wait_for(tmp_path / "gate")
+        return "too late"
+
+    run = body.start()
+    run.cancel()
+    (tmp_path / "gate").touch()
+    with pytest.raises(RunCancelled):
+        run.result(10)
+    assert run.status == "cancelled"
+    assert set(states(run).values()) <= {"cancelled", "completed"}
+
+
+def test_cancel_after_the_end(mode):
+    """Cancelling a run that has ended changes nothing."""
+
+    @pipeline
+    def body():
+        return echo(1)
+
+    run = body.start()
+    assert run.result(10) == (1,)
+    run.cancel()
+    get_run(run.id).cancel()
+    assert run.result() == (1,)
+    assert run.status == get_run(run.id).status == "completed"
+
+
+@only_local
+def test_cancel_twice(mode, began):
+    """Cancelling twice is cancelling once."""
+
+    @pipeline
+    def body():
+        return hang(began)
+
+    run = body.start()
+    wait_for(began)
+    run.cancel()
+    run.cancel()
+    with pytest.raises(RunCancelled):
+        run.result(10)
+
+
+@only_local
+def test_the_next_run_after_a_cancelled_one(mode, began):
+    """Workers are there for the next run."""
+
+    @pipeline
+    def first():
+        return hang(began), hang(began)
+
+    @pipeline
+    def second():
+        return [echo(i) for i in range(4)]
+
+    run = first.start()
+    wait_for(began)
+    run.cancel()
+    run.wait(10)
+    assert second() == [(0,), (1,), (2,), (3,)]
+
+
+@only_local
+def test_another_run_is_not_touched(mode, began, tmp_path):
+    """Cancelling one run leaves another that shares the workers alone."""
+    gate = tmp_path / "gate"
+
+    @component
+    def waiting():
+        wait_for(gate)
+        return "whole"
+
+    @pipeline
+    def first():
+        return hang(began)
+
+    @pipeline
+    def second():
+        return waiting()
+
+    other, run = second.start(), first.start()
+    wait_for(began)
+    run.cancel()
+    assert run.wait(10)
+    gate.touch()
+    assert other.result(10) == "whole"
+
+
+# -- one step
+
+
+@only_local
+def test_cancelling_a_pending_step(mode, tmp_path):
+    """`r.cancel()` of a step that has not begun: cancelled; dependants are not performed."""
+    gate = tmp_path / "gate"
+
+    @component
+    def waiting():
+        wait_for(gate)
+        return 1
+
+    @pipeline
+    def body():
+        slow = waiting()
+        pending = echo(slow)
+        after = echo(pending)
+        assert pending.cancel() is True
+        assert (pending.cancelled(), pending.done(), pending.cancel()) == (True, True, True)
+        gate.touch()
+        for r in (pending, after):
+            with pytest.raises(StepCancelled):
+                value(r)
+        with pytest.raises(concurrent.futures.CancelledError):
+            pending.exception()
+        return slow
+
+    run = body.start()
+    assert run.result(10) == 1
+    assert run.status == "completed"
+    assert states(run) == {"waiting": "completed", "echo": "cancelled", "echo-2": "skipped"}
+
+
+@only_local
+def test_cancelling_a_queued_step(mode, tmp_path, began):
+    """The same for one that is ready and waits for a worker."""
+    gate = tmp_path / "gate"
+
+    @component
+    def waiting(path):
+        open(path, "w").close()
+        wait_for(gate)
+
+    @pipeline(workers=1)
+    def body():
+        waiting(began)
+        wait_for(began)
+        queued = echo(1)
+        found = queued.cancel(), queued.cancelled()
+        gate.touch()
+        return found
+
+    assert body() == (True, True)
+
+
+@only_local
+def test_cancelling_a_running_step(mode, began, tmp_path):
+    """`r.cancel()` of a step that runs, or has ended, is False and changes nothing."""
+    gate = tmp_path / "gate"
+
+    @component
+    def waiting():
+        open(began, "w").close()
+        wait_for(gate)
+        return 1
+
+    @pipeline
+    def body():
+        r = waiting()
+        wait_for(began)
+        assert r.cancel() is False
+        gate.touch()
+        assert value(r) == 1
+        return r.cancel()
+
+    assert body() is False
+
+
+def test_cancelling_an_ended_step(mode):
+    """In every mode a step that has ended cannot be cancelled."""
+
+    @pipeline
+    def body():
+        r = echo(1)
+        r.result()
+        return r.cancel(), r.cancelled()
+
+    assert body() == (False, False)
+
+
+# -- signals
+
+
+def test_an_interrupt_in_the_body(mode):
+    """KeyboardInterrupt in the body leaves the call, and the run is cancelled."""
+
+    @pipeline
+    def body():
+        value(echo(1))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        body()
+    run = get_run("latest")
+    assert run.status == "cancelled"
+    assert states(run) == {"echo": "completed"}
+
+
+@only_local
+def test_ctrl_c(mode, began, tmp_path):
+    """Ctrl-C while the body reads: steps are cancelled, KeyboardInterrupt leaves the call."""
+    controller = os.getpid()
+    ended = str(tmp_path / "ended")
+
+    @component
+    def interrupt():
+        wait_for(began)
+        os.kill(controller, signal.SIGINT)
+        hang.fn(str(tmp_path / "began-2"))
+
+    @pipeline
+    def body():
+        interrupt()
+        value(hang(began, ended))
+
+    with pytest.raises(KeyboardInterrupt):
+        body()
+    assert os.path.exists(ended)
+    run = get_run("latest")
+    assert run.status == "cancelled"
+    assert states(run) == {"interrupt": "cancelled", "hang": "cancelled"}
+
+
+@only_local
+def test_ctrl_c_while_steps_end(mode, began, tmp_path):
+    """The same when the body has returned and its steps still run."""
+    controller = os.getpid()
+
+    @component
+    def interrupt():
+        wait_for(began)
+        os.kill(controller, signal.SIGINT)
+        hang.fn(str(tmp_path / "began-2"))
+
+    @pipeline
+    def body():
+        interrupt()
+        hang(began)
+
+    with pytest.raises(KeyboardInterrupt):
+        body()
+    assert get_run("latest").status == "cancelled"
+
+
+@only_local
+def test_a_second_ctrl_c(mode, began, tmp_path):
+    """A second Ctrl-C does not wait for the grace."""
+    controller = os.getpid()
+
+    @component
+    def stubborn():
+        os.kill(controller, signal.SIGINT)
+        try:
+            hang.fn(began)
+        except BaseException:  # noqa: BLE001 - it will not stop
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.kill(controller, signal.SIGINT)
+        time.sleep(60)
+
+    @pipeline
+    def body():
+        value(stubborn())
+
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        body()
+    assert time.monotonic() - begin < 4
+    assert get_run("latest").status == "cancelled"
+
+
+@only_local
+def test_ctrl_c_while_waiting_for_a_run(mode, began, tmp_path):
+    """Ctrl-C in `run.result()` cancels the run."""
+    controller = os.getpid()
+
+    @component
+    def interrupt():
+        wait_for(began)
+        os.kill(controller, signal.SIGINT)
+        hang.fn(str(tmp_path / "began-2"))
+
+    @pipeline
+    def body():
+        interrupt()
+        return hang(began)
+
+    run = body.start()
+    with pytest.raises(KeyboardInterrupt):
+        run.result(30)
+    assert run.wait(10)
+    assert run.status == "cancelled"
+
+
+def test_sigterm_after_a_run(mode):
+    """After a run, a started one too, SIGTERM's disposition is what it was."""
+
+    @pipeline
+    def body():
+        return echo(1)
+
+    former = signal.getsignal(signal.SIGTERM)
+    body()
+    assert signal.getsignal(signal.SIGTERM) is former
+    body.start().result(10)
+    assert signal.getsignal(signal.SIGTERM) is former
+
+
+@only_local
+def test_sigterm(mode, began):
+    """SIGTERM cancels the run; then the former disposition applies, here a handler."""
+    controller = os.getpid()
+    seen = []
+
+    @component
+    def terminate():
+        os.kill(controller, signal.SIGTERM)
+        hang.fn(began)
+
+    @pipeline
+    def body():
+        value(terminate())
+
+    former = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        with pytest.raises(RunCancelled):
+            body()
+        assert seen == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGTERM).__name__ == "<lambda>"
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    run = get_run("latest")
+    assert run.status == "cancelled"
+    assert states(run) == {"terminate": "cancelled"}
