@@ -73,7 +73,7 @@ class Controller:
         self.runners: dict[tuple[str, str], Runner] = {}
         self.recorders: dict[str, Recorder] = {}
         self.live: dict[Execution, None] = {}
-        self._former: Any = None
+        self._former: Any = None  # the disposition of SIGTERM that ours stands before
         self._hooked = False
 
     def runner(self, mode: str, start_method: str) -> Runner:
@@ -106,6 +106,10 @@ class Controller:
 
     def leave(self, execution: Execution) -> None:
         self.live.pop(execution, None)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Restore SIGTERM when no run is live; only the main thread can."""
         in_main = threading.current_thread() is threading.main_thread()
         if not self.live and in_main and self._former is not None:
             signal.signal(signal.SIGTERM, self._former)
@@ -198,6 +202,7 @@ class Execution:
         self._crash: BaseException | None = None
         self._idle = threading.Event()
         self._process = os.getpid()
+        self._progress = 0.0
         # Workers start while the store is opened.
         self.runner = CONTROLLER.runner(plan.mode, plan.start_method)
         self.blobs = BlobStore(os.path.join(plan.store, "blobs"))
@@ -280,7 +285,10 @@ class Execution:
         """Ended steps of the steps known, or of the last completed run where it had more."""
         if self.status == COMPLETED:
             return 1.0
-        return self.scheduler.ended / max(len(self.graph), self.log.expected, 1)
+        now = self.scheduler.ended / max(len(self.graph), self.log.expected, 1)
+        if now < 1.0 or self.over.is_set():  # an open body may call more
+            self._progress = max(self._progress, now)
+        return self._progress
 
     # -- the body ------------------------------------------------------------------------
 

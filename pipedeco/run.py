@@ -44,6 +44,7 @@ def perform_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 def start_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
     """Begin a run and return its handle; in debug mode it has ended by then."""
     import contextlib
+    import contextvars
     import threading
 
     plan = plan_run(pipeline, args, kwargs)
@@ -56,7 +57,9 @@ def start_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
     if plan.mode == "debug":
         body()
     else:
-        threading.Thread(target=body, name=f"pipedeco-{execution.id}").start()
+        context = contextvars.copy_context()  # the body sees the caller's variables
+        name = f"pipedeco-{execution.id}"
+        threading.Thread(target=context.run, args=(body,), name=name).start()
     return Run(plan.store, execution.id, execution)
 
 
@@ -202,7 +205,9 @@ class Run:
         if self._execution is None:
             return self._wait_for_other(timeout)
         try:
-            return self._execution.over.wait(timeout)
+            ended = self._execution.over.wait(timeout)
+            CONTROLLER.tidy()
+            return ended
         except KeyboardInterrupt:
             self._execution.cancel("it was interrupted")
             self._execution.over.wait()

@@ -84,7 +84,8 @@ class Scheduler:
 
     def began(self, call: StepCall) -> None:
         """A worker has begun a call."""
-        call.step.state = RUNNING
+        if call.step.state == QUEUED:
+            call.step.state = RUNNING
 
     def follow(self, call: StepCall, step: Step) -> StepCall:
         """The call of a step that waits for nothing but `call`, ahead of that one's end."""
@@ -185,7 +186,7 @@ class Scheduler:
             return 0.0
 
     def _again(self, step: Step) -> None:
-        if step.state == PENDING:
+        if step.state == PENDING and not step.waiting:  # a follower may wait again for its input
             self._ready(step)
 
     def _end_without_running(self, step: Step, state: str, reason: Step | str) -> None:

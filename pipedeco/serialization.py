@@ -8,7 +8,6 @@ NotPicklable with the path to the culprit.
 
 from __future__ import annotations
 
-import contextlib
 import copyreg
 import io
 import pickle
@@ -75,7 +74,7 @@ class Pickler:
 
     def __init__(self, blobs: BlobStore, reducers: dict[type, Any] | None = None) -> None:
         self.blobs = blobs
-        self.reducers = reducers or {}
+        self.reducers = {kind: self._guarded(made) for kind, made in (reducers or {}).items()}
         self._buffer = io.BytesIO()
         self._views: list[pickle.PickleBuffer] = []
         self._pickler: pickle.Pickler | None = None
@@ -100,10 +99,30 @@ class Pickler:
         except Exception:  # noqa: BLE001 - users' reducers
             return self._cloud(value)
 
-    def refuse(self, error: Exception) -> Exception:
-        """Note what a reducer of ours is about to raise: no other pickler is tried then."""
-        self._refusal = error
-        return error
+    @classmethod
+    def meets(cls, reducers: dict[type, Any], value: object, found: list[Any]) -> bool:
+        """Whether some pickler fills `found` through `reducers` on its way through `value`."""
+        pickler = cls(None, reducers)  # type: ignore[arg-type]
+        for dump in (pickler._plain, pickler._cloud, pickler._dill):
+            try:
+                dump(value)
+            except Exception:  # noqa: BLE001 - users' reducers; the next may come further
+                if not found:
+                    continue
+            break
+        return bool(found)
+
+    def _guarded(self, reducer: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """The reducer; what it raises is final, so that no other pickler is tried then."""
+
+        def reduce(item: Any) -> Any:
+            try:
+                return reducer(item)
+            except Exception as error:
+                self._refusal = error
+                raise
+
+        return reduce
 
     def _raise_refusal(self) -> None:
         refusal, self._refusal = self._refusal, None
@@ -237,29 +256,15 @@ def pickle_mark(value: object) -> bytes | None:
     return data if len(data) <= INLINE_LIMIT else None
 
 
-class _Nowhere:
-    """A file that keeps nothing."""
-
-    def write(self, data: Any) -> int:
-        return len(data)
-
-
 def contains(value: object, kind: type) -> bool:
     """Whether pickling `value` would meet an object of this type."""
     found: list[Any] = []
-    pickler = pickle.Pickler(_Nowhere(), PROTOCOL, buffer_callback=lambda view: None)
 
     def note(met: Any) -> tuple[Any, ...]:
         found.append(met)
         return str, ()
 
-    pickler.dispatch_table = {**copyreg.dispatch_table, kind: note}
-    try:
-        pickler.dump(value)
-    except Exception:  # noqa: BLE001 - users' reducers; cloudpickle may come further
-        with contextlib.suppress(Exception):  # what was met before still counts
-            _cloudpickle_to(_Nowhere(), {kind: note}, lambda view: None).dump(value)
-    return bool(found)
+    return Pickler.meets({kind: note}, value, found)
 
 
 def not_picklable(

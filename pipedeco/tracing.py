@@ -137,24 +137,15 @@ class Trace:
             self.graph.called[component] = called
         return called
 
-    def _foreign_value(self, result: StepResult[Any]) -> Any:
-        """The value of another run's step."""
-        try:
-            return result.result()
-        except Exception as error:  # noqa: BLE001 - what that step raised, whatever it is
-            raise self._pickler.refuse(error) from None
-
     def _reduce_result(self, result: StepResult[Any]) -> tuple[Any, ...]:
         """The pickler's reducer for a StepResult: it becomes an input of the step."""
         if result.step.run is not self.run:
-            return _value_of, (self._foreign_value(result),)
+            return _value_of, (result.result(),)
         if changed_in_place(result):
-            raise self._pickler.refuse(
-                GraphError(
-                    f"the value of step {result.step.name} was changed by the body after it was "
-                    "read, and the result is now passed on; pass the changed value itself "
-                    "(pipedeco.value(...)), or make the change inside a step"
-                )
+            raise GraphError(
+                f"the value of step {result.step.name} was changed by the body after it was read, "
+                "and the result is now passed on; pass the changed value itself "
+                "(pipedeco.value(...)), or make the change inside a step"
             )
         return given_input, (self._found.setdefault(result.step, len(self._found)), result._path)
 

@@ -20,7 +20,6 @@ class Local(pool.Local):
         self.pool.submit(_produce, path, length).result()
         futures = [self.pool.submit(_consume, path) for _ in range(consumers)]
         results = [future.result() for future in futures]
-        path.unlink()
         return results
 
 

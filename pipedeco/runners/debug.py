@@ -154,6 +154,15 @@ class DebugSession:
         args, kwargs = step.originals
         if not step.inputs:
             return args, kwargs
+        token = current.set(None)  # reading the results is not the body's doing
+        try:
+            return self._resolved(step, args, kwargs)
+        finally:
+            current.reset(token)
+
+    def _resolved(
+        self, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         rebuilt: list[Any] = []
 
         def resolve(position: Any, argument: Any) -> Any:

@@ -63,19 +63,20 @@ def run_coroutine(coroutine: Any) -> Any:
 
 def failed(error: BaseException, retry_on: Any, started: float, duration: float) -> Outcome:
     """The Outcome of an attempt that raised `error`."""
-    error.__traceback__ = user_part(error.__traceback__)
+    error.__traceback__ = user_part(error.__traceback__) or error.__traceback__
+    retryable = is_retryable(error, retry_on)  # may add a note, so it comes first
     return Outcome(
         FAILED,
         started,
         duration,
         error=describe_error(error),
-        retryable=is_retryable(error, retry_on),
+        retryable=retryable,
         exception=error,
     )
 
 
 def user_part(traceback: TracebackType | None) -> TracebackType | None:
-    """The traceback without our own frames; as it is where there are no others."""
+    """The traceback without our own frames; None where there are no others."""
     entries = []
     part = traceback
     while part is not None:
@@ -85,7 +86,7 @@ def user_part(traceback: TracebackType | None) -> TracebackType | None:
     kept: TracebackType | None = None
     for entry in reversed(entries):
         kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
-    return kept or traceback
+    return kept
 
 
 def describe_error(error: BaseException) -> StepError:

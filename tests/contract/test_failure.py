@@ -631,7 +631,7 @@ def test_a_value_that_cannot_be_loaded(mode):
 
     @pipeline
     def body():
-        with pytest.raises(StepFailed, match="step make .*cannot be loaded"):
+        with pytest.raises(StepFailed, match=r"step make .*cannot be loaded"):
             value(make())
         return echo("goes on")
 

@@ -514,7 +514,7 @@ def test_debug_dies_with_its_step(mode, tmp_path):
         body.debug()
         """
     here = str(Path(__file__).parents[1])
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script), here], timeout=30)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script), here], timeout=30)  # noqa: PLW1510
     assert done.returncode == 7
     assert get_run("latest").status == "interrupted"
 

@@ -304,7 +304,7 @@ def test_cancelling_reaches_children(mode, tmp_path):
     @component
     def hang():
         began.touch()
-        wait_for("/nowhere", timeout=60)
+        wait_for("/nowhere", timeout=15)
 
     @pipeline
     def child():

@@ -28,7 +28,7 @@ def caught_in_thread(function):
     def run():
         try:
             found.append(function())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whatever it is
             found.append(error)
 
     thread = threading.Thread(target=run)

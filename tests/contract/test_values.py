@@ -477,7 +477,7 @@ NESTINGS = {
     "named tuple": (lambda r: Named(r, [r]), lambda x: (type(x).__name__, x.a, x.b)),
     "object": (lambda r: SimpleNamespace(a=[r]), lambda x: x.a),
     "slots": (lambda r: Slotted({"k": r}), lambda x: x.item),
-    "reduce": (lambda r: Reduced(r), lambda x: x.item),
+    "reduce": (Reduced, lambda x: x.item),
     "list subclass": (sized, lambda x: (list(x), x.note)),
     "object array": (lambda r: np.array([[r], None], dtype=object)[:1], lambda x: x[0]),
     "partial": (lambda r: functools.partial(max, r), lambda f: f(0)),

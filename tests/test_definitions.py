@@ -1,0 +1,361 @@
+"""How functions, and what `__main__` defines, are found again in another process."""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from pipedeco import NotPicklable, component, pipeline
+from pipedeco.definitions import FunctionSpec, describe, find, global_names, unwrapped
+
+
+def plain(x):
+    return x + 1
+
+
+def decorator(fn):
+    @functools.wraps(fn)
+    def wrapper(*args):
+        return fn(*args)
+
+    return wrapper
+
+
+@decorator
+@component
+def inside(x):
+    return x + 2
+
+
+@component
+@decorator
+def outside(x):
+    return x + 3
+
+
+class Home:
+    @component
+    def method(self, x):
+        return x + 4
+
+    @staticmethod
+    @component
+    def static(x):
+        return x + 5
+
+    @classmethod
+    @component
+    def of_class(cls, x):
+        return x + 6
+
+
+def again(spec):
+    return find(spec.kind, spec.module, spec.data)
+
+
+# -- describe and find -----------------------------------------------------------------------
+
+
+def test_a_function_of_a_module_is_named():
+    """Nothing but its name travels, and the very same function is found."""
+    spec = describe(plain)
+    assert spec == FunctionSpec("name", __name__, b"plain", ())
+    assert again(spec) is plain
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        unwrapped(inside),
+        outside.fn,
+        Home.__dict__["method"].fn,
+        unwrapped(Home.__dict__["static"]),
+        unwrapped(Home.__dict__["of_class"].__func__),
+    ],
+    ids=["inside", "outside", "method", "static", "of_class"],
+)
+def test_a_component_s_function_is_found_under_its_name(fn):
+    """Through decorators on either side, static and class methods."""
+    spec = describe(fn)
+    assert spec.kind == "name"
+    assert again(spec) is fn
+
+
+def make_closure(n):
+    def closure(x):
+        return x + n
+
+    return closure
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [lambda x: x + 7, make_closure(7), functools.partial(plain, 7)],
+    ids=["lambda", "closure", "partial"],
+)
+def test_a_function_without_a_name_travels_by_value(fn):
+    """Lambdas, closures and partials are rebuilt."""
+    spec = describe(fn)
+    assert spec.kind == "value"
+    assert again(spec)(*(() if isinstance(fn, functools.partial) else (1,))) == 8
+
+
+def test_a_name_that_means_another_function_is_not_used(monkeypatch):
+    """A function that was replaced in its module travels by value."""
+    former = plain
+    monkeypatch.setitem(globals(), "plain", lambda x: None)
+    spec = describe(former)
+    assert spec.kind == "value"
+    assert again(spec)(1) == 2
+
+
+def test_a_name_that_is_gone():
+    """The sentence says which module lacks what."""
+    with pytest.raises(NotPicklable, match=f"{__name__} has no gone"):
+        find("name", __name__, b"gone")
+
+
+def test_unwrapped():
+    """The function of a component behind wrappers; what is none stays as it is."""
+    assert unwrapped(outside) is outside.fn
+    assert unwrapped(inside) is inside.__wrapped__.fn
+    assert unwrapped(plain) is plain
+    assert unwrapped(pipeline(plain)) is plain
+
+    def circle():
+        pass
+
+    circle.__wrapped__ = circle
+    assert unwrapped(circle) is circle
+
+
+def test_global_names():
+    """Names of the code inside count too."""
+
+    def outer():
+        def inner():
+            return [json for _ in os.sep]
+
+        return inner, functools
+
+    assert {"json", "os", "sep", "functools"} <= global_names(outer.__code__)
+
+
+# -- __main__ --------------------------------------------------------------------------------
+
+HEAD = """
+from pipedeco import component, pipeline, value
+
+@pipeline(mode="local", workers=1)
+def main(step, *args):
+    return value(step(*args))
+
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Runs code as `__main__` and gives what it printed."""
+
+    def run(code):
+        path = tmp_path / "script.py"
+        path.write_text(HEAD + textwrap.dedent(code))
+        done = subprocess.run(
+            [sys.executable, path],
+            capture_output=True,
+            text=True,
+            timeout=40,
+            check=False,
+            env={**os.environ, "PIPEDECO_STORE": str(tmp_path / "store")},
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout.splitlines()
+
+    return run
+
+
+CASES = {
+    "helpers": """
+        import math
+        FACTOR = 3
+        def deeper(x): return math.floor(x) * FACTOR
+        def helper(x, more=deeper): return more(x) + deeper(x)
+        @component
+        def step(x): return helper(x)
+        print(main(step, 2.5))
+        # 12
+        """,
+    "mutual recursion": """
+        def even(n): return n == 0 or odd(n - 1)
+        def odd(n): return n != 0 and even(n - 1)
+        @component
+        def step(n): return even(n)
+        print(main(step, 10))
+        # True
+        """,
+    "defaults": """
+        @component
+        def step(x, y=[1, 2], *, z="z"): return f"{x}{y}{z} {step.__doc__}"
+        print(main(step, 1))
+        # 1[1, 2]z None
+        """,
+    "another decorator inside": """
+        import functools
+        def twice(fn):
+            @functools.wraps(fn)
+            def wrapper(x): return fn(fn(x))
+            return wrapper
+        @component
+        @twice
+        def step(x): return x + 1
+        print(main(step, 1))
+        # 3
+        """,
+    "another decorator outside": """
+        import functools
+        def loud(fn):
+            @functools.wraps(fn)
+            def wrapper(x):
+                print("called")
+                return fn(x)
+            return wrapper
+        @loud
+        @component
+        def step(x): return x + 1
+        print(main(step, 1))
+        # called
+        # 2
+        """,
+    "lru_cache": """
+        import functools
+        @functools.lru_cache(maxsize=7)
+        def slow(x): return x * x
+        slow(1), slow(2)
+        @component
+        def step(x): return slow(x), slow(x), slow.cache_info()
+        print(main(step, 5))
+        # (25, 25, CacheInfo(hits=1, misses=1, maxsize=7, currsize=1))
+        """,
+    "a cached component": """
+        import functools
+        @component
+        @functools.cache
+        def step(x): return x * x
+        print(main(step, 5))
+        # 25
+        """,
+    "classes": """
+        import dataclasses, enum
+        class Base:
+            def name(self): return type(self).__name__
+        class Colour(enum.Enum):
+            RED = 1
+        @dataclasses.dataclass
+        class Point(Base):
+            x: int
+            colour: Colour = Colour.RED
+        @component
+        def step(point): return point.name(), point.colour is Colour.RED, Point(point.x + 1)
+        name, red, point = main(step, Point(1))
+        print(name, red, type(point) is Point, point.colour is Colour.RED, point.x)
+        # Point True True True 2
+        """,
+    "super": """
+        class Base:
+            def f(self): return 1
+        class Child(Base):
+            def f(self): return super().f() + 1
+        @component
+        def step(): return Child().f()
+        print(main(step))
+        # 2
+        """,
+    "submodules": """
+        import os.path, xml.dom.minidom
+        @component
+        def step(): return xml.dom.minidom.parseString("<a/>").documentElement.tagName
+        print(main(step))
+        # a
+        """,
+    "a global that cannot travel, unused": """
+        import sqlite3
+        connection = sqlite3.connect(":memory:")
+        @component
+        def step(): return 1
+        print(main(step))
+        # 1
+        """,
+    "a global that cannot travel, used": """
+        import sqlite3
+        from pipedeco import NotPicklable
+        connection = sqlite3.connect(":memory:")
+        @component
+        def step(): return connection.execute("select 1")
+        try:
+            main(step)
+        except NotPicklable as error:
+            print("connection" in str(error), "sqlite3.Connection" in str(error))
+        # True True
+        """,
+    "the name of the module": """
+        @component
+        def step(): return __name__, step.__module__, step.fn.__qualname__
+        print(main(step))
+        # ('__main__', '__main__', 'step')
+        """,
+    "a changed global": """
+        LEVEL = 1
+        @component
+        def step(): return LEVEL
+        print(main(step))
+        LEVEL = 2
+        print(main(step))
+        # 1
+        # 2
+        """,
+    "a redefined function": """
+        def helper(): return 1
+        @component
+        def step(): return helper()
+        print(main(step))
+        def helper(): return 2
+        print(main(step))
+        # 1
+        # 2
+        """,
+    "global statement": """
+        count = 0
+        def bump():
+            global count
+            count += 1
+            return count
+        @component
+        def step(): return bump()
+        print(main(step), count)
+        # 1 0
+        """,
+    "annotations of __future__": """
+        import typing
+        class Pair(typing.NamedTuple):
+            a: int
+            b: int
+        @component
+        def step() -> Pair: return Pair(1, 2)
+        @pipeline(mode="local", workers=1)
+        def both(): return step().b
+        print(both())
+        # 2
+        """,
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_main_defines_is_there_in_a_worker(script, case):
+    """A step uses what its function could use here; the comments say what is printed."""
+    code = textwrap.dedent(CASES[case])
+    expected = [line[2:] for line in code.splitlines() if line.startswith("# ")]
+    assert script(code) == expected
