@@ -148,7 +148,8 @@ class _Definer(pickle.Pickler):
             return self._function(obj)
         if isinstance(obj, ModuleType):
             return self._module(obj)
-        if obj is self._value and hasattr(obj, "cache_parameters"):  # functools.lru_cache
+        if hasattr(obj, "cache_parameters") and (obj is self._value or not _named(obj)):
+            # functools.lru_cache: it pickles as its name, which leads to what we are defining
             return make_cached, (obj.__wrapped__, obj.cache_parameters())
         if isinstance(obj, type) and obj.__module__ == MAIN and obj is self._value:
             raise _ByValue

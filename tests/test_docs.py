@@ -11,7 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-COMMANDS = sorted(set(re.findall(r"^pipedeco [^#\n]+|(?<=`)pipedeco [^`\n]+(?=`)", README, re.M)))
+COMMANDS = sorted(
+    set(re.findall(r"^pipedeco [^#\n]+|(?<=`)pipedeco [^`\n]+(?=`)", README, re.MULTILINE))
+)
 
 FIRST = """
 from pipedeco import component, pipeline

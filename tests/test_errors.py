@@ -444,9 +444,9 @@ def test_store_error_of_a_folder_that_cannot_be(tmp_path):
     assert "set PIPEDECO_STORE to a folder that you may write" in str(caught.value)
 
 
-def test_store_error_of_a_store_that_is_not_there(tmp_path):
+def test_run_not_found_where_there_is_no_store(tmp_path):
     """Reading where nothing ever ran says so."""
-    with pytest.raises(StoreError, match=f"there is no store in {tmp_path}; it is made by the"):
+    with pytest.raises(RunNotFound, match=f"nothing was recorded in {tmp_path} yet"):
         get_run(store=str(tmp_path))
 
 
@@ -454,7 +454,9 @@ def test_store_error_of_a_value_that_was_not_recorded():
     """What could not be pickled in debug mode is missing in the records, and they say so."""
     with pytest.warns(UserWarning, match="sqlite3.Connection"):
         run = play(open_database, mode="debug")
-    with pytest.raises(StoreError, match="the result of step open_database could not be recorded"):
+    with pytest.raises(
+        StoreError, match=f"step open_database of run {run.id} could not be recorded"
+    ):
         run.steps["open_database"].result()
 
 

@@ -161,7 +161,7 @@ def test_importing_pipedeco_loads_little(tmp_path):
         """,
         tmp_path,
     ).split()
-    unwanted = [*HEAVY, "pipedeco.runs", "pipedeco.scheduler", "pipedeco.store", "pipedeco.web"]
+    unwanted = [*HEAVY, "pipedeco.run", "pipedeco.scheduler", "pipedeco.store", "pipedeco.web"]
     assert [name for name in unwanted if name in found] == []
 
 
@@ -180,7 +180,17 @@ def test_a_worker_imports_no_controller(modules):
     """What performs a step knows nothing of what drives a run."""
     mine = [name for name in modules[0] if name.startswith("pipedeco.")]
     assert "pipedeco.worker.process" in mine
-    for unwanted in ("scheduler", "store", "runs", "cache", "web", "cli", "pipelines", "runners"):
+    for unwanted in (
+        "scheduler",
+        "store",
+        "run",
+        "execution",
+        "cache",
+        "web",
+        "cli",
+        "pipelines",
+        "runners",
+    ):
         names = [name for name in mine if name.split(".")[1] == unwanted]
         assert names == []
 

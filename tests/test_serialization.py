@@ -139,8 +139,11 @@ def test_an_error_of_ours_in_a_reducer_is_raised(blobs):
     def refuse(marker):
         raise GraphError("changed in place")
 
-    with pytest.raises(GraphError, match="changed in place"):
-        Pickler(blobs, {Marker: refuse}).dump([Marker()], "value")
+    pickler = Pickler(blobs, {Marker: refuse})
+    for beside in (1, lambda: 1, threading.Lock()):
+        with pytest.raises(GraphError, match="changed in place"):
+            pickler.dump([beside, Marker()], "value")
+    assert pickler.dump([1], "value")
 
 
 # -- culprits ------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -17,10 +19,11 @@ class Local(pool.Local):
     def share(self, length: int, consumers: int) -> list[float]:
         """Let only the file's name travel."""
         path = Path(tempfile.mkdtemp(), "array.npy")
+        # Not before the end: the next file would get the same pages, which no other system does.
+        atexit.register(shutil.rmtree, path.parent)
         self.pool.submit(_produce, path, length).result()
         futures = [self.pool.submit(_consume, path) for _ in range(consumers)]
-        results = [future.result() for future in futures]
-        return results
+        return [future.result() for future in futures]
 
 
 def _produce(path: Path, length: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -22,6 +23,8 @@ BROKEN_PIPE = 141  # as if SIGPIPE had ended us
 
 def main(arguments: list[str] | None = None) -> int:
     """Execute the command line and return its exit code: 0, or 2 for a user's mistake."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may know fewer characters
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
         options.command(options)

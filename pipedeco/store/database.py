@@ -154,10 +154,11 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
 
 def _check_version(connection: sqlite3.Connection, path: str) -> None:
     version = _version(connection)
-    if version == VERSION:
+    ours = connection.execute("pragma application_id").fetchone()[0] == APPLICATION
+    if ours and version == VERSION:
         return
     connection.close()
-    if version > VERSION:
+    if ours and version > VERSION:
         raise StoreError(
             f"the store {path} was written by a newer pipedeco (schema {version}, this one knows "
             f"{VERSION}); upgrade pipedeco, or set PIPEDECO_STORE to another folder"

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from conftest import wait_for
+from conftest import wait_for, wait_until
 
 from pipedeco import RunCancelled, StepCancelled, component, get_run, pipeline, value
 
@@ -476,6 +476,28 @@ def test_sigterm_after_a_run(mode):
     assert signal.getsignal(signal.SIGTERM) is former
     body.start().result(10)
     assert signal.getsignal(signal.SIGTERM) is former
+
+
+@only_local
+def test_a_sigterm_handler_of_the_user_is_kept(mode):
+    """A handler that the user installs after a started run, which nobody waits for, stays."""
+
+    @pipeline
+    def body():
+        return echo(1)
+
+    def mine(number, frame):
+        pass
+
+    former = signal.getsignal(signal.SIGTERM)
+    try:
+        run = body.start()
+        wait_until(lambda: get_run(run.id).status == "completed")
+        signal.signal(signal.SIGTERM, mine)
+        body()
+        assert signal.getsignal(signal.SIGTERM) is mine
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 @only_local
