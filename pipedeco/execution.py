@@ -98,9 +98,9 @@ class Controller:
         """A run begins: from now on SIGTERM cancels it first."""
         self.live[execution] = None
         in_main = threading.current_thread() is threading.main_thread()
-        if in_main and self._former is None:
+        if in_main:
             handler = signal.getsignal(signal.SIGTERM)
-            if handler not in (signal.SIG_IGN, None):
+            if handler not in (signal.SIG_IGN, None, self._on_sigterm):
                 self._former = handler
                 signal.signal(signal.SIGTERM, self._on_sigterm)
 
@@ -112,7 +112,8 @@ class Controller:
         """Restore SIGTERM when no run is live; only the main thread can."""
         in_main = threading.current_thread() is threading.main_thread()
         if not self.live and in_main and self._former is not None:
-            signal.signal(signal.SIGTERM, self._former)
+            if signal.getsignal(signal.SIGTERM) == self._on_sigterm:  # else the user's own is newer
+                signal.signal(signal.SIGTERM, self._former)
             self._former = None
 
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
@@ -330,9 +331,10 @@ class Execution:
     def _verdict(self, error: BaseException | None) -> BaseException | None:
         if self._cancelled is not None:
             return self._run_cancelled()
-        if error is not None:
-            return error
         unread = unread_failures(self.graph.steps)
+        aborted = self.scheduler.cancelled is not None and isinstance(error, PipedecoError)
+        if error is not None and not (aborted and unread):
+            return error
         return self._run_failed(unread) if unread else None
 
     def _run_cancelled(self) -> RunCancelled:

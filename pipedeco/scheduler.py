@@ -69,6 +69,9 @@ class Scheduler:
         if self.cancelled is not None:
             self._end_without_running(step, CANCELLED, self.cancelled)
             return
+        if not step.inputs and not step.after:
+            self._ready(step)
+            return
         after = set(step.after)
         for dep in distinct((*step.inputs, *step.after)):
             if dep.state not in ENDED:

@@ -301,6 +301,24 @@ CASES = {
             print("connection" in str(error), "sqlite3.Connection" in str(error))
         # True True
         """,
+    "globals that only dill carries": """
+        import threading
+        N = 3
+        class Odd:
+            def __init__(self):
+                self.lock = threading.Lock()
+                self.f = lambda x: x + N
+        def make():
+            lock = threading.Lock()
+            def closed(x):
+                with lock: return x + N
+            return closed
+        odd, closed = Odd(), make()
+        @component
+        def step(): return odd.f(1), type(odd) is Odd, closed(2)
+        print(main(step))
+        # (4, True, 5)
+        """,
     "the name of the module": """
         @component
         def step(): return __name__, step.__module__, step.fn.__qualname__

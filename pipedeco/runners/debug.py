@@ -26,7 +26,7 @@ from pipedeco.serialization import (
     unpack_arguments,
 )
 from pipedeco.tracing import current, inside_step, warn_user
-from pipedeco.worker.perform import perform
+from pipedeco.worker.perform import failed, perform
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,6 +118,9 @@ class DebugSession:
         tokens = current.set(None), inside_step.set(True)
         try:
             outcome = self._attempt(call)
+        except BaseException as error:  # a warning made an error, a value that cannot be loaded
+            call.done(call, failed(error, (), time.time(), 0.0, "debug"))
+            raise
         finally:
             current.reset(tokens[0])
             inside_step.reset(tokens[1])
@@ -138,6 +141,7 @@ class DebugSession:
                 lambda: (args, kwargs),
                 lambda value: self._pack(step, value),
                 step.called.options.retry_on,
+                "debug",
             )
         finally:
             logs = self._log.end()
@@ -146,8 +150,9 @@ class DebugSession:
                 f"step {step.name} changed its argument in place; the other modes would not see "
                 "that outside the step: return the changed value instead"
             )
-        self._warn_timeout(step, outcome)
-        return outcome._replace(logs=logs, worker="debug")
+        if step.called.options.timeout is not None:
+            self._warn_timeout(step, outcome, step.called.options.timeout)
+        return outcome if logs is None else outcome._replace(logs=logs)
 
     def arguments(self, step: Step) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The originals, with results replaced by their values."""
@@ -187,9 +192,10 @@ class DebugSession:
 
     def _mark(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | None:
         """The arguments' pickle before the step, by which a change in place is seen."""
-        if all(type(value) in ATOMS for value in (*args, *kwargs.values())):
-            return None
-        return pickle_mark((args, kwargs))
+        for value in args if not kwargs else (*args, *kwargs.values()):
+            if type(value) not in ATOMS:
+                return pickle_mark((args, kwargs))
+        return None
 
     def _pack(self, step: Step, value: Any) -> tuple[Packed | None, str | None, tuple[str, ...]]:
         if value is None:
@@ -201,9 +207,8 @@ class DebugSession:
             packed = NOT_RECORDED
         return packed, preview(value), ()
 
-    def _warn_timeout(self, step: Step, outcome: Outcome) -> None:
-        timeout = step.called.options.timeout
-        if timeout is not None and outcome.duration > timeout:
+    def _warn_timeout(self, step: Step, outcome: Outcome, timeout: float) -> None:
+        if outcome.duration > timeout:
             warn_user(
                 f"step {step.name} ran {outcome.duration:.3g} s, longer than its timeout of "
                 f"{timeout:g} s; the other modes would have killed it"
@@ -219,10 +224,11 @@ class _Log:
         self._saved: tuple[Any, Any] = (None, None)
 
     def begin(self) -> None:
+        out, err = self._tees
         self._saved = sys.stdout, sys.stderr
-        for tee, stream in zip(self._tees, self._saved, strict=True):
-            tee.begin(stream)
-        sys.stdout, sys.stderr = self._tees
+        out.stream, err.stream = self._saved
+        out.start, err.start = out.size, err.size
+        sys.stdout, sys.stderr = out, err
 
     def end(self) -> Logs | None:
         """Where the step's output stands; None where it wrote nothing."""
@@ -247,13 +253,9 @@ class _Tee:
         self._log = log
         self._suffix = suffix
         self._file: Any = None
-        self._stream: Any = None
+        self.stream: Any = None
         self.start = 0
         self.size = 0
-
-    def begin(self, stream: Any) -> None:
-        self._stream = stream
-        self.start = self.size
 
     def write(self, text: str) -> int:
         data = text.encode("utf-8", "backslashreplace")
@@ -261,7 +263,7 @@ class _Tee:
             self._file = self._open()
         self._file.write(data)
         self.size += len(data)
-        self._stream.write(text)
+        self.stream.write(text)
         return len(text)
 
     def writelines(self, lines: Any) -> None:
@@ -279,7 +281,7 @@ class _Tee:
         return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb", buffering=0)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+        return getattr(self.stream, name)
 
     def __iter__(self) -> Any:
-        return iter(self._stream)
+        return iter(self.stream)

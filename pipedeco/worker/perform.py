@@ -29,6 +29,7 @@ def perform(
     arguments: Callable[[], tuple[tuple[Any, ...], dict[str, Any]]],
     pack: Callable[[Any], tuple[Packed | None, str | None, tuple[str, ...]]],
     retry_on: Any,
+    worker: str = "",
 ) -> Outcome:
     """Call `function` with what `arguments()` gives and `pack` what it returns.
 
@@ -38,6 +39,7 @@ def perform(
     arguments: gives (args, kwargs); what it raises fails the attempt.
     pack: value -> (packed value, preview, names of __main__ that it needs).
     retry_on: exception types, or a function of the exception.
+    worker: who performs, for the record.
 
     Never raises: whatever the step raises ends in the Outcome.
     """
@@ -51,8 +53,21 @@ def perform(
             value = run_coroutine(value)
         packed, preview, names = pack(value)
     except BaseException as error:  # noqa: BLE001 - the user's code; SystemExit fails the step like any other
-        return failed(error, retry_on, started, clock() - begin)
-    return Outcome(COMPLETED, started, clock() - begin, packed, preview, names, kept=(value,))
+        return failed(error, retry_on, started, clock() - begin, worker)
+    return Outcome(
+        COMPLETED,
+        started,
+        clock() - begin,
+        packed,
+        preview,
+        names,
+        None,
+        False,
+        None,
+        worker,
+        None,
+        (value,),
+    )
 
 
 def run_coroutine(coroutine: Any) -> Any:
@@ -61,7 +76,9 @@ def run_coroutine(coroutine: Any) -> Any:
     return asyncio.run(coroutine)
 
 
-def failed(error: BaseException, retry_on: Any, started: float, duration: float) -> Outcome:
+def failed(
+    error: BaseException, retry_on: Any, started: float, duration: float, worker: str = ""
+) -> Outcome:
     """The Outcome of an attempt that raised `error`."""
     error.__traceback__ = user_part(error.__traceback__) or error.__traceback__
     retryable = is_retryable(error, retry_on)  # may add a note, so it comes first
@@ -71,6 +88,7 @@ def failed(error: BaseException, retry_on: Any, started: float, duration: float)
         duration,
         error=describe_error(error),
         retryable=retryable,
+        worker=worker,
         exception=error,
     )
 
