@@ -198,6 +198,10 @@ class Scheduler:
 
     def _end(self, step: Step, state: str) -> None:
         """A step has ended: tell everybody, and those that it lets run or makes skip."""
+        if step.dependants is None:
+            self._settle(step, state)
+            self._check_idle()
+            return
         ending = [(step, state)]
         while ending:  # a loop, as chains of skipped steps may be long
             step, state = ending.pop()
