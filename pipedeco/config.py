@@ -49,7 +49,7 @@ def configure(**changes: Any) -> None:
     ----------
     mode: "debug", "local" or None.
     workers: number of worker processes, or None for the CPUs this process may use.
-    store: folder of the store, or None for the place that DESIGN section 6 names.
+    store: folder of the store, or None for `.pipedeco` beside the nearest pyproject.toml or .git.
     start_method: "nursery" or "spawn", or None for the platform's best.
 
     Raises ConfigError for an unknown setting or a value that it cannot have.

@@ -19,7 +19,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.errors import NotPicklable
-from pipedeco.serialization import PROTOCOL, loads, main_names, not_picklable
+from pipedeco.serialization import PROTOCOL, dumps_by_dill, loads, main_names, not_picklable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -133,10 +133,8 @@ class _Definer(pickle.Pickler):
             return self._dill(name, error)
 
     def _dill(self, name: str, reason: Exception) -> bytes:
-        import dill
-
         try:
-            data: bytes = dill.dumps(self._value, PROTOCOL, byref=True)
+            data = dumps_by_dill(self._value)
         except Exception:  # noqa: BLE001 - users' reducers
             raise not_picklable(
                 self._value, f"the global {name!r} of __main__", {}, reason
@@ -291,9 +289,7 @@ def _by_value(function: Callable[..., Any], module: str) -> FunctionSpec:
         data = _cloudpickle_main(function, main)
     except Exception as error:  # noqa: BLE001 - users' reducers
         try:
-            import dill
-
-            data = dill.dumps(function, PROTOCOL, byref=True, recurse=True)
+            data = dumps_by_dill(function)
         except Exception:  # noqa: BLE001 - users' reducers
             name = getattr(function, "__qualname__", repr(function))
             raise not_picklable(function, f"the function {name}", {}, error) from None

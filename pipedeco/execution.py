@@ -73,6 +73,8 @@ class Controller:
         self.runners: dict[tuple[str, str], Runner] = {}
         self.recorders: dict[str, Recorder] = {}
         self.live: dict[Execution, None] = {}
+        self.unread: dict[Execution, None] = {}  # started, failed, and nobody asked
+        self._keeper: threading.Thread | None = None
         self._former: Any = None  # the disposition of SIGTERM that ours stands before
         self._hooked = False
 
@@ -116,6 +118,18 @@ class Controller:
                 signal.signal(signal.SIGTERM, self._former)
             self._former = None
 
+    def watch_main(self) -> None:
+        """Cancel started runs when Ctrl-C ended the main thread, which else waits for them."""
+        if self._keeper is None:
+            self._keeper = threading.Thread(target=self._keep, name="pipedeco-keeper", daemon=True)
+            self._keeper.start()
+
+    def _keep(self) -> None:
+        threading.main_thread().join()
+        if getattr(sys, "last_type", None) is KeyboardInterrupt:
+            for execution in list(self.live):
+                execution.cancel("it was interrupted")
+
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
         for execution in list(self.live):
             execution.cancel("SIGTERM")
@@ -151,6 +165,12 @@ class Controller:
         for execution in list(self.live):
             execution.cancel("the process ended")
             execution.over.wait(10.0)
+        for execution in self.unread:
+            sys.stderr.write(
+                f"pipedeco: run {execution.id} of {execution.pipeline.name} failed, and nobody "
+                f"asked for its result: {type(execution.error).__name__}: "
+                f"{_first_line(execution.error)}; see it with: pipedeco show {execution.id}\n"
+            )
         for runner in self.runners.values():
             runner.stop()
         for recorder in self.recorders.values():
@@ -300,6 +320,8 @@ class Execution:
             return resolve(self.pipeline.fn(*self.plan.args, **self.plan.kwargs)), None
         except BaseException as error:  # noqa: BLE001 - the user's body
             error.__traceback__ = user_part(error.__traceback__)
+            if isinstance(error, TypeError) and "StepResult" in str(error):
+                error.add_note("a library got a StepResult; pass it pipedeco.value(...) of it")
             return None, error
         finally:
             self.trace.open = False

@@ -36,8 +36,12 @@ class _Frozen:
         """These options with some changed; an unknown name raises ConfigError."""
         for name in changes:
             if name not in self.__slots__:
+                import difflib
+
+                near = difflib.get_close_matches(name, self.__slots__, 1)
                 known = ", ".join(sorted(self.__slots__))
-                raise ConfigError(f"there is no option {name!r}; the options are {known}")
+                hint = f"did you mean {near[0]}? The" if near else "the"
+                raise ConfigError(f"there is no option {name!r}; {hint} options are {known}")
         return type(self)(**{**self.as_dict(), **changes})
 
     def _set(self, **values: Any) -> None:
@@ -180,7 +184,8 @@ def _count(option: str, value: Any) -> int:
 def _seconds(option: str, value: Any, *, above_zero: bool = False) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or value < 0 or not math.isfinite(value) or (above_zero and value == 0):
-        raise ConfigError(f"{option} is a number of seconds, not {value!r}")
+        least = "above 0" if above_zero else "of 0 or more"
+        raise ConfigError(f"{option} is a number of seconds {least}, not {value!r}")
     return float(value)
 
 

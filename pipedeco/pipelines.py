@@ -194,7 +194,8 @@ def pipeline(fn: Any = None, /, **options: Any) -> Any:
     ----------
     name: of its runs; the function's own by default.
     version: recorded with each run.
-    mode: "debug" or "local"; by default what DESIGN section 3 says.
+    mode: "debug" or "local"; by default what `configure`, the variable PIPEDECO_MODE, an attached
+        debugger or pyproject.toml say, in this order, and "local" where none does.
     workers: how many worker processes a run may use; by default the CPUs of this process.
     on_failure: "continue" lets the other steps go on after a failure, "abort" cancels them.
     start_method: "nursery" (Linux) or "spawn": where worker processes come from.

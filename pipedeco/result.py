@@ -276,6 +276,14 @@ def make_result(
     return made
 
 
+def accept_change(result: StepResult[Any]) -> None:
+    """Take the value as it is now for unchanged."""
+    while result._parent is not None:
+        result = result._parent
+    if result._mark is not None:
+        result._mark = pickle_mark(result._value)
+
+
 def resolve(item: Any) -> Any:
     """`item` with the value in the place of every StepResult in its lists, tuples, dicts, sets
     and dataclasses, at any depth; what holds none is returned as it is."""
@@ -465,6 +473,17 @@ def _install_pair(target: type, name: str, operation: Callable[[Any, Any], Any])
         setattr(target, f"__i{name}__", _augmented(augmented))
 
 
+def _index(result: StepResult[Any]) -> int:
+    value = result.result()
+    if not hasattr(value, "__index__"):  # os.stat asks for a number before it asks for a path
+        kind = type(value).__name__
+        raise TypeError(
+            f"the result of step {result.step.name} is a {kind}, and a number is asked for; if a "
+            "path is meant, pass pipedeco.value(...)"
+        )
+    return operator.index(value)
+
+
 def _fspath(value: Any) -> str | bytes:
     import os
 
@@ -481,7 +500,6 @@ _UNARY: dict[str, Callable[[Any], Any]] = {
     "int": int,
     "float": float,
     "complex": complex,
-    "index": operator.index,
     "bytes": bytes,
     "reversed": reversed,
     "trunc": math.trunc,
@@ -492,6 +510,7 @@ _UNARY: dict[str, Callable[[Any], Any]] = {
 
 _OTHERS: dict[str, Any] = {
     "contains": _binary(operator.contains),
+    "index": _index,
     "round": lambda self, *digits: round(self.result(), *digits),
 }
 

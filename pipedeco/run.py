@@ -53,7 +53,10 @@ def start_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
     def body() -> None:
         with contextlib.suppress(Exception):  # it is kept in execution.error, for result()
             execution.execute()
+        if isinstance(execution.error, Exception):
+            CONTROLLER.unread[execution] = None
 
+    CONTROLLER.watch_main()
     if plan.mode == "debug":
         body()
     else:
@@ -151,6 +154,10 @@ class Run:
     @property
     def error(self) -> str | None:
         """`ValueError: text` of what ended the run; None where nothing did."""
+        if self._execution is not None:
+            CONTROLLER.unread.pop(self._execution, None)
+        if self.status == INTERRUPTED:
+            return "its controller was killed before the run ended; run it again"
         return _error_text(self._fresh())
 
     @property
@@ -175,12 +182,16 @@ class Run:
         attempts: dict[int, list[Row]] = {}
         for row in self._query("run_attempts", **self._range):
             attempts.setdefault(row["step"], []).append(row)
+        children = {
+            row["parent_step"]: row["id"] for row in self._query("child_runs", parent=self.id)
+        }
         found = Steps()
         interrupted = self.status == INTERRUPTED
         for row in records:
             if interrupted and row["state"] in ("queued", "running"):
                 row["state"] = INTERRUPTED if row["state"] == "running" else "pending"
-            found._add(StepRecord(self, found, row, attempts.get(row["id"], [])))
+            child = children.get(row["name"])
+            found._add(StepRecord(self, found, row, attempts.get(row["id"], []), child))
         return found
 
     @property
@@ -221,6 +232,7 @@ class Run:
         if not self.wait(timeout):
             raise TimeoutError(f"run {self.id} has not ended within {timeout} s")
         if self._execution is not None:
+            CONTROLLER.unread.pop(self._execution, None)
             if self._execution.error is not None:
                 raise self._execution.error
             return self._execution.value
@@ -383,10 +395,13 @@ class StepRecord:
     Attributes: `name`, `component`, `state`, `attempts` (records of all, the last included),
     `started`, `ended`, `duration` (of the last attempt, seconds), `worker`, `inputs` (parameter
     name -> value), `error` (text or None), `traceback`, `reason` (why it was skipped or
-    cancelled), `preview` (of its value), `parents` and `after` (names of steps).
+    cancelled), `preview` (of its value), `parents` and `after` (names of steps), `child_run` (the
+    id of the run that a pipeline's step is).
     """
 
-    def __init__(self, run: Run, steps: Steps, row: Row, attempts: list[Row]) -> None:
+    def __init__(
+        self, run: Run, steps: Steps, row: Row, attempts: list[Row], child: str | None
+    ) -> None:
         self._run = run
         self._steps = steps
         self._row = row
@@ -402,6 +417,7 @@ class StepRecord:
         self.traceback: str | None = row["traceback"]
         self.reason: str | None = row["reason"]
         self.preview: str | None = row["preview"]
+        self.child_run: str | None = child
 
     @property
     def ended(self) -> float | None:
@@ -462,7 +478,7 @@ class StepRecord:
         """The record under the names of its attributes, as plain types."""
         names = (
             "name", "component", "state", "worker", "started", "ended", "duration", "error",
-            "reason", "parents", "after",
+            "reason", "parents", "after", "child_run",
         )  # fmt: skip
         found = {name: getattr(self, name) for name in names}
         found["attempts"] = [attempt.to_json() for attempt in self.attempts]
@@ -511,6 +527,8 @@ def get_run(name: str = "latest", *, store: str | None = None) -> Run:
     Raises RunNotFound where no run, or more than one, answers to it, and StoreError.
     """
     folder = find_store(store)
+    name = str(name)
+    _await_live(folder)
     if not os.path.exists(database_path(folder)):
         raise RunNotFound(f"there is no run {name!r}: nothing was recorded in {folder} yet")
     if name == "latest":
@@ -528,7 +546,11 @@ def get_run(name: str = "latest", *, store: str | None = None) -> Run:
         return _from_row(folder, found[0])
     if found:
         raise RunNotFound(f"more than one run begins with {name!r}; type more of the id")
-    raise RunNotFound(f"there is no run {name!r} in {folder}; list the runs with: pipedeco runs")
+    newest = _query(folder, "list_runs", pipeline=name, limit=1)
+    hint = f"; did you mean {name}#{newest[0]['number']}?" if newest else ""
+    raise RunNotFound(
+        f"there is no run {name!r} in {folder}{hint}; list the runs with: pipedeco runs"
+    )
 
 
 def runs(pipeline: str | None = None, *, limit: int = 100, store: str | None = None) -> list[Run]:
@@ -541,10 +563,18 @@ def runs(pipeline: str | None = None, *, limit: int = 100, store: str | None = N
     store: as for `get_run`.
     """
     folder = find_store(store)
+    _await_live(folder)
     if not os.path.exists(database_path(folder)):
         return []
     found = _query(folder, "list_runs", pipeline=pipeline, limit=limit)
     return [_from_row(folder, row) for row in found]
+
+
+def _await_live(folder: str) -> None:
+    """What this process has just started is found, too."""
+    for execution in list(CONTROLLER.live):
+        if execution.plan.store == folder:
+            execution.log.begun.wait(5.0)
 
 
 def _from_row(folder: str, row: Row) -> Run:
@@ -580,7 +610,8 @@ def _load(packed: Any, blobs: BlobStore, what: str) -> Any:
 
 
 def _error_text(row: Row) -> str | None:
-    return f"{row['error_type']}: {row['error_text']}" if row["error_type"] else None
+    parts = [row["error_type"], row["error_text"]]
+    return ": ".join(part for part in parts if part) if row["error_type"] else None
 
 
 def _recorded_error(row: Row, what: str, reason: str | None = None) -> BaseException:

@@ -59,7 +59,12 @@ def given_input(number: int, path: tuple[tuple[str, Any], ...] = ()) -> Any:
     """Named in pickled arguments where a StepResult stood, with what it selected."""
     value = _inputs.get()(number)
     for kind, key in path:
-        value = value[key] if kind == "item" else getattr(value, key)
+        try:
+            value = value[key] if kind == "item" else getattr(value, key)
+        except Exception as error:
+            taken = f"[{key!r}]" if kind == "item" else f".{key}"
+            error.add_note(f"while taking {taken} of a result that stands in the arguments")
+            raise
     return value
 
 
@@ -166,13 +171,7 @@ class Pickler:
         return buffer.getvalue()
 
     def _dill(self, value: object) -> bytes:
-        import dill
-
-        buffer = io.BytesIO()
-        pickler = dill.Pickler(buffer, PROTOCOL, byref=True, recurse=True)
-        pickler.dispatch_table = {**copyreg.dispatch_table, **self.reducers}
-        pickler.dump(value)
-        return buffer.getvalue()
+        return dumps_by_dill(value, self.reducers)
 
     def _place(self, data: bytes) -> Packed:
         """Large values go into a blob; small buffers back into the pickle."""
@@ -216,6 +215,40 @@ def _cloudpickle_to(file: Any, reducers: dict[type, Any], keep: Callable[[Any], 
             return super().reducer_override(obj)
 
     return ByReference(file, PROTOCOL, buffer_callback=keep)
+
+
+def _dill_pickler() -> Any:
+    """dill, except that it leaves files alone which are written to."""
+    import dill
+
+    class Careful(dill.Pickler):  # type: ignore[misc]
+        def save(self, obj: Any, save_persistent_id: bool = True) -> None:
+            if isinstance(obj, io.IOBase) and not obj.closed and obj.writable() and _is_file(obj):
+                # dill would open it again, and so truncate it
+                raise pickle.PicklingError("a file that is open for writing cannot be carried")
+            super().save(obj, save_persistent_id)
+
+    return Careful
+
+
+def dumps_by_dill(value: object, reducers: dict[type, Any] | None = None) -> bytes:
+    """The last resort: dill carries locks and more.  Raises what dill raises."""
+    import warnings
+
+    buffer = io.BytesIO()
+    pickler = _dill_pickler()(buffer, PROTOCOL, byref=True, recurse=True)
+    pickler.dispatch_table = {**copyreg.dispatch_table, **(reducers or {})}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # dill wonders at names that it finds by reference
+        pickler.dump(value)
+    return buffer.getvalue()
+
+
+def _is_file(stream: io.IOBase) -> bool:
+    try:
+        return stream.fileno() >= 0
+    except (OSError, ValueError):  # in memory
+        return False
 
 
 def named_in_main(obj: Any) -> bool:
@@ -369,6 +402,10 @@ def preview(value: Any) -> str:
         return repr(value[:200])[:200]
     if kind in (list, tuple, dict, set, frozenset):
         return _preview_container(value)
+    if kind.__module__ == "numpy" and getattr(value, "shape", None) == ():
+        return _preview_item(value)
+    if kind.__module__.startswith("pathlib"):
+        return repr(str(value))[:200]
     shape = kind.__dict__.get("shape") and getattr(value, "shape", None)
     if isinstance(shape, tuple):
         return f"{kind.__name__}{shape}"[:200]
@@ -398,6 +435,10 @@ def _preview_item(item: Any) -> str:
         return repr(item)[:40]
     if kind in (str, bytes):
         return repr(item[:40])[:40]
+    if kind.__module__ == "numpy" and getattr(item, "shape", None) == ():
+        return repr(item.item())[:40]
+    if kind.__module__.startswith("pathlib"):
+        return repr(str(item))[:40]
     return kind.__name__
 
 

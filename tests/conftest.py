@@ -91,7 +91,8 @@ def _live_runs():
 
 
 def _new_threads(before):
-    kept = ("pipedeco-loop", "pipedeco-recorder")  # one a process, shared by all runs
+    # One a process, shared by all runs.
+    kept = ("pipedeco-loop", "pipedeco-recorder", "pipedeco-keeper")
     return [t for t in threading.enumerate() if t not in before and t.name not in kept]
 
 

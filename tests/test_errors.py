@@ -383,7 +383,7 @@ def test_step_skipped():
     with pytest.raises(StepSkipped) as caught:
         run.steps["double"].result()
     assert str(caught.value) == (
-        f"step double of run {run.id} is skipped: step boom, which it needs, was failed"
+        f"step double of run {run.id} is skipped: step boom, which it needs, failed"
     )
 
 

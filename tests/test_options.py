@@ -28,14 +28,18 @@ def test_replace_makes_another(kind):
 @pytest.mark.parametrize("kind", [ComponentOptions, PipelineOptions])
 def test_an_unknown_option_is_refused_with_those_that_there_are(kind):
     """A typing error is told with the list of options."""
-    with pytest.raises(ConfigError, match=r"no option 'nmae'; the options are .*\bname\b"):
+    with pytest.raises(
+        ConfigError, match=r"no option 'nmae'; did you mean name. The options are .*\bname\b"
+    ):
         kind().replace(nmae="x")
 
 
 @pytest.mark.parametrize("decorate", [component, pipeline])
 def test_an_unknown_option_of_a_decorator_is_refused_the_same(decorate):
     """The decorators say the same as with_options."""
-    with pytest.raises(ConfigError, match=r"no option 'nmae'; the options are .*\bname\b"):
+    with pytest.raises(
+        ConfigError, match=r"no option 'nmae'; did you mean name. The options are .*\bname\b"
+    ):
         decorate(nmae="x")
 
 

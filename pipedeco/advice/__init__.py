@@ -38,6 +38,7 @@ _TELLING = frozenset(
     (
         *("isinstance", "type", "set", "frozenset", "dict", "fromkeys"),
         *("Counter", "OrderedDict", "defaultdict", "dump", "dumps", "concat", "join"),
+        *("DataFrame", "Series"),
     )
 )
 # Instructions likewise: `is`, `in`, sets, dicts, match, handlers.

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # Methods of a StepResult that wait for nothing.
 _OF_FUTURES = frozenset(("done", "running", "cancel", "cancelled", "add_done_callback"))
+# What takes the items of its first argument for rows and values.
+_TABLES = (".concat", ".DataFrame", ".Series")
 _LOGGING = frozenset(("debug", "info", "warning", "error", "exception"))
 _INTO_FUTURES = frozenset(("StepResult", "Future"))
 
@@ -154,7 +156,7 @@ class Calls(Expressions):
             return self._step(call, traced)
         name = callee.name if isinstance(callee, Known) else ""
         special = getattr(self, _SPECIAL.get(name, "_foreign"))
-        if name.startswith(("pandas.", "polars.")) and name.endswith(".concat"):
+        if name.startswith(("pandas.", "polars.")) and name.endswith(_TABLES):
             special = self._concat
         elif name.startswith("pipedeco.tracking."):
             special = self._log

@@ -59,14 +59,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _runs(options: argparse.Namespace) -> None:
+    from pipedeco.config import find_store
     from pipedeco.run import runs
 
     found = runs(options.pipeline, limit=max(0, options.limit), store=options.store)
     if options.json:
         _print_json([_summary(run) for run in found])
         return
+    what = f" of {plain_text(options.pipeline)}" if options.pipeline else ""
     if not found:
-        print("no runs are recorded here yet")
+        print(f"no runs{what} are recorded in {find_store(options.store)}")
         return
     rows = [
         (run.id, run.name, run.status, run.mode, _when(run.started), _seconds(run.duration))
@@ -108,7 +110,7 @@ def _step_row(run: Run, step: StepRecord) -> tuple[str, ...]:
         step.state,
         begin,
         _seconds(step.duration),
-        step.worker or "",
+        step.worker or "" if step.child_run is None else f"run {step.child_run}",
         str(len(step.attempts)),
         step.error or step.reason or step.preview or "",
     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipedeco.blobs import make_private
 from pipedeco.errors import NotPicklable
 from pipedeco.graph import CANCELLED, FAILED, Called, Logs, Outcome, Step, StepCall
-from pipedeco.result import StepResult
+from pipedeco.result import StepResult, accept_change
 from pipedeco.serialization import (
     Packed,
     Pickler,
@@ -118,9 +118,8 @@ class DebugSession:
         tokens = current.set(None), inside_step.set(True)
         try:
             outcome = self._attempt(call)
-        except BaseException as error:  # a warning made an error, a value that cannot be loaded
-            call.done(call, failed(error, (), time.time(), 0.0, "debug"))
-            raise
+        except Exception as error:  # noqa: BLE001 - a selection that fails, a warning made an error
+            outcome = failed(error, (), time.time(), 0.0, "debug")
         finally:
             current.reset(tokens[0])
             inside_step.reset(tokens[1])
@@ -150,6 +149,9 @@ class DebugSession:
                 f"step {step.name} changed its argument in place; the other modes would not see "
                 "that outside the step: return the changed value instead"
             )
+            for argument in (*step.originals[0], *step.originals[1].values()):
+                if isinstance(argument, StepResult):
+                    accept_change(argument)  # it was the step's, not the body's
         if step.called.options.timeout is not None:
             self._warn_timeout(step, outcome, step.called.options.timeout)
         return outcome if logs is None else outcome._replace(logs=logs)

@@ -56,6 +56,9 @@ select step.*, component.name as component_name, component.module, component.qua
 from step join component on component.run = step.run and component.number = step.component
 where step.id >= :first and step.id < :last order by step.id;
 
+-- name: child_runs
+select id, parent_step from run where parent_run = :parent order by seq;
+
 -- name: run_attempts
 select * from attempt where step >= :first and step < :last order by step, number;
 

@@ -6,7 +6,7 @@ import json
 from array import array
 from typing import TYPE_CHECKING, Any
 
-from pipedeco.graph import Logs, Outcome, Step
+from pipedeco.graph import FAILED, Logs, Outcome, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -92,7 +92,8 @@ def component_row(seq: int, number: int, called: Called) -> dict[str, Any]:
 def reason_text(step: Step) -> str:
     """Why a step was skipped or cancelled."""
     if isinstance(step.reason, Step):
-        return f"step {step.reason.name}, which it needs, was {step.reason.state}"
+        verb = "" if step.reason.state == FAILED else "was "
+        return f"step {step.reason.name}, which it needs, {verb}{step.reason.state}"
     return str(step.reason)
 
 

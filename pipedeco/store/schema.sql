@@ -83,4 +83,4 @@ create table attempt (                  -- only attempts that were followed by a
     primary key (step, number)
 ) without rowid;
 
-create index run_started on run (started);
+create index run_parent on run (parent_run) where parent_run is not null;

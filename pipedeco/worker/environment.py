@@ -34,15 +34,20 @@ def here() -> Surroundings:
     """The surroundings of this process."""
     main = sys.modules[MAIN]
     facts = {name: getattr(main, name, None) for name in ("__file__", "__package__")}
+    # Exact strings: debuggers put subclasses of str in these places.
     return Surroundings(
         _directory(),
-        [os.path.abspath(entry) if entry == "" else str(entry) for entry in sys.path],
+        [os.path.abspath(entry) if entry == "" else _exact(entry) for entry in sys.path],
         dict(os.environ),
-        [str(argument) for argument in getattr(sys, "argv", [])],
-        {name: value for name, value in facts.items() if isinstance(value, str)},
+        [_exact(argument) for argument in getattr(sys, "argv", [])],
+        {name: _exact(value) for name, value in facts.items() if isinstance(value, str)},
         _umask(),
         sys.getrecursionlimit(),
     )
+
+
+def _exact(text: object) -> str:
+    return "".join(str(text))
 
 
 def _directory() -> str:

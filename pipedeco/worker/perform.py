@@ -80,7 +80,7 @@ def failed(
     error: BaseException, retry_on: Any, started: float, duration: float, worker: str = ""
 ) -> Outcome:
     """The Outcome of an attempt that raised `error`."""
-    error.__traceback__ = user_part(error.__traceback__) or error.__traceback__
+    error.__traceback__ = user_part(error.__traceback__)
     retryable = is_retryable(error, retry_on)  # may add a note, so it comes first
     return Outcome(
         FAILED,

@@ -21,7 +21,7 @@ from typing import Any
 
 from pipedeco.blobs import BlobStore, make_private
 from pipedeco.definitions import find, main_globals
-from pipedeco.errors import PipedecoError
+from pipedeco.errors import PipedecoError, StepFailed
 from pipedeco.graph import CANCELLED, COMPLETED, Outcome
 from pipedeco.serialization import Pickler, loads, main_names, preview, unpack, unpack_arguments
 from pipedeco.tracing import inside_step
@@ -78,6 +78,8 @@ class Worker:
         inside_step.set(True)
         signal.signal(signal.SIGTERM, self.on_sigterm)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if not os.environ.get("PYTHONBREAKPOINT"):  # else the user has a remote debugger
+            sys.breakpointhook = _no_breakpoint
         self.watch.start()
         queue = self.queue
         while True:
@@ -283,6 +285,13 @@ class Worker:
             return
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _no_breakpoint(*_: Any, **__: Any) -> None:
+    raise StepFailed(
+        "breakpoint() has no terminal in a worker process; step through with the pipeline's "
+        ".debug(...)"
+    )
 
 
 class _Logs:
