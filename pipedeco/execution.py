@@ -73,7 +73,7 @@ class Controller:
         self.runners: dict[tuple[str, str], Runner] = {}
         self.recorders: dict[str, Recorder] = {}
         self.live: dict[Execution, None] = {}
-        self.unread: dict[Execution, None] = {}  # started, failed, and nobody asked
+        self.unread: dict[str, str] = {}  # started, failed, and nobody asked: id -> what to say
         self._keeper: threading.Thread | None = None
         self._former: Any = None  # the disposition of SIGTERM that ours stands before
         self._hooked = False
@@ -130,6 +130,16 @@ class Controller:
             for execution in list(self.live):
                 execution.cancel("it was interrupted")
 
+    def note_unread(self, execution: Execution) -> None:
+        """A started run failed; who never asks for its result is told at the process's end."""
+        error = execution.error
+        if isinstance(error, Exception):
+            self.unread[execution.id] = (
+                f"pipedeco: run {execution.id} of {execution.pipeline.name} failed, and nobody "
+                f"asked for its result: {type(error).__name__}: {_first_line(error)}\n"
+                f"see it with: pipedeco show {execution.id}\n"
+            )
+
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
         for execution in list(self.live):
             execution.cancel("SIGTERM")
@@ -165,12 +175,8 @@ class Controller:
         for execution in list(self.live):
             execution.cancel("the process ended")
             execution.over.wait(10.0)
-        for execution in self.unread:
-            sys.stderr.write(
-                f"pipedeco: run {execution.id} of {execution.pipeline.name} failed, and nobody "
-                f"asked for its result: {type(execution.error).__name__}: "
-                f"{_first_line(execution.error)}; see it with: pipedeco show {execution.id}\n"
-            )
+        for text in self.unread.values():
+            sys.stderr.write(text)
         for runner in self.runners.values():
             runner.stop()
         for recorder in self.recorders.values():

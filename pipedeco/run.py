@@ -53,8 +53,7 @@ def start_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
     def body() -> None:
         with contextlib.suppress(Exception):  # it is kept in execution.error, for result()
             execution.execute()
-        if isinstance(execution.error, Exception):
-            CONTROLLER.unread[execution] = None
+        CONTROLLER.note_unread(execution)
 
     CONTROLLER.watch_main()
     if plan.mode == "debug":
@@ -155,7 +154,7 @@ class Run:
     def error(self) -> str | None:
         """`ValueError: text` of what ended the run; None where nothing did."""
         if self._execution is not None:
-            CONTROLLER.unread.pop(self._execution, None)
+            CONTROLLER.unread.pop(self.id, None)
         if self.status == INTERRUPTED:
             return "its controller was killed before the run ended; run it again"
         return _error_text(self._fresh())
@@ -232,7 +231,7 @@ class Run:
         if not self.wait(timeout):
             raise TimeoutError(f"run {self.id} has not ended within {timeout} s")
         if self._execution is not None:
-            CONTROLLER.unread.pop(self._execution, None)
+            CONTROLLER.unread.pop(self.id, None)
             if self._execution.error is not None:
                 raise self._execution.error
             return self._execution.value
