@@ -14,7 +14,6 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.errors import BlobCorrupt, StoreError
@@ -39,7 +38,6 @@ class BlobStore:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self._serial = count()
 
     def path(self, digest: str) -> str:
         return os.path.join(self.folder, digest[:2], digest)
@@ -90,6 +88,10 @@ class BlobStore:
             raise self._corrupt(digest, "its table points outside")
         return [view[offset : offset + size] for offset, size in table]
 
+    def main_part(self, packed: bytes | str) -> bytes | memoryview:
+        """The pickle of a packed value, without its buffers."""
+        return packed if isinstance(packed, bytes) else self.get(packed)[0]
+
     def sync(self, digest: str) -> None:
         """Return once the blob would survive a power cut."""
         for path in (self.path(digest), os.path.dirname(self.path(digest))):
@@ -110,7 +112,7 @@ class BlobStore:
 
     def _temporary(self) -> str:
         make_private(self.folder)
-        return os.path.join(self.folder, f"writing-{os.getpid()}-{next(self._serial)}")
+        return os.path.join(self.folder, f"writing-{os.getpid()}-{os.urandom(8).hex()}")
 
     def _missing(self, digest: str) -> BlobCorrupt:
         return self._corrupt(digest, "the file is missing")

@@ -111,6 +111,10 @@ class GraphError(PipedecoError):
     """The body of a pipeline does something that a pipeline cannot do."""
 
 
+class Terminated(BaseException):
+    """Raised in the main thread by SIGTERM while a body runs there; never leaves a run."""
+
+
 if TYPE_CHECKING:
     from concurrent.futures import CancelledError
 

@@ -10,6 +10,7 @@ What leaves the run has been committed before.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import signal
@@ -29,6 +30,7 @@ from pipedeco.errors import (
     RunFailed,
     StepFailed,
     StepSkipped,
+    Terminated,
 )
 from pipedeco.graph import (
     CANCELLED,
@@ -45,10 +47,10 @@ from pipedeco.graph import (
 from pipedeco.result import resolve
 from pipedeco.runners import RunFacts, Runner, make_runner
 from pipedeco.scheduler import Scheduler, unread_failures
-from pipedeco.serialization import Packed, Pickler, preview, unpack, unpack_exception
+from pipedeco.serialization import Packed, Pickler, main_names, preview, unpack, unpack_exception
 from pipedeco.store.recorder import Recorder, RunLog
 from pipedeco.tracing import Trace, current, inside_step, watch_threads
-from pipedeco.worker.perform import CONTROL_FLOW, describe_error, failed, user_part
+from pipedeco.worker.perform import CONTROL_FLOW, describe_error, error_text, failed, user_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,10 +58,6 @@ if TYPE_CHECKING:
 
 UNRECORDED = b""
 STOPPING = 20.0  # seconds within which a run that is interrupted must have stopped
-
-
-class Terminated(BaseException):
-    """Raised in the main thread by SIGTERM while a body runs there."""
 
 
 class Controller:
@@ -92,7 +90,7 @@ class Controller:
     def recorder(self, folder: str) -> Recorder:
         with self._lock:
             self._hook()
-            if folder not in self.recorders:
+            if folder not in self.recorders or not self.recorders[folder].alive:
                 self.recorders[folder] = Recorder(folder)
             return self.recorders[folder]
 
@@ -242,7 +240,7 @@ class Execution:
             self.recorder.changed,
             self.recorder.attempt,
             self._start_child,
-            abort_on_failure=plan.pipeline.options.on_failure == "abort",
+            self._abort if plan.pipeline.options.on_failure == "abort" else None,
         )
         self.trace = Trace(
             self.graph,
@@ -271,8 +269,8 @@ class Execution:
             if error is not None:
                 raise error
             return value
-        error = self._settle(error)
         try:
+            error = self._settle(error)
             self._record_end(value, error)
         except PipedecoError as failure:
             self.status, self.error = "failed", failure
@@ -294,6 +292,12 @@ class Execution:
             self.session.post(self.scheduler.cancel, reason)
             for child in list(self.children):
                 child.cancel(reason)
+
+    def _abort(self, reason: str) -> None:
+        """The first failure cancels the rest, child runs too."""
+        self.session.post(self.scheduler.cancel, reason)
+        for child in list(self.children):
+            child.cancel(reason)
 
     def crashed(self, error: BaseException) -> None:
         """The runner or the recorder cannot go on."""
@@ -455,7 +459,10 @@ class Execution:
 
     def _start_child(self, call: StepCall) -> None:
         call.started(call)
-        self.session.spawn(lambda: self._run_child(call), f"pipedeco-{call.step.name}")
+        try:
+            self.session.spawn(lambda: self._run_child(call), f"pipedeco-{call.step.name}")
+        except RuntimeError as error:  # no more threads
+            self.scheduler.finished(call, failed(error, (), time.time(), 0.0))
 
     def _run_child(self, call: StepCall) -> None:
         """Execute a pipeline that is a step of this run."""
@@ -464,8 +471,12 @@ class Execution:
         interrupt: BaseException | None = None
         try:
             args, kwargs = self.session.arguments(step)
+            options = step.called.component.options
+            if options.mode not in (None, self.mode):
+                raise GraphError(f"a child run is in its parent's mode, {self.mode}")
             plan = self.plan._replace(
                 pipeline=step.called.component,
+                workers=options.workers or self.plan.workers,
                 args=args,
                 kwargs=kwargs,
                 parent=self,
@@ -475,7 +486,11 @@ class Execution:
             self.children.append(child)
             if self._cancelled is not None:
                 child.cancel(self._cancelled)
-            outcome = self._outcome_of(child.execute(), begin)
+            try:
+                value = child.execute()
+            finally:
+                self.children.remove(child)
+            outcome = self._outcome_of(value, begin)
         except RunCancelled:
             outcome = Outcome(CANCELLED, begin, time.time() - begin)
         except (KeyboardInterrupt, Terminated) as error:
@@ -493,7 +508,9 @@ class Execution:
             packed, text = self._packed(value)
             return Outcome(COMPLETED, begin, duration, packed, text, worker="body", kept=(value,))
         packed = None if value is None else Pickler(self.blobs).dump(value, "the result")
-        return Outcome(COMPLETED, begin, duration, packed, preview(value), worker="body")
+        main = sys.modules["__main__"].__dict__
+        names = () if packed is None else main_names(self.blobs.main_part(packed), main)
+        return Outcome(COMPLETED, begin, duration, packed, preview(value), names, worker="body")
 
     # -- what StepResult and Trace ask ---------------------------------------------------
 
@@ -517,10 +534,11 @@ class Execution:
         if step.state in ENDED:
             return True
         self._check_process()
-        ended = threading.Lock()
-        ended.acquire()
-        step.watch(lambda _: ended.release())
-        return ended.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+        if self.session.on_scheduler():
+            raise GraphError(
+                f"a callback waits for step {step.name}, which cannot go on before it returns"
+            )
+        return _wait_for(step, timeout)
 
     def load(self, step: Step) -> Any:
         if step.state not in SUCCESS:
@@ -565,7 +583,10 @@ class Execution:
             answers.append(cancelled)
             answered.set()
 
-        self.session.post(self.scheduler.cancel_step, step, answer)
+        if self.session.on_scheduler():  # in a callback, which must not wait for its own thread
+            self.scheduler.cancel_step(step, answer)
+        else:
+            self.session.post(self.scheduler.cancel_step, step, answer)
         answered.wait()
         return answers[0]
 
@@ -629,6 +650,21 @@ def _place(fn: Callable[..., Any], line: int) -> str:
     return f"{code.co_filename}:{line}" if code is not None else f"line {line}"
 
 
+def _wait_for(step: Step, timeout: float | None) -> bool:
+    ended = threading.Lock()
+    ended.acquire()
+
+    def tell(_: Step) -> None:
+        ended.release()
+
+    step.watch(tell)
+    in_time = ended.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+    if not in_time and step.watchers and tell in step.watchers:
+        with contextlib.suppress(ValueError):  # it has just ended
+            step.watchers.remove(tell)
+    return in_time
+
+
 def _first_line(error: BaseException | None) -> str:
-    lines = str(error).splitlines()
+    lines = error_text(error).splitlines() if error is not None else []
     return lines[0][:200] if lines else ""

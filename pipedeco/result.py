@@ -37,6 +37,8 @@ class Reader(Protocol):
         """Cancel the step unless it runs or has ended."""
 
 
+_MAKING_WATCH = threading.RLock()  # two threads may wait for one result at once
+
 _UNREAD: Any = type("Unread", (), {"__repr__": lambda self: "<unread>"})()
 
 
@@ -165,8 +167,10 @@ class StepResult(Generic[T]):
 
     def _watched(self) -> _Watch:
         if self._watch is None:
-            self._watch = _Watch()
-            self.step.watch(self._notify_waiters)
+            with _MAKING_WATCH:
+                if self._watch is None:
+                    self._watch = _Watch()
+                    self.step.watch(self._notify_waiters)
         return self._watch
 
     def _notify_waiters(self, step: Step) -> None:

@@ -278,7 +278,7 @@ class Run:
         execution = self._execution
         if execution is not None and not execution.over.is_set():
             execution.log.begun.wait(30.0)
-        found = self._query("find_runs", prefix=self.id)
+        found = self._query("run_by_id", id=self.id)
         if not found:
             raise RunNotFound(f"run {self.id} is not in the store {self.store}")
         self._row = found[0]

@@ -39,7 +39,7 @@ class Scheduler:
     record: called with each step that ended.
     record_attempt: called with (step, number, outcome) of an attempt that is followed by another.
     start_child: called with the call of a step that is a pipeline.
-    abort_on_failure: whether the first failure cancels the rest.
+    abort: called with the reason at the first failure, where that is to cancel the rest.
     """
 
     def __init__(
@@ -48,14 +48,13 @@ class Scheduler:
         record: Callable[[Step], None],
         record_attempt: Callable[[Step, int, Outcome], None],
         start_child: Callable[[StepCall], None],
-        *,
-        abort_on_failure: bool,
+        abort: Callable[[str], None] | None,
     ) -> None:
         self.session = session
         self.record = record
         self.record_attempt = record_attempt
         self.start_child = start_child
-        self.abort_on_failure = abort_on_failure
+        self.abort = abort
         self.active: dict[Step, StepCall | None] = {}  # steps that have not ended, and their call
         self.ended = 0
         self.cancelled: str | None = None  # why nothing new starts
@@ -205,6 +204,8 @@ class Scheduler:
         ending = [(step, state)]
         while ending:  # a loop, as chains of skipped steps may be long
             step, state = ending.pop()
+            if step.state in ENDED:  # a callback of the user's has cancelled it meanwhile
+                continue
             self._settle(step, state)
             for dependant in step.dependants or ():
                 if dependant.state in ENDED:
@@ -228,8 +229,8 @@ class Scheduler:
         self.record(step)
         if step.watchers:
             step.call_watchers()
-        if state == FAILED and self.abort_on_failure and not step.called.options.allow_failure:
-            self.session.post(self.cancel, f"step {step.name} failed and on_failure is 'abort'")
+        if state == FAILED and self.abort and not step.called.options.allow_failure:
+            self.abort(f"step {step.name} failed and on_failure is 'abort'")
 
     def _check_idle(self) -> None:
         if not self.active and self._when_idle:

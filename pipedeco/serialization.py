@@ -148,7 +148,12 @@ class Pickler:
             pickler.clear_memo()
         self._views.clear()
         pickler.dump(value)
-        return buffer.getvalue()
+        data = buffer.getvalue()
+        if len(data) > INLINE_LIMIT or self._views:  # a worker that is idle keeps nothing alive
+            pickler.clear_memo()
+            buffer.seek(0)
+            buffer.truncate()
+        return data
 
     def _keep(self, view: pickle.PickleBuffer) -> None:
         self._views.append(view)
@@ -260,19 +265,36 @@ def named_in_main(obj: Any) -> bool:
 
 
 def main_names(packed: bytes | memoryview, main: dict[str, Any]) -> tuple[str, ...]:
-    """Names of classes and functions of `__main__` that a pickle may refer to.
-
-    Every name that stands in the pickle counts: one too many costs a definition sent for
-    nothing, one too few an error.
-    """
-    data = bytes(packed)
-    if b"__main__" not in data:
+    """Names of `__main__` that a pickle refers to, as far as `main` has them."""
+    if b"__main__" not in bytes(packed):
         return ()
-    return tuple(
-        name
-        for name, value in list(main.items())
-        if getattr(value, "__module__", None) == "__main__" and name.encode() in data
-    )
+    return tuple(name for name in _globals_of_main(packed) if name in main)
+
+
+def _globals_of_main(packed: bytes | memoryview) -> dict[str, None]:
+    """The first parts of the qualified names that a pickle looks up in `__main__`."""
+    import pickletools
+
+    found: dict[str, None] = {}
+    strings: list[str] = []  # the last ones that were pushed
+    memo: list[Any] = []
+    last: Any = None  # what the next MEMOIZE keeps
+    argument: Any
+    for opcode, argument, _ in pickletools.genops(bytes(packed)):
+        if opcode.name == "MEMOIZE":
+            memo.append(last)
+        elif opcode.name in ("BINGET", "LONG_BINGET"):
+            last = memo[argument] if argument < len(memo) else None
+            strings.append(last)
+        elif opcode.name == "STACK_GLOBAL":
+            if strings[-2] == "__main__" and isinstance(strings[-1], str):
+                found[strings[-1].partition(".")[0]] = None
+            last = None
+        else:
+            last = argument if isinstance(argument, str) else None
+            if last is not None:
+                strings.append(last)
+    return found
 
 
 def pickle_mark(value: object) -> bytes | None:
@@ -406,7 +428,10 @@ def preview(value: Any) -> str:
         return _preview_item(value)
     if kind.__module__.startswith("pathlib"):
         return repr(str(value))[:200]
-    shape = kind.__dict__.get("shape") and getattr(value, "shape", None)
+    try:
+        shape = kind.__dict__.get("shape") and getattr(value, "shape", None)
+    except Exception:  # noqa: BLE001 - a property of the user's class
+        shape = None
     if isinstance(shape, tuple):
         return f"{kind.__name__}{shape}"[:200]
     return kind.__qualname__[:200]

@@ -63,6 +63,7 @@ class Trace:
         self.submit = submit
         self.keeps_originals = keeps_originals
         self.open = True
+        self._blobs = blobs
         self._lock = threading.Lock()  # the body may call from copies of its context
         self._found: dict[Step, int] = {}  # the inputs of the call in hand, numbered
         self._pickler = Pickler(blobs, {StepResult: self._reduce_result})
@@ -78,7 +79,7 @@ class Trace:
             arguments = self._arguments(component, args, kwargs)
             step = self.graph.add(self.run, self._called(component))
             step.args, step.inputs, step.names = arguments
-            step.after = _steps_of(component.step_options.depends_on)
+            step.after = self._steps_of(component.step_options.depends_on)
             step.reads = len(self.graph.reads)
             step.line = sys._getframe(2).f_lineno
             if self.keeps_originals:
@@ -112,7 +113,7 @@ class Trace:
             packed = self._pickler.dump((args, kwargs), "arguments")
         except NotPicklable:
             raise self._culprit(component, args, kwargs) from None
-        names = main_names(packed, self._main) if type(packed) is bytes else ()
+        names = main_names(self._blobs.main_part(packed), self._main)
         inputs = tuple(self._found) if self._found else ()
         return Arguments(packed, inputs, names)
 
@@ -137,6 +138,18 @@ class Trace:
             self.graph.called[component] = called
         return called
 
+    def _steps_of(self, results: tuple[Any, ...]) -> tuple[Step, ...]:
+        """The steps that `depends_on` names."""
+        for result in results:
+            if not isinstance(result, StepResult):
+                raise GraphError(f"depends_on takes results of steps, not {result!r}")
+            if result.step.run is not self.run:
+                raise GraphError(
+                    f"depends_on names step {result.step.name} of another run; read its result "
+                    "before the call instead"
+                )
+        return tuple(distinct(result.step for result in results))
+
     def _reduce_result(self, result: StepResult[Any]) -> tuple[Any, ...]:
         """The pickler's reducer for a StepResult: it becomes an input of the step."""
         if result.step.run is not self.run:
@@ -155,15 +168,6 @@ _NO_ARGUMENTS = Arguments(None, (), ())
 
 def _value_of(value: Any) -> Any:
     return value
-
-
-def _steps_of(results: tuple[Any, ...]) -> tuple[Step, ...]:
-    if not results:
-        return ()
-    for result in results:
-        if not isinstance(result, StepResult):
-            raise GraphError(f"depends_on takes results of steps, not {result!r}")
-    return tuple(distinct(result.step for result in results))
 
 
 def warn_user(message: str) -> None:

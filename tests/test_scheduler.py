@@ -109,7 +109,7 @@ class Lab:
             self.recorded.append,
             lambda step, number, outcome: self.attempts.append((step, number)),
             self.children.append,
-            abort_on_failure=abort,
+            (lambda why: self.session.post(self.scheduler.cancel, why)) if abort else None,
         )
 
     def step(self, *inputs, after=(), is_pipeline=False, **options):

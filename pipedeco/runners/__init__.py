@@ -63,6 +63,9 @@ class Session(Protocol):
     def arguments(self, step: Step) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What a child pipeline's body is called with."""
 
+    def on_scheduler(self) -> bool:
+        """Whether the caller is on the scheduler's thread, which must not wait for itself."""
+
     def spawn(self, target: Callable[[], None], name: str) -> None:
         """Execute the body of a child pipeline."""
 

@@ -14,7 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.blobs import make_private
-from pipedeco.errors import NotPicklable
+from pipedeco.errors import NotPicklable, Terminated
 from pipedeco.graph import CANCELLED, FAILED, Called, Logs, Outcome, Step, StepCall
 from pipedeco.result import StepResult, accept_change
 from pipedeco.serialization import (
@@ -105,6 +105,9 @@ class DebugSession:
         if step.state in (FAILED, CANCELLED) and not step.called.options.allow_failure:
             step.run.load(step)
 
+    def on_scheduler(self) -> bool:
+        return False
+
     def spawn(self, target: Callable[[], None], name: str) -> None:
         target()
 
@@ -123,7 +126,7 @@ class DebugSession:
         finally:
             current.reset(tokens[0])
             inside_step.reset(tokens[1])
-        if isinstance(outcome.exception, KeyboardInterrupt):
+        if isinstance(outcome.exception, KeyboardInterrupt | Terminated):
             call.done(call, outcome._replace(state=CANCELLED, error=None))
             raise outcome.exception
         call.done(call, outcome)

@@ -102,7 +102,10 @@ def _write(tail: _Tail, step: str, data: bytes) -> None:
     try:
         if stream.isatty():
             text = _labelled(tail, step, text)
-        stream.write(text)
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:  # a terminal that knows fewer characters
+            stream.write(text.encode(stream.encoding, "backslashreplace").decode(stream.encoding))
         stream.flush()
     except (OSError, ValueError, AttributeError):  # closed, a broken pipe, or None: keep running
         pass

@@ -18,7 +18,7 @@ from collections import deque
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from pipedeco.definitions import Definition, FunctionSpec, MainDefinitions, describe
+from pipedeco.definitions import FunctionSpec, MainDefinitions, describe
 from pipedeco.errors import NotPicklable, PipedecoError, StepTimeout, WorkerDied
 from pipedeco.graph import (
     CANCELLED,
@@ -49,6 +49,7 @@ OVERHEAD = 15e-6  # seconds that a worker spends on a call besides the step itse
 LARGEST = 400  # calls in a message
 UNKNOWN = 1e9  # stands for the duration of a component that never ran
 STUCK = 0.01  # seconds without an outcome after which waiting calls are asked back
+LONGEST_SLEEP = 3600.0  # seconds; the system's own limit is some weeks
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
 FALSE_STARTS = 3  # workers that may die one after another before they have begun anything
 
@@ -75,7 +76,7 @@ class _Slot:
         self.load = 0.0  # the sum of those seconds
         self.run: LocalSession | None = None
         self.functions: set[int] = set()
-        self.shipped: set[Definition] = set()
+        self.shipped: dict[str, bytes] = {}  # what stands in its __main__, by name
         self.complete: set[tuple[str, ...]] = set()  # names that were shipped with all they reach
         self.exclusive = False
         self.moved = 0.0  # monotonic time of the last outcome or message
@@ -97,6 +98,8 @@ class LocalSession:
         self.surroundings = tuple(here())
         self.ready: deque[StepCall] = deque()
         self.busy: set[_Slot] = set()
+        self.positions: dict[str, LogPosition] = {}  # by worker, which may leave and come back
+        self._functions: dict[Any, _Function] = {}
         self.stopping = False
         self.definitions = MainDefinitions()
         self.pickler = Pickler(facts.blobs)
@@ -107,10 +110,16 @@ class LocalSession:
     def prepare(self, called: Called) -> None:
         if called.is_pipeline:
             return
-        spec = describe(called.component.fn)
+        # Components that differ in other options share what workers know of them.
         retry_on = called.options.retry_on
-        pickled = None if retry_on == (Exception,) else self.pickler.dump_inline(retry_on)
-        called.function = _Function(next(self.runner.numbers), spec, pickled)
+        key = id(called.component.fn), retry_on
+        function = self._functions.get(key)
+        if function is None:
+            spec = describe(called.component.fn)
+            pickled = None if retry_on == (Exception,) else self.pickler.dump_inline(retry_on)
+            function = _Function(next(self.runner.numbers), spec, pickled)
+            self._functions[key] = function
+        called.function = function
 
     def submit(self, call: StepCall) -> None:
         self.ready.append(call)
@@ -127,6 +136,7 @@ class LocalSession:
         never_begun = list(self.ready)
         self.ready.clear()
         for slot in list(self.busy):
+            slot.worker.page[2] = self.key  # tells a SIGTERM of ours from any other
             self.runner.pool.send(slot.worker, ("cancel", self.key))
             self.runner.pool.kill(slot.worker, signal.SIGTERM)
         self.later(GRACE, self.kill)
@@ -138,6 +148,9 @@ class LocalSession:
 
     def called(self, step: Step) -> None:
         pass
+
+    def on_scheduler(self) -> bool:
+        return self.runner.on_loop()
 
     def arguments(self, step: Step) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return unpack_arguments(
@@ -193,6 +206,10 @@ class LocalRunner:
     @property
     def alive(self) -> bool:
         return not self._closing
+
+    def on_loop(self) -> bool:
+        """Whether the caller is the loop's own thread, in a callback of the user's."""
+        return threading.get_ident() == self._thread.ident
 
     def stop(self) -> None:
         self._closing = True
@@ -260,8 +277,8 @@ class LocalRunner:
         now = time.monotonic()
         until = self._timers[0][0] - now if self._timers else None
         if self._ask_back(now):
-            until = min(until or STUCK, STUCK)
-        return None if until is None else max(0.0, until)
+            until = STUCK if until is None else min(until, STUCK)
+        return None if until is None else min(max(0.0, until), LONGEST_SLEEP)
 
     # -- runs and workers ----------------------------------------------------------------
 
@@ -274,6 +291,9 @@ class LocalRunner:
         for slot in self.slots.values():
             if slot.run is session:
                 slot.run = None
+                if slot.calls:  # the run was given up; nobody waits for these
+                    slot.calls.clear()
+                    self.pool.kill(slot.worker)
 
     def _hire(self) -> None:
         """Start the workers that the open runs may use."""
@@ -373,8 +393,8 @@ class LocalRunner:
         slot.run = session
         slot.functions.clear()
         slot.complete.clear()
-        slot.position = LogPosition(slot.worker.name)
         name = slot.worker.name
+        slot.position = session.positions.setdefault(name, LogPosition(name))
         session.echo.add(name, lambda: _current_name(slot, session))
         facts = session.facts
         self.pool.send(
@@ -426,10 +446,10 @@ class LocalRunner:
         if not names or names in slot.complete:
             return
         found = session.definitions.reached(names)
-        new = [definition for definition in found if definition not in slot.shipped]
+        new = [item for item in found if slot.shipped.get(item.name) != item.data]
         if new:
             self.pool.send(slot.worker, ("define", [tuple(definition) for definition in new]))
-        slot.shipped.update(new)
+        slot.shipped.update(new)  # pairs of name and data
         slot.complete.add(names)
 
     def _begin(self, slot: _Slot, call: StepCall) -> None:
@@ -464,7 +484,9 @@ class LocalRunner:
 
     def _outcome(self, slot: _Slot, message: tuple[Any, ...]) -> None:
         number, state, started, duration, value, preview, names, error, retryable, logs = message
-        call, expected = slot.calls.pop(number)
+        call, expected = slot.calls.pop(number, (None, 0.0))
+        if call is None:  # a word of a run that was given up
+            return
         slot.load -= expected
         function: _Function = call.step.called.function
         took = duration + OVERHEAD

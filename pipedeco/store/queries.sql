@@ -40,6 +40,9 @@ values
 -- name: find_runs
 select * from run where id like :prefix || '%' escape '\' order by seq limit 3;
 
+-- name: run_by_id
+select * from run where id = :id;
+
 -- name: latest_run
 select * from run where parent_run is null order by seq desc limit 1;
 

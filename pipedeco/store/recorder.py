@@ -6,7 +6,6 @@ entries, with synchronous=FULL.  A step that changes several times within one gr
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from collections import deque
@@ -97,6 +96,10 @@ class Recorder:
         self._thread.start()
 
     # -- from any thread -----------------------------------------------------------------
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
 
     def begin(self, run: Any, log: RunLog) -> None:
         log.facts["owner"] = self.owner.name
@@ -204,7 +207,7 @@ class Recorder:
             self.connection.execute("begin immediate")
             self._write_entries(group)
             self.connection.execute("commit")
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the runs must be told
             if self.connection.in_transaction:
                 self.connection.execute("rollback")
             failure = StoreError(

@@ -5,7 +5,7 @@ runs nobody's code.
 
     to a worker     ("run", key, surroundings, blobs, logs)   what is around the next calls
                     ("define", [(name, data), ...])            names of its __main__
-                    ("function", id, kind, module, data, retry_on, label)
+                    ("function", id, kind, module, data, retry_on)
                     ("calls", [(id, function, args, inputs), ...])
                     ("give_back",)                             calls that are not begun
                     ("cancel", run key)                        precedes a SIGTERM

@@ -122,14 +122,20 @@ def describe_error(error: BaseException) -> StepError:
     except Exception:  # noqa: BLE001 - exceptions whose own __str__ raises
         lines = traceback.format_tb(error.__traceback__)
     pickled = None if isinstance(error, CONTROL_FLOW) else pack_exception(error)
-    return StepError(name, error_text(error), "".join(lines)[-10 * MAX_TEXT :], pickled)
+    text = "".join(lines)[-10 * MAX_TEXT :]
+    return StepError(name, error_text(error), _encodable(text), pickled)
 
 
 def error_text(error: BaseException) -> str:
     try:
-        return str(error)[:MAX_TEXT]
+        return _encodable(str(error)[:MAX_TEXT])
     except Exception as broken:  # noqa: BLE001 - the user's __str__
         return f"<its __str__ raised {type(broken).__name__}>"
+
+
+def _encodable(text: str) -> str:
+    """The text with lone surrogates escaped: no database and no terminal takes them."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def is_retryable(error: BaseException, retry_on: Any) -> bool:

@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from collections import deque
 from types import FrameType
 from typing import Any
@@ -47,9 +48,9 @@ class Worker:
     Parameters
     ----------
     connection: to the controller; its end is this process's end.
-    page: two 64-bit numbers shared with the controller: the call being performed, 0 between
-        calls, so that a death is charged to the right one; and the monotonic clock's
-        nanoseconds when it began, so that a timeout counts from there.
+    page: three 64-bit numbers shared with the controller: the call being performed, 0 between
+        calls, so that a death is charged to the right one; the monotonic clock's nanoseconds
+        when it began, so that a timeout counts from there; the run that is being cancelled.
     """
 
     def __init__(self, connection: socket.socket, page: Any) -> None:
@@ -65,7 +66,7 @@ class Worker:
         self.pickler = Pickler(self.blobs)
         self.made: dict[int, Any] = {}  # packed values of the calls since the last wait
         self.run = 0
-        self.cancelled: set[int] = set()
+        self.pid = os.getpid()
         self.in_step = False
         self.cancel: BaseException | None = None  # what the step was interrupted with
         self.sending = threading.Lock()
@@ -123,10 +124,7 @@ class Worker:
         for message in self.decoder.feed(data):
             if message[0] == "calls":
                 self.queue.extend(("call", *call) for call in message[1])
-            elif message[0] == "give_back":
-                self.give_back()
-            elif message[0] == "cancel":
-                self.cancelled.add(message[1])
+            elif message[0] == "give_back" or message[0] == "cancel":
                 self.give_back()
             else:
                 self.queue.append(message)
@@ -183,7 +181,6 @@ class Worker:
             self.flush()
             os._exit(0)  # nothing of the new run is begun; a fresh worker takes it over
         self.run = run
-        self.cancelled.clear()
         self.functions.clear()
         self.loaded.clear()
         self.environment.enter(wanted)
@@ -202,6 +199,9 @@ class Worker:
 
     def perform(self, message: tuple[Any, ...]) -> None:
         _, number, function_id, args, inputs = message
+        if self.page[2] == self.run:  # cancelled before it began
+            self.send(("given_back", [number]))
+            return
         if inputs is not None:
             inputs = self.completed(inputs)
             if inputs is None:  # the call that this one follows has failed
@@ -221,6 +221,8 @@ class Worker:
             outcome = outcome._replace(state=CANCELLED, error=None)
         logs = self.clean()
         known = None if outcome.error is None else tuple(outcome.error)
+        if os.getpid() != self.pid:  # the step forked, and this is the child's way out
+            os._exit(1)
         if outcome.state == COMPLETED:
             self.made[number] = outcome.value
         self.outcomes.append((number, *outcome[:6], known, outcome.retryable, logs))
@@ -274,9 +276,11 @@ class Worker:
         return self.logs.step_ended()
 
     def on_sigterm(self, number: int, frame: FrameType | None) -> None:
-        """A cancel that the controller announced ends the step; any other SIGTERM ends us."""
-        self.poll()
-        if self.run in self.cancelled:
+        """A cancel that the controller announced ends the step; any other SIGTERM ends us.
+
+        The page tells, as the connection may be in use by what the signal interrupts.
+        """
+        if self.page[2] == self.run:
             if self.in_step:
                 from pipedeco.errors import StepCancelled  # loads concurrent.futures
 
@@ -398,4 +402,5 @@ class _Watch(threading.Thread):
 def main(connection: socket.socket, page: Any) -> None:
     """The life of a worker process, after it was forked or spawned."""
     new_main()
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     Worker(connection, page).serve()

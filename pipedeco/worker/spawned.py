@@ -38,7 +38,7 @@ class SpawnNest:
 
     def start(self, worker: int) -> tuple[socket.socket, Any]:
         ours, theirs = socket.socketpair()
-        page = self.context.RawArray("q", 2)
+        page = self.context.RawArray("q", 3)
         child = self.context.Process(target=spawned, args=(theirs, page), name=f"pipedeco-{worker}")
         child.daemon = False
         with _HiddenMain():
