@@ -131,7 +131,7 @@ class Controller:
     def note_unread(self, execution: Execution) -> None:
         """A started run failed; who never asks for its result is told at the process's end."""
         error = execution.error
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and not isinstance(error, RunCancelled):
             self.unread[execution.id] = (
                 f"pipedeco: run {execution.id} of {execution.pipeline.name} failed, and nobody "
                 f"asked for its result: {type(error).__name__}: {_first_line(error)}\n"
