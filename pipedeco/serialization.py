@@ -413,10 +413,13 @@ def _carries(obj: object) -> bool:
     return False
 
 
+_LARGE = 10**30  # whole numbers beyond are told by their size
+
+
 def preview(value: Any) -> str:
     """At most 200 characters that tell a person what a value is; never raises, never slow."""
     kind = type(value)
-    if kind is int and abs(value) >= 10**100:
+    if kind is int and not -_LARGE < value < _LARGE:
         return f"int of {value.bit_length()} bits"
     if value is None or kind in (bool, int, float, complex):
         return repr(value)[:200]
@@ -454,7 +457,7 @@ def _preview_container(value: Any) -> str:
 
 def _preview_item(item: Any) -> str:
     kind = type(item)
-    if kind is int and abs(item) >= 10**30:
+    if kind is int and not -_LARGE < item < _LARGE:
         return "int"
     if item is None or kind in (bool, int, float, complex):
         return repr(item)[:40]

@@ -79,7 +79,8 @@ class Trace:
             arguments = self._arguments(component, args, kwargs)
             step = self.graph.add(self.run, self._called(component))
             step.args, step.inputs, step.names = arguments
-            step.after = self._steps_of(component.step_options.depends_on)
+            if component.step_options.depends_on:
+                step.after = self._steps_of(component.step_options.depends_on)
             step.reads = len(self.graph.reads)
             step.line = sys._getframe(2).f_lineno
             if self.keeps_originals:
@@ -113,7 +114,10 @@ class Trace:
             packed = self._pickler.dump((args, kwargs), "arguments")
         except NotPicklable:
             raise self._culprit(component, args, kwargs) from None
-        names = main_names(self._blobs.main_part(packed), self._main)
+        if type(packed) is bytes and b"__main__" not in packed:
+            names: tuple[str, ...] = ()
+        else:
+            names = main_names(self._blobs.main_part(packed), self._main)
         inputs = tuple(self._found) if self._found else ()
         return Arguments(packed, inputs, names)
 
