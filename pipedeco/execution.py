@@ -134,7 +134,8 @@ class Controller:
         if isinstance(error, Exception) and not isinstance(error, RunCancelled):
             self.unread[execution.id] = (
                 f"pipedeco: run {execution.id} of {execution.pipeline.name} failed, and nobody "
-                f"asked for its result: {type(error).__name__}: {_first_line(error)}\n"
+                f"asked for its result: {type(error).__name__}: "
+                f"{_first_line(error).partition('; see it with')[0]}\n"
                 f"see it with: pipedeco show {execution.id}\n"
             )
 
