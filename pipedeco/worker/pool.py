@@ -275,7 +275,10 @@ class NurseryNest:
 
     def _report(self, events: int) -> None:
         try:
-            data = self.connection.recv(READ)
+            # An event of the nursery before this one may still be in hand.
+            data = self.connection.recv(READ, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
         except OSError:
             data = b""
         if not data:
