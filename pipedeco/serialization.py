@@ -470,14 +470,6 @@ def _preview_item(item: Any) -> str:
     return kind.__name__
 
 
-def dumps_function(function: Any) -> bytes:
-    """A function without an importable name, by value."""
-    import cloudpickle
-
-    data: bytes = cloudpickle.dumps(function, PROTOCOL)
-    return data
-
-
 def loads(data: bytes) -> Any:
     return pickle.loads(data)
 
