@@ -23,7 +23,7 @@ help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(DEMO) ## compare several models in a pipeline, then show the recorded steps
-	$(BIN)/python examples/model_comparison.py
+	$(BIN)/python examples/01_model_comparison.py
 	@echo
 	$(BIN)/pipedeco show latest
 

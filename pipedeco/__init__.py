@@ -68,8 +68,33 @@ _HOMES = {
     "errors",
 )
 
-__all__ = [  # noqa: PLE0604 - the table above is the list
-    *sorted(_HOMES),
+__all__ = [
+    "BlobCorrupt",
+    "Component",
+    "ConfigError",
+    "EngineLost",
+    "GraphError",
+    "NotPicklable",
+    "PipedecoError",
+    "Pipeline",
+    "Run",
+    "RunBusy",
+    "RunCancelled",
+    "RunFailed",
+    "RunNotFound",
+    "StepCancelled",
+    "StepFailed",
+    "StepResult",
+    "StepSkipped",
+    "StepTimeout",
+    "StoreError",
+    "WorkerDied",
+    "component",
+    "configure",
+    "get_run",
+    "pipeline",
+    "runs",
+    "value",
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from pipedeco.definitions import Decorated
 from pipedeco.errors import ConfigError, GraphError
@@ -11,7 +11,7 @@ from pipedeco.options import ComponentOptions
 from pipedeco.tracing import current, refuse_foreign_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from pipedeco.result import StepResult
 
@@ -143,6 +143,17 @@ class Bound:
         return f"<bound {self.__func__!r} of {self.__self__!r}>"
 
 
+class _Decorator(Protocol):
+    """`@component(...)`: a call of an async function is typed as its value, too."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Component[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Component[P, R]: ...
+
+
+@overload
+def component(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Component[P, R]: ...
 @overload
 def component(fn: Callable[P, R], /) -> Component[P, R]: ...
 @overload
@@ -160,7 +171,7 @@ def component(
     allow_failure: bool = False,
     fresh_process: bool = False,
     depends_on: Sequence[Any] = (),
-) -> Callable[[Callable[P, R]], Component[P, R]]: ...
+) -> _Decorator: ...
 def component(fn: Any = None, /, **options: Any) -> Any:
     """Make a component of a function: in a pipeline its calls are steps.
 
@@ -252,6 +263,31 @@ def named_arguments(
     names = parameter_names(fn)
     found = [(names[i] if i < len(names) else f"args[{i}]", value) for i, value in enumerate(args)]
     return found + list(kwargs.items())
+
+
+def bound_arguments(
+    fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call, with those parameters' defaults that it leaves out.
+
+    Positional parameters come in the first part as far as they are given, the rest by name.
+    """
+    code = getattr(fn, "__code__", None)
+    if code is None or hasattr(fn, "__wrapped__"):
+        return args, kwargs
+    names = code.co_varnames[: code.co_argcount]
+    defaults = fn.__defaults__ or ()
+    by_name = dict(zip(names[len(names) - len(defaults) :], defaults, strict=True))
+    given = names[: len(args)]
+    missing = {
+        name: value
+        for name, value in {**by_name, **(fn.__kwdefaults__ or {})}.items()
+        if name not in given and name not in kwargs
+    }
+    positional = set(names[: code.co_posonlyargcount])
+    if positional & missing.keys():
+        args = (*args, *(missing.pop(name) for name in names[len(args) :] if name in positional))
+    return args, {**kwargs, **missing}
 
 
 def parameter_names(fn: Any) -> tuple[str, ...]:

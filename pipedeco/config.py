@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.errors import ConfigError
-from pipedeco.options import check_mode, check_start_method, check_workers
+from pipedeco.options import check_mode, check_progress, check_start_method, check_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,19 +16,21 @@ if TYPE_CHECKING:
 class Settings:
     """The settings that hold for every run of this process; None means not set."""
 
-    __slots__ = ("mode", "start_method", "store", "workers")
+    __slots__ = ("mode", "progress", "start_method", "store", "workers")
 
     def __init__(self) -> None:
         self.mode: str | None = None
         self.workers: int | None = None
         self.store: str | None = None
         self.start_method: str | None = None
+        self.progress: str | None = None
 
     def update(self, **changes: Any) -> None:
         checks: dict[str, Callable[[Any], Any]] = {
             "mode": check_mode,
             "workers": check_workers,
             "start_method": check_start_method,
+            "progress": check_progress,
             "store": lambda store: None if store is None else os.fspath(store),
         }
         for name, value in changes.items():
@@ -51,6 +53,9 @@ def configure(**changes: Any) -> None:
     workers: number of worker processes, or None for the CPUs this process may use.
     store: folder of the store, or None for `.pipedeco` beside the nearest pyproject.toml or .git.
     start_method: "nursery" or "spawn", or None for the platform's best.
+    progress: "auto" shows runs of more than half a second on stderr: live on a terminal, else by a
+        line now and then; "full" also tells how each run ended, with its failures; "off" does
+        neither; None for what PIPEDECO_PROGRESS says, and "auto" where it is not set.
 
     Raises ConfigError for an unknown setting or a value that it cannot have.
     """
@@ -94,6 +99,14 @@ def find_start_method(asked: str | None) -> str:
     if chosen == "nursery" and not able:
         raise ConfigError("the nursery needs Linux 5.3 or newer; use start_method='spawn'")
     return chosen
+
+
+def find_progress() -> str:
+    """How runs are shown: auto, full or off."""
+    if SETTINGS.progress:
+        return SETTINGS.progress
+    environment = os.environ.get("PIPEDECO_PROGRESS")
+    return str(_checked("PIPEDECO_PROGRESS", check_progress, environment) or "auto")
 
 
 def find_store(asked: str | None = None) -> str:

@@ -108,7 +108,12 @@ class ConfigError(PipedecoError):
 
 
 class GraphError(PipedecoError):
-    """The body of a pipeline does something that a pipeline cannot do."""
+    """The body of a pipeline does something that a pipeline cannot do.
+
+    `graph` is what was traced before, where it was found in a trace.
+    """
+
+    graph: Any = None
 
 
 class Terminated(BaseException):

@@ -21,6 +21,9 @@ from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.blobs import BlobStore
+from pipedeco.components import bound_arguments
+from pipedeco.config import find_progress
+from pipedeco.display import Display
 from pipedeco.errors import (
     BlobCorrupt,
     GraphError,
@@ -47,8 +50,9 @@ from pipedeco.graph import (
 from pipedeco.result import resolve
 from pipedeco.runners import RunFacts, Runner, make_runner
 from pipedeco.scheduler import Scheduler, unread_failures
-from pipedeco.serialization import Packed, Pickler, main_names, preview, unpack, unpack_exception
+from pipedeco.serialization import Packed, Pickler, main_names, unpack, unpack_exception
 from pipedeco.store.recorder import Recorder, RunLog
+from pipedeco.text import preview
 from pipedeco.tracing import Trace, current, inside_step, watch_threads
 from pipedeco.worker.perform import CONTROL_FLOW, describe_error, error_text, failed, user_part
 
@@ -229,6 +233,7 @@ class Execution:
         self._idle = threading.Event()
         self._process = os.getpid()
         self._progress = 0.0
+        self._display: Display | None = None
         # Workers start while the store is opened.
         self.runner = CONTROLLER.runner(plan.mode, plan.start_method)
         self.blobs = BlobStore(os.path.join(plan.store, "blobs"))
@@ -252,7 +257,9 @@ class Execution:
             keeps_originals=self.session.in_process,
         )
         self._packer = Pickler(self.blobs)
-        self.log = RunLog(self._facts(), self.graph.steps, self.scheduler.active, self.crashed)
+        self.log = RunLog(
+            self._facts(), self.graph.steps, self.scheduler.active, self.crashed, self.cancel
+        )
         self.recorder.begin(self, self.log)
         CONTROLLER.enter(self)
         if self.session.in_process:  # a step may end this process; the run is known by then
@@ -265,6 +272,7 @@ class Execution:
         RunCancelled, and StoreError where the records could not be written.
         """
         self.thread = threading.current_thread()
+        self._show()
         value, error = self._call_body()
         if os.getpid() != self._process:  # the body forked, and this is the child's way out
             if error is not None:
@@ -285,6 +293,13 @@ class Execution:
             raise error
         self.value = value
         return value
+
+    def _show(self) -> None:
+        """Begin to show the run, unless its parent is shown or nobody wants it."""
+        progress = find_progress()
+        if self.plan.parent is None and progress != "off":
+            live = not self.session.in_process
+            self._display = Display(self, live=live, full=progress == "full")
 
     def cancel(self, reason: str = "it was cancelled") -> None:
         """Nothing new starts, what runs is stopped; returns at once."""
@@ -321,6 +336,28 @@ class Execution:
         if now < 1.0 or self.over.is_set():  # an open body may call more
             self._progress = max(self._progress, now)
         return self._progress
+
+    # -- what is shown while it goes -----------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """`training#3`; the number is known once the run is recorded."""
+        return f"{self.pipeline.name}#{self.log.number or '?'}"
+
+    @property
+    def expected(self) -> tuple[int, float]:
+        return self.log.expected, self.log.expected_seconds
+
+    @property
+    def ended_steps(self) -> int:
+        return self.scheduler.ended
+
+    @property
+    def stopping(self) -> str | None:
+        return self._cancelled
+
+    def running(self) -> list[tuple[Step, float]]:
+        return self.session.running()
 
     # -- the body ------------------------------------------------------------------------
 
@@ -396,8 +433,9 @@ class Execution:
 
     def _facts(self) -> dict[str, Any]:
         plan = self.plan
-        named = self.pipeline.named_arguments(plan.args, plan.kwargs)
-        packed, _ = self._packed((plan.args, plan.kwargs))
+        bound = bound_arguments(self.pipeline.fn, plan.args, plan.kwargs)
+        named = self.pipeline.named_arguments(*bound)
+        packed, _ = self._packed(bound)
         return {
             "id": self.id,
             "pipeline": self.pipeline.name,
@@ -448,6 +486,8 @@ class Execution:
 
     def _leave(self) -> None:
         self.session.close()
+        if self._display is not None:
+            self._display.close()
         self.recorder.forget(self)
         CONTROLLER.leave(self)
         self.over.set()

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from pipedeco.draw import Drawing, Edge, Node
 from pipedeco.serialization import Packed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from rich.tree import Tree
 
     from pipedeco.options import ComponentOptions
 
@@ -89,13 +92,18 @@ class Attempt(NamedTuple):
 class Called:
     """What is called: a component or a pipeline, once for all its calls within one run."""
 
-    __slots__ = ("component", "function", "is_pipeline", "name", "options")
+    __slots__ = (
+        "component", "ended", "failed", "function", "is_pipeline", "name", "options", "steps",
+    )  # fmt: skip
 
     def __init__(self, component: Any, name: str, options: Any, *, is_pipeline: bool) -> None:
         self.component = component
         self.name = name
         self.options: ComponentOptions = options
         self.is_pipeline = is_pipeline
+        self.steps = 0  # its calls
+        self.ended = 0  # of these
+        self.failed = 0  # of those
         self.function: Any = None  # the runner's own note of how workers find the function
 
 
@@ -191,7 +199,89 @@ class Step:
         return f"<step {self.name} {self.state}>"
 
 
-class Graph:
+class Drawn:
+    """A graph that can be looked at: `nodes` and `edges`, and pictures of them."""
+
+    title = ""
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The steps in the order of their calls."""
+        raise NotImplementedError
+
+    @property
+    def edges(self) -> list[Edge]:
+        """(source, target, kind) by step names; kind is "data", "order" or "control".
+
+        An order edge comes from `depends_on`.  A control edge says that the body had read the one
+        before it called the other; it delays nothing, and only what was read since the call before
+        is listed, the rest follows.
+        """
+        raise NotImplementedError
+
+    def svg(self, *, group: bool | None = None) -> str:
+        """A drawing.
+
+        Parameters
+        ----------
+        group: one box a component; by default where there are more than 60 steps.
+        """
+        return self._drawing().svg(group=group)
+
+    def mermaid(self, *, group: bool | None = None) -> str:
+        """The graph in Mermaid's language; `group` as for `svg`."""
+        return self._drawing().mermaid(group=group)
+
+    def tree(self) -> Tree:
+        """A tree that rich prints."""
+        return self._drawing().tree()
+
+    def to_json(self) -> dict[str, Any]:
+        """Steps and edges as plain types."""
+        return {
+            "steps": [node._asdict() for node in self.nodes],
+            "edges": [list(edge) for edge in self.edges],
+        }
+
+    def _drawing(self) -> Drawing:
+        return Drawing(self.nodes, self.edges, self.title)
+
+    def _repr_html_(self) -> str:
+        return self.svg()
+
+    def __str__(self) -> str:
+        import io
+
+        from rich.console import Console
+
+        text = io.StringIO()
+        console = Console(file=text, width=200, highlight=False, markup=False, emoji=False)
+        console.print(self.tree())
+        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+
+class Call(NamedTuple):
+    """What edges are made of: a call, and what it needs, by names."""
+
+    name: str
+    inputs: list[str]
+    after: list[str]
+    reads: int  # how many results the body had read before
+
+
+def edges_between(calls: Iterable[Call], read: Sequence[str]) -> list[Edge]:
+    """The edges of calls in their order; `read` names the steps in the order of their reading."""
+    found: list[Edge] = []
+    before = 0
+    for call in calls:
+        found += [Edge(name, call.name, "data") for name in call.inputs]
+        found += [Edge(name, call.name, "order") for name in call.after]
+        found += [Edge(name, call.name, "control") for name in read[before : call.reads]]
+        before = max(before, call.reads)
+    return found
+
+
+class Graph(Drawn):
     """The steps of a run in the order of their calls, and what the body read between them."""
 
     def __init__(self) -> None:
@@ -204,6 +294,7 @@ class Graph:
         """A new step, numbered among those of its name."""
         number = self._counts.get(called.name, 0) + 1
         self._counts[called.name] = number
+        called.steps += 1
         step = Step(run, called, len(self.steps), number)
         self.steps.append(step)
         return step
@@ -221,21 +312,24 @@ class Graph:
                 return step
         raise KeyError(name)
 
-    def edges(self) -> list[tuple[str, str, str]]:
-        """(from, to, kind) by step names; kind is "data", "order" or "control".
+    @property
+    def nodes(self) -> list[Node]:
+        return [Node(step.name, step.called.name) for step in self.steps]
 
-        A control edge says that the body had read the one before it called the other; it
-        delays nothing.  Only what was read since the call before is listed, the rest follows.
-        """
-        found = []
-        before = 0
-        for step in self.steps:
-            found += [(dep.name, step.name, "data") for dep in step.inputs]
-            found += [(dep.name, step.name, "order") for dep in step.after]
-            read = self.reads[before : step.reads]
-            found += [(self.steps[p].name, step.name, "control") for p in read]
-            before = max(before, step.reads)
-        return found
+    @property
+    def edges(self) -> list[Edge]:
+        calls = (
+            Call(step.name, _names(step.inputs), _names(step.after), step.reads)
+            for step in self.steps
+        )
+        return edges_between(calls, [self.steps[position].name for position in self.reads])
+
+    def __repr__(self) -> str:
+        return f"<graph of {len(self.steps)} steps>"
+
+
+def _names(steps: Iterable[Step]) -> list[str]:
+    return [step.name for step in steps]
 
 
 def distinct(steps: Any) -> list[Step]:

@@ -155,6 +155,10 @@ def check_start_method(method: str | None) -> str | None:
     return None if method is None else _one_of("start_method", method, ("nursery", "spawn"))
 
 
+def check_progress(progress: str | None) -> str | None:
+    return _one_of("progress", progress, ("auto", "full", "off")) if progress else None
+
+
 def check_workers(workers: int | None) -> int | None:
     if workers is None:
         return None

@@ -9,11 +9,19 @@ from pipedeco.components import Traced, check_arguments, reduce_decorated
 from pipedeco.errors import ConfigError, GraphError
 from pipedeco.graph import Graph
 from pipedeco.options import ComponentOptions, PipelineOptions
-from pipedeco.tracing import Trace, current, inside_step, refuse_foreign_thread
+from pipedeco.tracing import (
+    PipelineCalled,
+    Trace,
+    current,
+    inside_step,
+    loading,
+    refuse_foreign_thread,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pipedeco.execution import Execution
     from pipedeco.graph import Step
     from pipedeco.run import Run
 
@@ -48,10 +56,7 @@ class Pipeline(Traced, Generic[P, R]):
             return cast("R", trace.call(self, args, kwargs))
         if inside_step.get():
             return cast("R", self.fn(*args, **kwargs))
-        self._prepare(args, kwargs)
-        from pipedeco.run import perform_run
-
-        return cast("R", perform_run(self, args, kwargs))
+        return cast("R", self.prepare(args, kwargs).execute())
 
     def debug(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run with every step in this process and thread, at its call."""
@@ -70,7 +75,7 @@ class Pipeline(Traced, Generic[P, R]):
             raise GraphError(
                 f"{self.name}.start(...) is called inside a run; call {self.name}(...)"
             )
-        self._prepare(args, kwargs)
+        self._check(args, kwargs)
         from pipedeco.run import start_run
 
         return start_run(self, args, kwargs)
@@ -80,8 +85,9 @@ class Pipeline(Traced, Generic[P, R]):
 
         Raises GraphError where the body reads a result, whose value nobody knows here.
         """
-        self._prepare(args, kwargs)
+        self._check(args, kwargs)
         reader = _Untaken(self)
+        reader.trace.graph.title = self.name
         token = current.set(reader.trace)
         try:
             self.fn(*args, **kwargs)
@@ -89,6 +95,16 @@ class Pipeline(Traced, Generic[P, R]):
             reader.close()
             current.reset(token)
         return reader.trace.graph
+
+    def prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Execution:
+        """The run that a call with these arguments makes, about to be executed.
+
+        Raises TypeError for arguments that do not fit, ConfigError and StoreError.
+        """
+        self._check(args, kwargs)
+        from pipedeco.run import prepare_run
+
+        return prepare_run(self, args, kwargs)
 
     def with_options(self, **changes: Any) -> Pipeline[P, R]:
         """This pipeline with other options (mode=, workers=, ...).
@@ -103,8 +119,10 @@ class Pipeline(Traced, Generic[P, R]):
     def __repr__(self) -> str:
         return f"<pipeline {self.name}>"
 
-    def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before a run: the arguments fit, and the body is read once for what would mislead."""
+        if loading.get():
+            raise PipelineCalled(self)
         refuse_foreign_thread(self.name)
         check_arguments(self.fn, args, kwargs)
         if self.fn.__dict__.get("_pipedeco_advised") if hasattr(self.fn, "__dict__") else True:
@@ -161,7 +179,8 @@ class _Untaken:
     def wait(self, step: Step, timeout: float | None) -> bool:
         raise GraphError(
             f"the body of {self._name} reads the result of step {step.name}; a trace performs "
-            "nothing, so there is no value"
+            "nothing, so there is no value",
+            graph=self.trace.graph,
         )
 
     def load(self, step: Step) -> Any:

@@ -9,13 +9,25 @@ from typing import Any
 
 from pipedeco.blobs import BlobStore
 from pipedeco.config import find_mode, find_start_method, find_store, find_workers
-from pipedeco.errors import BlobCorrupt, RunBusy, RunNotFound, StepFailed, StepSkipped, StoreError
+from pipedeco.draw import Edge, Node
+from pipedeco.errors import BlobCorrupt, RunNotFound, StepFailed, StepSkipped, StoreError
 from pipedeco.execution import CONTROLLER, Execution, Plan
-from pipedeco.graph import CANCELLED, INTERRUPTED, RUNNING, SKIPPED, SUCCESS, Logs
+from pipedeco.graph import (
+    CANCELLED,
+    INTERRUPTED,
+    RUNNING,
+    SKIPPED,
+    SUCCESS,
+    Call,
+    Drawn,
+    Logs,
+    edges_between,
+)
 from pipedeco.serialization import unpack, unpack_arguments, unpack_exception
 from pipedeco.store import rows
-from pipedeco.store.database import connect_to_read, database_path, fetch
+from pipedeco.store.database import connect_to_read, database_path, fetch, queries
 from pipedeco.store.owner import is_alive
+from pipedeco.text import duration, plain_text
 
 Row = dict[str, Any]
 UNRECORDED = b""
@@ -36,9 +48,9 @@ def plan_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pl
     )
 
 
-def perform_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run a pipeline in the caller's thread and return its value."""
-    return Execution(plan_run(pipeline, args, kwargs)).execute()
+def prepare_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Execution:
+    """A run that its `execute` performs in the caller's thread."""
+    return Execution(plan_run(pipeline, args, kwargs))
 
 
 def start_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
@@ -137,7 +149,7 @@ class Run:
         shown: dict[str, Any] = json.loads(row["parameters"])
         if row["args"] == UNRECORDED:
             return shown
-        args, kwargs = unpack(row["args"], self._blobs, verify=True)
+        args, kwargs = _load(row["args"], self._blobs, f"the parameters of run {self.id}")
         return dict(zip(shown, (*args, *kwargs.values()), strict=False))
 
     @property
@@ -243,15 +255,16 @@ class Run:
     def cancel(self) -> None:
         """Cancel the run: nothing new starts, running steps are stopped.  Returns at once.
 
-        Raises RunBusy where another process performs the run.
+        A run that another process performs is asked for it, and ends within seconds.
         """
         if self._execution is not None:
             self._execution.cancel()
         elif self.status == RUNNING:
-            process = str(self._fresh()["owner"]).partition("-")[0]
-            raise RunBusy(
-                f"run {self.id} is performed by process {process}; interrupt that (Ctrl-C, SIGTERM)",
-                run=self.id,
+            _execute(
+                self.store,
+                "ask_to_cancel",
+                id=self.id,
+                reason=f"process {os.getpid()} asked for it",
             )
 
     def _wait_for_other(self, timeout: float | None) -> bool:
@@ -325,6 +338,20 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<run {self.id} of {self.pipeline} {self.status}>"
+
+    def __str__(self) -> str:
+        return f"{self._headline()}\n{self.graph}"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<p>{escape(plain_text(self._headline()))}</p>{self.graph.svg()}"
+
+    def _headline(self) -> str:
+        took = self.duration
+        progress = f"{self.progress:.0%} done" if took is None else f"took {duration(took)}"
+        error = f": {self.error}" if self.error else ""
+        return f"{self.name}  {self.id}  {self.status}, {progress}{error}"
 
 
 class Steps(Mapping[str, "StepRecord"]):
@@ -417,6 +444,7 @@ class StepRecord:
         self.reason: str | None = row["reason"]
         self.preview: str | None = row["preview"]
         self.child_run: str | None = child
+        self.reads: int = row["reads"]  # how many results the body had read before the call
 
     @property
     def ended(self) -> float | None:
@@ -488,31 +516,40 @@ class StepRecord:
         return f"<step {self.name} {self.state}>"
 
 
-class RunGraph:
-    """The steps of a run and the edges between them, as recorded.
-
-    `steps` are names in the order of the calls; `edges` are (from, to, kind), kind being "data",
-    "order" (depends_on) or "control" (read by the body before the call; only what was read since
-    the call before is listed).
-    """
+class RunGraph(Drawn):
+    """The steps of a run and the edges between them, as recorded."""
 
     def __init__(self, run: Run) -> None:
-        records = run.steps
-        self.steps = list(records)
-        self.edges: list[tuple[str, str, str]] = []
-        reads = run._execution.graph.reads if run._execution is not None else None
-        if reads is None:
-            reads = rows.unpack_positions(run._fresh()["reads"])
-        before = 0
-        for name, record in records.items():
-            self.edges += [(parent, name, "data") for parent in record.parents]
-            self.edges += [(parent, name, "order") for parent in record.after]
-            seen = record._row["reads"]
-            self.edges += [(records.at(p).name, name, "control") for p in reads[before:seen]]
-            before = max(before, seen)
+        self._records = run.steps
+        self.title = run.name
+        execution = run._execution
+        self._reads = (
+            rows.unpack_positions(run._fresh()["reads"])
+            if execution is None
+            else list(execution.graph.reads)
+        )
+
+    @property
+    def steps(self) -> list[str]:
+        """The names of the steps in the order of the calls."""
+        return list(self._records)
+
+    @property
+    def nodes(self) -> list[Node]:
+        return [
+            Node(step.name, step.component, step.state, step.duration)
+            for step in self._records.values()
+        ]
+
+    @property
+    def edges(self) -> list[Edge]:
+        calls = (
+            Call(step.name, step.parents, step.after, step.reads) for step in self._records.values()
+        )
+        return edges_between(calls, [self._records.at(p).name for p in self._reads])
 
     def __repr__(self) -> str:
-        return f"<graph of {len(self.steps)} steps and {len(self.edges)} edges>"
+        return f"<graph of {len(self._records)} steps>"
 
 
 def get_run(name: str = "latest", *, store: str | None = None) -> Run:
@@ -599,6 +636,19 @@ def _query(folder: str, name: str, **parameters: Any) -> list[Row]:
         connection.close()
 
 
+def _execute(folder: str, name: str, **parameters: Any) -> None:
+    """Change something in the store, in a transaction of its own."""
+    import sqlite3
+
+    connection = connect_to_read(folder)
+    try:
+        connection.execute(queries()[name], parameters)
+    except sqlite3.Error as error:
+        raise StoreError(f"the store {folder} cannot be written: {error}") from error
+    finally:
+        connection.close()
+
+
 def _load(packed: Any, blobs: BlobStore, what: str) -> Any:
     if packed == UNRECORDED:
         raise StoreError(f"{what} could not be recorded: it cannot be pickled")
@@ -606,6 +656,11 @@ def _load(packed: Any, blobs: BlobStore, what: str) -> Any:
         return unpack(packed, blobs, verify=True)
     except BlobCorrupt as error:
         raise BlobCorrupt(f"{what}: {error}") from error
+    except Exception as error:  # whatever the classes of the value raise, or their absence
+        raise StoreError(
+            f"{what} cannot be loaded in this process: {type(error).__name__}: {error}; import or "
+            "define what it is made of"
+        ) from error
 
 
 def _error_text(row: Row) -> str | None:

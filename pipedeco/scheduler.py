@@ -226,11 +226,14 @@ class Scheduler:
         step.logs = None
         self.active.pop(step, None)
         self.ended += 1
+        step.called.ended += 1
         self.record(step)
         if step.watchers:
             step.call_watchers()
-        if state == FAILED and self.abort and not step.called.options.allow_failure:
-            self.abort(f"step {step.name} failed and on_failure is 'abort'")
+        if state == FAILED:
+            step.called.failed += 1
+            if self.abort and not step.called.options.allow_failure:
+                self.abort(f"step {step.name} failed and on_failure is 'abort'")
 
     def _check_idle(self) -> None:
         if not self.active and self._when_idle:

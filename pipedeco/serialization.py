@@ -413,63 +413,6 @@ def _carries(obj: object) -> bool:
     return False
 
 
-_LARGE = 10**30  # whole numbers beyond are told by their size
-
-
-def preview(value: Any) -> str:
-    """At most 200 characters that tell a person what a value is; never raises, never slow."""
-    kind = type(value)
-    if kind is int and not -_LARGE < value < _LARGE:
-        return f"int of {value.bit_length()} bits"
-    if value is None or kind in (bool, int, float, complex):
-        return repr(value)[:200]
-    if kind in (str, bytes):
-        return repr(value[:200])[:200]
-    if kind in (list, tuple, dict, set, frozenset):
-        return _preview_container(value)
-    if kind.__module__ == "numpy" and getattr(value, "shape", None) == ():
-        return _preview_item(value)
-    if kind.__module__.startswith("pathlib"):
-        return repr(str(value))[:200]
-    try:
-        shape = kind.__dict__.get("shape") and getattr(value, "shape", None)
-    except Exception:  # noqa: BLE001 - a property of the user's class
-        shape = None
-    if isinstance(shape, tuple):
-        return f"{kind.__name__}{shape}"[:200]
-    return kind.__qualname__[:200]
-
-
-def _preview_container(value: Any) -> str:
-    from itertools import islice
-
-    if not value:
-        return repr(value)
-    few = [_preview_item(item) for item in islice(value, 4)]
-    if type(value) is tuple and len(few) == 1:
-        few = [few[0], ""]
-    if type(value) is dict:
-        few = [f"{_preview_item(k)}: {_preview_item(v)}" for k, v in islice(value.items(), 4)]
-    more = f", ... ({len(value)})" if len(value) > 4 else ""
-    left, right = "[]" if type(value) is list else "()" if type(value) is tuple else "{}"
-    return (left + ", ".join(few).rstrip(" ") + more)[:199] + right
-
-
-def _preview_item(item: Any) -> str:
-    kind = type(item)
-    if kind is int and not -_LARGE < item < _LARGE:
-        return "int"
-    if item is None or kind in (bool, int, float, complex):
-        return repr(item)[:40]
-    if kind in (str, bytes):
-        return repr(item[:40])[:40]
-    if kind.__module__ == "numpy" and getattr(item, "shape", None) == ():
-        return repr(item.item())[:40]
-    if kind.__module__.startswith("pathlib"):
-        return repr(str(item))[:40]
-    return kind.__name__
-
-
 def loads(data: bytes) -> Any:
     return pickle.loads(data)
 

@@ -24,6 +24,17 @@ current: ContextVar[Trace | None] = ContextVar("pipedeco trace", default=None)
 # Whether this context executes a step, where components and pipelines are bare functions.
 inside_step: ContextVar[bool] = ContextVar("pipedeco step", default=False)
 
+# Whether this context executes a file for its definitions, which ends at a pipeline's call.
+loading: ContextVar[bool] = ContextVar("pipedeco loading", default=False)
+
+
+class PipelineCalled(BaseException):
+    """A file that is executed for its definitions calls a pipeline: it has been read far enough."""
+
+    def __init__(self, pipeline: Any) -> None:
+        super().__init__(pipeline)
+        self.pipeline = pipeline
+
 
 class Arguments(NamedTuple):
     """The arguments of a call: pickled, and the results that stand in them."""

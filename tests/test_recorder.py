@@ -37,8 +37,10 @@ class Desk:
         self.recorder.connection.set_trace_callback(self.statements.append)
         self.graph = Graph()
         self.called = Called(work, "work", work.options, is_pipeline=False)
-        self.errors = []
-        self.log = RunLog(self.facts("cafe"), self.graph.steps, {}, self.errors.append)
+        self.errors, self.asked = [], []
+        self.log = RunLog(
+            self.facts("cafe"), self.graph.steps, {}, self.errors.append, self.asked.append
+        )
         self.recorder.begin(self, self.log)
         self.recorder.flush(self)
 

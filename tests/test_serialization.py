@@ -1,10 +1,12 @@
 """Values to bytes or blobs and back, and the path to what cannot travel."""
 
+import datetime
+import enum
 import pickle
 import sqlite3
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -19,10 +21,10 @@ from pipedeco.serialization import (
     contains,
     pack_exception,
     pickle_mark,
-    preview,
     unpack,
     unpack_exception,
 )
+from pipedeco.text import preview
 
 atoms = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 values = st.recursive(
@@ -47,6 +49,15 @@ class Marker:
 class Box:
     held: Any = None
     more: dict = field(default_factory=dict)
+
+
+class Point(NamedTuple):
+    x: int
+    y: tuple
+
+
+class Shade(enum.Enum):
+    DARK = 1
 
 
 class TwoArguments(Exception):
@@ -231,7 +242,11 @@ def test_contains(value, there):
         (frozenset(), "frozenset()"),
         (set(), "set()"),
         (list(range(100)), "[0, 1, 2, 3, ... (100)]"),
-        (Box(), "Box"),
+        (Box(), "Box(held=None, more={})"),
+        (Point(1, (2, (3,))), "Point(x=1, y=(2, tuple))"),
+        ([(1, Box())], "[(1, Box)]"),
+        (Shade.DARK, "Shade.DARK"),
+        (datetime.date(2024, 2, 29), "2024-02-29"),
         (np.zeros((2, 3)), "ndarray(2, 3)"),
     ],
     ids=str,

@@ -60,6 +60,9 @@ class Session(Protocol):
     def called(self, step: Step) -> None:
         """The body has made a call and is about to go on; raises what should stop it there."""
 
+    def running(self) -> list[tuple[Step, float]]:
+        """The steps that are being performed, and since how many seconds; from any thread."""
+
     def arguments(self, step: Step) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What a child pipeline's body is called with."""
 

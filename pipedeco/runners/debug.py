@@ -22,9 +22,9 @@ from pipedeco.serialization import (
     Pickler,
     contains,
     pickle_mark,
-    preview,
     unpack_arguments,
 )
+from pipedeco.text import preview
 from pipedeco.tracing import current, inside_step, warn_user
 from pipedeco.worker.perform import failed, perform
 
@@ -104,6 +104,9 @@ class DebugSession:
     def called(self, step: Step) -> None:
         if step.state in (FAILED, CANCELLED) and not step.called.options.allow_failure:
             step.run.load(step)
+
+    def running(self) -> list[tuple[Step, float]]:
+        return []
 
     def on_scheduler(self) -> bool:
         return False

@@ -8,6 +8,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from pipedeco.text import plain_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -116,6 +118,6 @@ def _labelled(tail: _Tail, step: str, text: str) -> str:
     lines = text.splitlines(keepends=True)
     labelled = []
     for line in lines:
-        labelled.append(f"[{step}] {line}" if tail.line_begins else line)
+        labelled.append(f"[{plain_text(step)}] {line}" if tail.line_begins else line)
         tail.line_begins = line.endswith("\n")
     return "".join(labelled)

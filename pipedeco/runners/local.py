@@ -149,6 +149,10 @@ class LocalSession:
     def called(self, step: Step) -> None:
         pass
 
+    def running(self) -> list[tuple[Step, float]]:
+        found = [_under_way(slot, self) for slot in list(self.busy)]
+        return [item for item in found if item is not None]
+
     def on_scheduler(self) -> bool:
         return self.runner.on_loop()
 
@@ -644,8 +648,19 @@ def _followers(call: StepCall, seconds: float) -> Iterable[StepCall]:
 
 def _current_name(slot: _Slot, session: LocalSession) -> str:
     """The step that a worker performs, for who reads its output; called in another thread."""
+    found = _under_way(slot, session)
+    return found[0].name if found is not None else ""
+
+
+def _under_way(slot: _Slot, session: LocalSession) -> tuple[Step, float] | None:
+    """The step that a worker performs, and since how many seconds; called in another thread."""
     calls = list(slot.calls.values()) if slot.run is session else []
-    return calls[0][0].step.name if calls else ""
+    if not calls:
+        return None
+    call = calls[0][0]
+    current, began = slot.worker.page[0], slot.worker.page[1]
+    seconds = (time.monotonic_ns() - began) / 1e9 if current == call.number else 0.0
+    return call.step, seconds
 
 
 def _load(slot: _Slot) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 from pipedeco.blobs import make_private
 from pipedeco.errors import StoreError
 
-VERSION = 1
+VERSION = 2
 APPLICATION = 0x70697065  # "pipe", so that `file` can tell the database
 BUSY = 30.0  # seconds to wait for another writer
 
@@ -162,6 +162,11 @@ def _check_version(connection: sqlite3.Connection, path: str) -> None:
         raise StoreError(
             f"the store {path} was written by a newer pipedeco (schema {version}, this one knows "
             f"{VERSION}); upgrade pipedeco, or set PIPEDECO_STORE to another folder"
+        )
+    if ours:
+        raise StoreError(
+            f"the store {path} was written by an older pipedeco (schema {version}, this one knows "
+            f"{VERSION}); move it away, or set PIPEDECO_STORE to another folder"
         )
     raise StoreError(f"{path} is not a store of pipedeco; set PIPEDECO_STORE to another folder")
 

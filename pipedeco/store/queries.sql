@@ -10,7 +10,7 @@ values (:id, :pipeline,
 returning seq, number;
 
 -- name: expected_steps
-select steps from run
+select steps, ended - started from run
 where pipeline = :pipeline and version is :version and status = 'completed'
 order by number desc limit 1;
 
@@ -19,6 +19,12 @@ update run set status = :status, ended = :ended, steps = :steps, reads = :reads,
                preview = :preview, error_type = :error_type, error_text = :error_text,
                traceback = :traceback, error = :error
 where seq = :seq and epoch = :epoch;
+
+-- name: ask_to_cancel
+update run set cancel = :reason where id = :id and status = 'running';
+
+-- name: asked_to_cancel
+select id, cancel from run where cancel is not null and status = 'running' and owner = :owner;
 
 -- name: owns
 select 1 from run where seq = :seq and epoch = :epoch;

@@ -37,6 +37,7 @@ class RunLog:
     steps: the run's list of steps, which grows.
     active: the steps that a runner has, and more; changes while it is read.
     failed: called with a StoreError or RunBusy when nothing more can be recorded.
+    cancel: called with the reason when another process asks to cancel the run.
     """
 
     def __init__(
@@ -45,15 +46,18 @@ class RunLog:
         steps: list[Step],
         active: dict[Step, Any],
         failed: Callable[[BaseException], None],
+        cancel: Callable[[str], None],
     ) -> None:
         self.facts = facts
         self.steps = steps
         self.active = active
         self.failed = failed
+        self.cancel = cancel
         self.seq = 0
         self.number = 0
         self.epoch = 1
         self.expected = 0  # steps of the version's last completed run
+        self.expected_seconds = 0.0  # that it took
         self.begun = threading.Event()
         self.components: dict[int, int] = {}  # id of a Called -> its number
         self.error: BaseException | None = None
@@ -196,7 +200,18 @@ class Recorder:
         if now - self._looked > LOOK:
             self._looked = now
             group += chain.from_iterable(log.under_way() for log in list(self.runs.values()))
+            self._hear()
         return group
+
+    def _hear(self) -> None:
+        """Cancel the runs for which somebody else asks it."""
+        asked = dict(
+            self.connection.execute(queries()["asked_to_cancel"], {"owner": self.owner.name})
+        )
+        for log in list(self.runs.values()) if asked else ():
+            reason = asked.get(log.facts["id"])
+            if reason is not None:
+                log.cancel(reason)
 
     def _write(self, group: list[Any]) -> None:
         """Commit one group; what it cannot write is told to the runs, never dropped silently."""
@@ -249,7 +264,7 @@ class Recorder:
             queries()["expected_steps"],
             {"pipeline": facts["pipeline"], "version": facts["version"]},
         )
-        log.expected = (found.fetchone() or (0,))[0]
+        log.expected, log.expected_seconds = found.fetchone() or (0, 0.0)
         row = self.connection.execute(queries()["begin_run"], facts).fetchone()
         log.seq, log.number = row
 

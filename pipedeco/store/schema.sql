@@ -1,4 +1,4 @@
--- The store's database, version 1 (PRAGMA user_version).
+-- The store's database, version 2 (PRAGMA user_version).
 
 create table run (
     seq integer primary key,
@@ -27,6 +27,7 @@ create table run (
     python text not null,
     host text not null,
     command text not null,              -- JSON: the command line
+    cancel text,                        -- who asked its controller to cancel it
     unique (pipeline, number)
 );
 

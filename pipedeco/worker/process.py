@@ -24,7 +24,8 @@ from pipedeco.blobs import BlobStore, make_private
 from pipedeco.definitions import find, main_globals
 from pipedeco.errors import PipedecoError, StepFailed
 from pipedeco.graph import CANCELLED, COMPLETED, Outcome
-from pipedeco.serialization import Pickler, loads, main_names, preview, unpack, unpack_arguments
+from pipedeco.serialization import Pickler, loads, main_names, unpack, unpack_arguments
+from pipedeco.text import preview
 from pipedeco.tracing import inside_step
 from pipedeco.worker.environment import (
     Environment,

@@ -496,7 +496,7 @@ def test_trace(mode):
 
     graph = body.trace(2)
     assert [step.name for step in graph] == ["fail", "fail-2", "echo"]
-    assert graph.edges() == [("fail", "echo", "data"), ("fail-2", "echo", "data")]
+    assert graph.edges == [("fail", "echo", "data"), ("fail-2", "echo", "data")]
     assert runs() == []
 
 

@@ -1,6 +1,7 @@
 """Compare several classifiers on the handwritten digits that scikit-learn ships.
 
-    python examples/model_comparison.py
+    python examples/01_model_comparison.py
+    pipedeco run examples/01_model_comparison.py --test-size 0.5
     pipedeco show latest
 
 Nothing below waits until a score is read, so the models train side by side.
@@ -69,7 +70,11 @@ def score(model: ClassifierMixin, test: Samples) -> float:
 
 @pipeline
 def model_comparison(test_size: float = 0.3) -> tuple[str, dict[str, float]]:
-    """Train all models on the same images; return the name of the best, and all scores."""
+    """Train all models on the same images; return the name of the best, and all scores.
+
+    Args:
+        test_size: the share of the images that no model sees before it is scored.
+    """
     train, test = split(load(), test_size)
     fitted = {name: fit(model, train) for name, model in MODELS.items()}
     scores = {name: score(model, test) for name, model in fitted.items()}

@@ -1,0 +1,189 @@
+"""The commands that act: run a pipeline of a file, cancel a run."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+
+from pipedeco.cli.output import complain, print_traceback, say
+from pipedeco.cli.reading import Store, complete_run
+from pipedeco.errors import PipedecoError, RunNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FAILED = 1
+CANCELLED = 130  # as if SIGINT had ended us
+PATIENCE = 15.0  # seconds for a run to end after it was cancelled
+OURS = ("mode", "workers", "store", "help")  # options of `pipedeco run` itself
+
+
+def is_file(name: str) -> bool:
+    """Whether a name is that of a file, or of a module and a pipeline, and none of a run."""
+    return os.path.exists(name) or name.partition(":")[0].endswith(".py") or ":" in name
+
+
+def run(
+    source: str,
+    /,
+    *arguments: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    mode: str | None = None,
+    workers: int | None = None,
+    store: Store = None,
+) -> int:
+    """Run a pipeline of a file or module.
+
+    Args:
+        source: FILE_OR_MODULE[:PIPELINE]. The pipeline's own options come from its signature:
+            `pipedeco run FILE --help` lists them.
+        mode: debug or local.
+        workers: How many worker processes it may use.
+    """
+    from pipedeco.config import configure
+    from pipedeco.loading import find_pipeline
+
+    configure(progress="full")
+    pipeline = find_pipeline(source)
+    chosen = {"mode": mode, "workers": workers, "store": store}
+    pipeline = pipeline.with_options(**{k: v for k, v in chosen.items() if v is not None})
+    call = parse(pipeline, source, arguments)
+    if call is None:  # it was help that was asked for
+        return 0
+    return execute(pipeline, *call)
+
+
+def execute(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """Run a pipeline, print the start of its value, and give the exit code."""
+    from pipedeco.errors import RunCancelled, RunFailed
+    from pipedeco.text import preview
+    from pipedeco.worker.perform import describe_error, user_part
+
+    try:
+        execution = pipeline.prepare(args, kwargs)
+    except TypeError as error:
+        raise PipedecoError(f"{pipeline.name}: {error}") from None
+    try:
+        value = execution.execute()
+    except (KeyboardInterrupt, RunCancelled):
+        return CANCELLED
+    except RunFailed as error:  # its failures have been told in full
+        complain(str(error))
+        return FAILED
+    except BaseException as error:  # noqa: BLE001 - whatever leaves the user's body
+        if isinstance(error, SystemExit):
+            return _exit_code(error)
+        error.__traceback__ = user_part(error.__traceback__)
+        known = describe_error(error)
+        print_traceback(known.traceback)
+        complain(f"run {execution.id} of {pipeline.name} failed: {known.type}: {known.text}")
+        return FAILED
+    if value is not None:
+        say(preview(value) or "")
+    return 0
+
+
+def _exit_code(error: SystemExit) -> int:
+    if error.code is None or isinstance(error.code, int):
+        return error.code or 0
+    print(error.code, file=sys.stderr)
+    return FAILED
+
+
+# -- the pipeline's own options ------------------------------------------------------------
+
+
+def parse(
+    pipeline: Any, source: str, arguments: tuple[str, ...]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Arguments of a pipeline from the words of a command line; None where help was asked for.
+
+    The options are made from its signature, their help from its docstring.
+    Raises CycloptsError.
+    """
+    found: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    app = App(
+        name=f"pipedeco run {source}",
+        default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
+        version_flags=[],
+        help_format="plaintext",
+    )
+    app["--help"].group = "Parameters"
+    app.default(_taker(pipeline.fn, lambda *args, **kwargs: found.append((args, kwargs))))
+    app(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+    return found[0] if found else None
+
+
+def _taker(fn: Callable[..., Any], take: Callable[..., None]) -> Callable[..., None]:
+    """`take` with the signature of `fn`, its parameters by name alone."""
+
+    def taker(*args: Any, **kwargs: Any) -> None:
+        take(*args, **kwargs)
+
+    signature = inspect.signature(fn)
+    parameters = [
+        parameter.replace(kind=_kind(parameter), annotation=_annotation(fn, parameter))
+        for parameter in signature.parameters.values()
+    ]
+    taker.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=sorted(parameters, key=lambda parameter: parameter.kind),
+        return_annotation=inspect.Signature.empty,
+    )
+    taker.__annotations__ = {}
+    taker.__doc__ = fn.__doc__
+    return taker
+
+
+def _kind(parameter: inspect.Parameter) -> Any:
+    by_name = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    return parameter.KEYWORD_ONLY if by_name else parameter.kind
+
+
+def _annotation(fn: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    """The annotation as a type; what cannot be found (as under TYPE_CHECKING) is as if not there.
+
+    A parameter that has the name of an option of ours is asked for as `--param-NAME`.
+    """
+    annotation = parameter.annotation
+    if isinstance(annotation, str):
+        try:
+            annotation = eval(annotation, getattr(fn, "__globals__", {}))  # noqa: S307 - the user's own
+        except Exception:  # noqa: BLE001 - whatever stands there
+            annotation = parameter.empty
+    if parameter.name not in OURS:
+        return annotation
+    if annotation is parameter.empty:
+        annotation = (
+            str if parameter.default in (None, parameter.empty) else type(parameter.default)
+        )
+    return Annotated[annotation, Parameter(name=f"--param-{parameter.name}")]
+
+
+# -- cancel --------------------------------------------------------------------------------
+
+
+def cancel(
+    run: Annotated[str, Parameter(completer=complete_run)], /, *, store: Store = None
+) -> int:
+    """Cancel a run that goes on, whichever process performs it; waits until it has ended.
+
+    Args:
+        run: An id, a unique prefix of one, pipeline#number, or latest.
+    """
+    from pipedeco.run import get_run
+
+    found = get_run(run, store=store)
+    status = found.status
+    if status != "running":
+        raise RunNotFound(f"run {found.id} of {found.pipeline} does not run: it is {status}")
+    found.cancel()
+    if not found.wait(PATIENCE):
+        raise PipedecoError(
+            f"run {found.id} was asked to stop and has not within {PATIENCE:g} s; "
+            f"look at it with: pipedeco show {found.id}"
+        )
+    say(f"{found.name}  {found.id}  {found.status}")
+    return 0

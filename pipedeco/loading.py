@@ -1,0 +1,177 @@
+"""Finds pipelines in files and modules: what `pipedeco run FILE_OR_MODULE[:PIPELINE]` names.
+
+A file is executed as Python would execute it, as `__main__`, with two differences: at its top
+level `__name__` is `"__pipedeco__"`, so that what stands behind a main guard is left out, and it
+stops at its first call of a pipeline.  So a script without a guard can be listed, drawn and run
+with other arguments; and what it defines has the names that `python FILE` gives, in every record.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, MutableMapping
+from types import CodeType, ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipedeco.components import Traced
+from pipedeco.errors import ConfigError
+from pipedeco.tracing import PipelineCalled, loading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LOADED = "__pipedeco__"
+
+
+class Loaded(NamedTuple):
+    """What a file or a module defines, as far as it was executed."""
+
+    source: str  # as it was named
+    module: ModuleType
+    called: Any  # the pipeline at whose call loading stopped; None where it reached the end
+
+
+def find_pipeline(target: str) -> Any:
+    """The pipeline that `FILE[:PIPELINE]` or `MODULE[:PIPELINE]` names.
+
+    Without a name it is the one that there is, or the one that the file itself calls.
+    Raises ConfigError where it cannot be found or loaded.
+    """
+    source, _, name = target.partition(":") if not os.path.exists(target) else (target, "", "")
+    loaded = load(source)
+    pipelines = _pipelines(loaded)
+    if name:
+        return _named(loaded, pipelines, name)
+    if len(pipelines) == 1:
+        return next(iter(pipelines.values()))
+    if loaded.called is not None:
+        return loaded.called
+    if not pipelines:
+        raise ConfigError(f"{source} defines no pipeline; decorate a function with @pipeline")
+    raise ConfigError(
+        f"{source} defines more than one pipeline; say which: "
+        + " or ".join(f"{source}:{name}" for name in sorted(pipelines))
+    )
+
+
+def load(source: str) -> Loaded:
+    """Execute a file (by path) or a module (by dotted name) for its definitions.
+
+    Raises ConfigError, with the text of the user's traceback as `traceback`, where it fails.
+    """
+    if os.path.isfile(source):
+        return _load_file(source)
+    if source.endswith(".py") or os.sep in source:
+        raise ConfigError(f"there is no file {source}")
+    return _load_module(source)
+
+
+def _load_file(path: str) -> Loaded:
+    module = ModuleType("__main__")
+    module.__file__ = os.path.abspath(path)
+    module.__dict__["__builtins__"] = __builtins__
+    code = _compiled(path)
+    sys.modules["__main__"] = module
+    sys.argv = [path]
+    sys.path.insert(0, os.path.dirname(module.__file__))
+    names = vars(module)
+    called = _execute(path, lambda: exec(code, names, _TopLevel(names)))  # noqa: S102 - as asked
+    return Loaded(path, module, called)
+
+
+def _compiled(path: str) -> CodeType:
+    with open(path, "rb") as file:
+        text = file.read()
+    try:
+        return compile(text, os.path.abspath(path), "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        raise ConfigError(f"{path} is no Python file: {error}") from None
+
+
+def _load_module(name: str) -> Loaded:
+    import importlib.util
+
+    sys.path.insert(0, os.getcwd())  # as `python -m` does
+    if name in sys.modules:
+        return Loaded(name, sys.modules[name], None)
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"there is no file and no module {name}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    loader = spec.loader
+    called = _execute(name, lambda: loader.exec_module(module))
+    return Loaded(name, module, called)
+
+
+def _execute(source: str, action: Callable[[], None]) -> Any:
+    """Do `action`; gives the pipeline whose call ended it, if one did."""
+    token = loading.set(True)
+    try:
+        action()
+    except PipelineCalled as stop:
+        return stop.pipeline
+    except SystemExit:  # the file's own reading of a command line; what it has defined counts
+        return None
+    except Exception as error:  # noqa: BLE001 - the user's file
+        from pipedeco.worker.perform import describe_error, user_part
+
+        error.__traceback__ = user_part(error.__traceback__)
+        known = describe_error(error)
+        raise ConfigError(
+            f"{source} cannot be loaded: {known.type}: {known.text}", traceback=known.traceback
+        ) from None
+    finally:
+        loading.reset(token)
+    return None
+
+
+class _TopLevel(MutableMapping[str, Any]):
+    """The names of a module's top level, of which `__name__` reads as LOADED.
+
+    Functions and classes take their `__module__` from the globals behind it.
+    """
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        self._names = names
+
+    def __getitem__(self, name: str) -> Any:
+        return LOADED if name == "__name__" else self._names[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._names[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del self._names[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _pipelines(loaded: Loaded) -> dict[str, Any]:
+    """The pipelines by the names of their variables: those defined there, else the imported."""
+    found = {
+        name: value
+        for name, value in vars(loaded.module).items()
+        if isinstance(value, Traced) and value.is_pipeline
+    }
+    own = {name: p for name, p in found.items() if p.fn.__module__ == loaded.module.__name__}
+    return own or found
+
+
+def _named(loaded: Loaded, pipelines: dict[str, Any], name: str) -> Any:
+    found = vars(loaded.module).get(name)
+    if isinstance(found, Traced) and found.is_pipeline:
+        return found
+    for pipeline in pipelines.values():
+        if pipeline.name == name:
+            return pipeline
+    there = ", ".join(sorted(pipelines)) or "none"
+    raise ConfigError(f"{loaded.source} defines no pipeline {name!r}; there are: {there}")

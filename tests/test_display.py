@@ -1,0 +1,336 @@
+"""What a person sees of a run: on a terminal, off it, and at its end."""
+
+import contextlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import wait_for
+from terminal import Terminal
+
+from pipedeco import get_run
+from pipedeco.display import line
+from pipedeco.graph import Called, Graph
+from pipedeco.options import ComponentOptions
+from pipedeco.text import duration
+
+COMMAND = str(Path(sys.executable).with_name("pipedeco"))
+
+# Steps go on when the test has written a file named after them.
+APP = """
+import os, sys, time
+from pipedeco import component, pipeline
+
+@component
+def step(i):
+    if os.environ.get("SAY"):
+        print("step", i, "says this", flush=True)
+    while not os.path.exists(f"go-{i}") and not os.path.exists("go"):
+        time.sleep(0.01)
+    return i
+
+@component
+def other(i):
+    while not os.path.exists(f"go-{i}") and not os.path.exists("go"):
+        time.sleep(0.01)
+    if i == 99:
+        raise ValueError("a bad\\x1b[31m thing")
+    return i
+
+@pipeline
+def few(n: int = 3):
+    return sum([step(i) for i in range(n)])
+
+@pipeline
+def many(n: int = 30):
+    first = [step(i) for i in range(n)]
+    return sum([other(x) for x in first])
+
+@pipeline
+def outer():
+    return few(2)
+
+@pipeline
+def breaks():
+    step(0)
+    return other(99) + 1
+
+@pipeline
+def stops():
+    step(0).result()
+    breakpoint()
+    return step(1)
+
+if __name__ == "__main__":
+    print(globals()[sys.argv[1]](*map(int, sys.argv[2:])))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIPEDECO_STORE", str(tmp_path / "store"))
+    monkeypatch.delenv("PIPEDECO_PROGRESS", raising=False)
+    monkeypatch.setenv("PIPEDECO_WORKERS", "2")
+    (tmp_path / "app.py").write_text(APP)
+    return tmp_path
+
+
+@pytest.fixture
+def terminal(folder):
+    opened = []
+
+    def start(*command, **options):
+        opened.append(Terminal(*command, cwd=folder, **options))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.close()
+
+
+def script(*arguments):
+    return sys.executable, "app.py", *arguments
+
+
+# -- on a terminal -----------------------------------------------------------------------------
+
+
+def test_live_progress_and_its_end(folder, terminal):
+    """Steps done of steps known, what runs now; then the region gives way to a summary."""
+    screen = terminal(*script("few"))
+    shown = screen.wait_for("0/3")
+    assert "few#1" in shown
+    screen.wait_for("step-2 ")
+    (folder / "go-0").touch()
+    screen.wait_for("1/3")
+    screen.wait_for("step-3 ")
+    (folder / "go").touch()
+    assert screen.wait() == 0
+    text = screen.text
+    assert "✓ few#1 completed in " in text
+    assert ": 3 steps, " in text
+    assert f"see it with: pipedeco show {get_run('latest').id}" in text
+    assert text.splitlines()[-1] == "3"
+    assert "/3" not in text  # nothing of the region is left
+
+
+def test_components_stand_for_many_steps(folder, terminal):
+    """One line each, with its count; those that run first."""
+    screen = terminal(*script("many"))
+    shown = screen.wait_for("0/30")
+    lines = [row.split() for row in shown.splitlines()]
+    assert ["other", "0/30"] in lines
+    assert any(row[:2] == ["step", "0/30"] for row in lines)
+    (folder / "go").touch()
+    assert screen.wait() == 0
+    assert "60 steps" in screen.text
+
+
+def test_the_time_left_comes_from_the_last_run(folder, terminal):
+    """Known once a run of the version has completed."""
+    screen = terminal(*script("few"))
+    screen.wait_for("0/3")
+    time.sleep(1.5)  # the first run lasts; not waited for luck, but for a duration to remember
+    (folder / "go").touch()
+    assert screen.wait() == 0
+    assert "left" not in screen.text
+    (folder / "go").unlink()
+    again = terminal(*script("few"))
+    again.wait_for("s left")
+    (folder / "go").touch()
+    assert again.wait() == 0
+
+
+def test_steps_of_child_runs_are_shown_behind_their_parents(folder, terminal):
+    """`few / step`; the child has no region of its own."""
+    screen = terminal(*script("outer"))
+    screen.wait_for("few / step-2")
+    assert "few#1" not in screen.text
+    (folder / "go").touch()
+    assert screen.wait() == 0
+    assert screen.text.count("completed in") == 1
+
+
+def test_what_steps_print_stands_above(folder, terminal):
+    """With their names in front, and whole."""
+    screen = terminal(*script("few"), env={"SAY": "1"})
+    screen.wait_for("0/3")
+    (folder / "go").touch()
+    assert screen.wait() == 0
+    rows = screen.text.splitlines()
+    for name, i in (("step", 0), ("step-2", 1), ("step-3", 2)):
+        assert any(row.startswith(f"[{name}] step {i} says") for row in rows), screen.text
+    assert "completed in" in screen.text
+
+
+def test_a_failure_is_told_once_by_a_script(folder, terminal):
+    """Python prints the traceback; the summary names the step."""
+    screen = terminal(*script("breaks"))
+    screen.wait_for("0/2")
+    (folder / "go").touch()
+    assert screen.wait() == 1
+    text = screen.text
+    assert "✗ breaks#1 failed in" in text
+    assert "1 failed" in text
+    assert text.count("Traceback") == 1
+
+
+def test_ctrl_c_says_that_it_stops(folder, terminal):
+    """The region says so at once, and the screen is left in order."""
+    screen = terminal(COMMAND, "run", "app.py:few")
+    screen.wait_for("step-2 ")
+    screen.send("\x03")
+    assert screen.wait() == 130
+    assert "■ few#1 cancelled in" in screen.text
+    assert "Traceback" not in screen.text
+    assert screen.raw.rstrip().count(b"\x1b[?25l") == screen.raw.count(b"\x1b[?25h")  # the cursor
+
+
+def test_the_region_follows_the_terminals_size(folder, terminal):
+    """Lines never break at the edge of a narrower terminal."""
+    screen = terminal(*script("few"), size=(100, 30))
+    screen.wait_for("0/3")
+    screen.resize(44, 20)
+    (folder / "go-0").touch()
+    screen.wait_for("1/3", "few#1")
+    (folder / "go").touch()
+    assert screen.wait() == 0
+    assert "completed" in screen.text
+
+
+def test_a_short_run_draws_nothing(folder, terminal):
+    """Not within its first half second."""
+    (folder / "go").touch()
+    screen = terminal(*script("few"))
+    assert screen.wait() == 0
+    assert screen.text == "3"
+
+
+def test_a_debugger_in_the_body_has_the_terminal(folder, terminal):
+    """The region goes away while pdb waits for a command."""
+    screen = terminal(*script("stops"))
+    screen.wait_for("step ")
+    (folder / "go-0").touch()
+    screen.wait_for("(Pdb)")
+    screen.wait_gone("1/1")
+    screen.send("p 6*7\n")
+    screen.wait_for("42")
+    assert "/1 " not in screen.text
+    (folder / "go").touch()
+    screen.send("c\n")
+    assert screen.wait() == 0
+
+
+def test_stdout_in_a_file_is_untouched(folder, terminal):
+    """Only stderr is drawn on; the file has what the steps and the script print."""
+    screen = terminal(
+        "sh", "-c", f"{sys.executable} app.py few > out.txt", env={"SAY": "1"}
+    )  # fmt: skip
+    screen.wait_for("0/3")
+    (folder / "go").touch()
+    assert screen.wait() == 0
+    rows = (folder / "out.txt").read_text().splitlines()
+    assert sorted(rows[:3]) == [f"step {i} says this" for i in range(3)]
+    assert rows[3:] == ["3"]
+
+
+def test_it_can_be_turned_off(folder, terminal):
+    """By the variable."""
+    screen = terminal(*script("few"), env={"PIPEDECO_PROGRESS": "off"})
+    wait_for(folder / "store" / "pipedeco.db")
+    time.sleep(0.7)  # longer than it takes to draw
+    (folder / "go").touch()
+    assert screen.wait() == 0
+    assert screen.text == "3"
+
+
+# -- off a terminal ----------------------------------------------------------------------------
+
+
+def test_plain_lines_off_a_terminal(folder):
+    """Now and then one, and one at the end; no control character in them."""
+    process = subprocess.Popen(
+        script("few"), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        told = process.stderr.readline()
+        assert told.startswith("pipedeco: few#1: 0 of 3 steps, ")
+        assert ", now step" in told
+        (folder / "go").touch()
+        out, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.wait()
+    assert (out, process.returncode) == ("3\n", 0)
+    assert "✓ few#1 completed" in err
+    assert "\x1b" not in err
+
+
+def test_a_closed_stderr_stops_nothing(folder):
+    """As in a daemon."""
+    process = subprocess.Popen(
+        ["sh", "-c", f"exec {sys.executable} app.py few 2>&-"], cwd=folder, stdout=subprocess.PIPE
+    )
+    with contextlib.closing(process.stdout):
+        time.sleep(0.7)
+        (folder / "go").touch()
+        assert process.stdout.read() == b"3\n"
+    assert process.wait(20) == 0
+
+
+def test_the_cold_path_does_not_import_rich(folder):
+    """Nor does a run that is over before anything would be drawn."""
+    (folder / "go").touch()
+    code = (
+        "import sys; sys.argv = ['app.py', 'few']; import runpy; "
+        "runpy.run_path('app.py', run_name='__main__'); assert 'rich' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+# -- its parts ---------------------------------------------------------------------------------
+
+
+class Going:
+    """A run with so many steps, as the display sees it."""
+
+    def __init__(self, name, known, ended, running=()):
+        self.id, self.name, self.status = "cafe", name, "running"
+        self.graph = Graph()
+        called = Called(None, "work", ComponentOptions(), is_pipeline=False)
+        for _ in range(known):
+            self.graph.add(self, called)
+        self.started = time.time() - 10
+        self.children = []
+        self.ended_steps = ended
+        self.progress = ended / max(known, 1)
+        self.expected = (0, 0.0)
+        self.stopping = None
+        self._running = running
+
+    def running(self):
+        return [(self.graph.steps[i], 1.0) for i in self._running]
+
+
+def test_a_line_names_a_few_of_many():
+    """And makes names harmless."""
+    told = line(Going("p\x1b[31m#1", 9, 2, running=(2, 3, 4, 5, 6)))
+    assert told.startswith("p\\x1b[31m#1: 2 of 9 steps, 10 s, now work-3, work-4, ")
+    assert told.endswith(" and 1 more")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "-"), (0.0, "0 ms"), (0.0123, "12.3 ms"), (1.26, "1.26 s"), (99.4, "99.4 s"),
+        (0.99999, "1 s"), (float("nan"), "-"), (-1.0, "0 ms"), (125, "2 min 05 s"), (3720, "1 h 02 min"),
+    ],
+)  # fmt: skip
+def test_durations(seconds, text):
+    """In the unit that a person would use."""
+    assert duration(seconds) == text
