@@ -21,11 +21,14 @@ from pipedeco.errors import BlobCorrupt, StoreError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from blake3 import blake3
+
 MAGIC = b"PIPEDECO"
 VERSION = 1
 HEADER = struct.Struct("<8sHHIQ32s8x")  # magic, version, flags, parts, length, room for an HMAC
 PART = struct.Struct("<QQ")
 ALIGNMENT = 64
+THREADED = 1 << 24  # bytes from which several threads hash quicker than one
 
 
 class BlobStore:
@@ -150,13 +153,23 @@ def _write(path: str, pieces: Sequence[Any]) -> str:
     return _digest(pieces)
 
 
-def _digest(pieces: Iterable[Any]) -> str:
-    from blake3 import blake3
-
-    hasher = blake3(max_threads=blake3.AUTO)
+def _digest(pieces: Sequence[Any]) -> str:
+    hasher = hasher_for(max(memoryview(piece).nbytes for piece in pieces))
     for piece in pieces:
         hasher.update(piece)
     return hasher.hexdigest()
+
+
+def hasher_for(size: int) -> blake3:
+    """A BLAKE3 hasher with as many threads as pay for pieces of `size` bytes."""
+    from blake3 import blake3
+
+    if size < THREADED:
+        return blake3()
+    # Not blake3.AUTO: its threads are the process's for ever, and a forked child waits for them
+    # without end.  With a number, the hasher has threads of its own.
+    able = hasattr(os, "sched_getaffinity")
+    return blake3(max_threads=len(os.sched_getaffinity(0)) if able else os.cpu_count() or 1)
 
 
 def make_private(path: str) -> None:

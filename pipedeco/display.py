@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from pipedeco.graph import Graph
 
 FIRST = 0.5  # seconds without a display
-INTERVAL = 0.2  # seconds between two drawings
+INTERVAL = 0.2  # seconds between two drawings, at least
+SHARE = 0.01  # of the time may be spent on drawing
 LINES = (2.0, 5.0, 10.0, 20.0, 30.0)  # seconds after which a plain line comes; then each 30
 MANY = 12  # steps, above which components are shown in their place
 ROWS = 8  # lines below the first
@@ -120,12 +121,16 @@ class Display:
 
     def _draw(self) -> None:
         region = _Region()
+        spent = 0.0
         try:
-            while not self._over.wait(INTERVAL):
+            # Drawing takes time from the run's own threads; most of it is left to them.
+            while not self._over.wait(max(INTERVAL, spent / SHARE)):
+                begin = time.thread_time()
                 if _debugged(sys._current_frames().values()):  # a person is typing there
                     region.hide()
                 else:
                     region.draw(picture(self.run))
+                spent = time.thread_time() - begin
         finally:
             region.hide()
 

@@ -9,7 +9,13 @@ from typing import Any
 
 _LARGE = 10**30  # whole numbers beyond are told by their size
 _NUMBERS = frozenset({type(None), bool, int, float, complex})
-_BRACKETS = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}
+_BRACKETS: dict[type, tuple[str, str]] = {
+    list: ("[", "]"),
+    tuple: ("(", ")"),
+    dict: ("{", "}"),
+    set: ("{", "}"),
+    frozenset: ("{", "}"),
+}
 _PREVIEW = 200  # characters
 _ITEM = 40  # of these for something within something
 _FEW = 4  # items of a container

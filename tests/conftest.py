@@ -34,6 +34,7 @@ def wait_until(condition, what="it becomes true", timeout=DEADLINE):
 def mark():
     """Mark every process that the tests start, however far it wanders."""
     os.environ[MARK] = uuid.uuid4().hex
+    os.environ["PIPEDECO_PROGRESS"] = "off"  # tests of the display turn it on
     yield os.environ[MARK]
     _close_pipedeco()
     wait_until(lambda: not _marked(os.environ[MARK]), "no marked process is left", 5.0)

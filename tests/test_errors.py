@@ -7,7 +7,6 @@ import pickle
 import re
 import signal
 import sqlite3
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -21,7 +20,6 @@ from pipedeco import (
     GraphError,
     NotPicklable,
     PipedecoError,
-    RunBusy,
     RunCancelled,
     RunFailed,
     RunNotFound,
@@ -234,36 +232,6 @@ def test_run_cancelled(tmp_path):
     assert str(error).startswith(f"run {run.id} of body was cancelled: it was cancelled")
     assert f"pipedeco show {run.id}" in str(error)
     assert error.run == run.id
-
-
-def test_run_busy(tmp_path):
-    """Cancelling a run of another process names that process and says what ends the run."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import sys\n"
-        "from pipedeco import component, pipeline\n"
-        "@component\n"
-        "def read():\n"
-        "    return 1\n"
-        "@pipeline\n"
-        "def body():\n"
-        "    sys.stdin.read()\n"
-        "run = body.start()\n"
-        "print(run.number, flush=True)  # waits for the record\n"
-    )
-    child = subprocess.Popen(
-        [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with child:
-        assert child.stdout.readline()
-        run = get_run()
-        with pytest.raises(RunBusy) as caught:
-            run.cancel()
-        child.stdin.close()
-    assert str(caught.value) == (
-        f"run {run.id} is performed by process {child.pid}; interrupt that (Ctrl-C, SIGTERM)"
-    )
-    assert caught.value.run == run.id
 
 
 def test_run_not_found(store):

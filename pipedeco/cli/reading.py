@@ -54,20 +54,29 @@ def runs(
     if json:
         print_json([_summary(run) for run in found])
     elif found:
-        print_table(
-            ("run", "name", "status", "mode", "started", "time"),
-            [
-                (run.id, run.name, run.status, run.mode, when(run.started), duration(run.duration))
-                for run in found
-            ],
-        )
+        _print_runs(found)
     else:
         of = f" of {pipeline}" if pipeline else ""
         say(f"no runs{of} are recorded in {find_store(store)}")
 
 
+def _print_runs(found: list[Run]) -> None:
+    """A line a run; a column tells which are steps of others, if any are."""
+    parents = [run.parent_run or "" for run in found]
+    head = ("run", "name", "status", "mode", "started", "time", "part of")
+    rows = [
+        (run.id, run.name, run.status, run.mode, when(run.started), duration(run.duration), parent)
+        for run, parent in zip(found, parents, strict=True)
+    ]
+    shown = 7 if any(parents) else 6
+    print_table(head[:shown], [row[:shown] for row in rows])
+
+
 def _summary(run: Run) -> dict[str, Any]:
-    names = ("id", "name", "pipeline", "number", "version", "status", "mode", "started", "ended")
+    names = (
+        "id", "name", "pipeline", "number", "version", "status", "mode", "started", "ended",
+        "parent_run",
+    )  # fmt: skip
     return {**{name: getattr(run, name) for name in names}, "duration": run.duration}
 
 

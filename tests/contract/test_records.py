@@ -65,7 +65,7 @@ def test_what_is_known_of_a_run(mode):
         assert re.fullmatch("[0-9a-f]{8,}", found.id)
         assert (found.name, found.number, found.pipeline) == ("simple#1", 1, "simple")
         assert (found.mode, found.status, found.error) == (mode, "completed", None)
-        assert found.params == {"x": 1}
+        assert found.params == {"x": 1, "y": 2}  # the defaults too
         assert begin - 1 <= found.started <= found.ended <= time.time()
         assert found.progress == 1.0
         assert found.result() == 3
