@@ -108,15 +108,21 @@ def _shown_container(value: Any, room: int, depth: int) -> str:
         return kind.__name__
     if kind is dict:
         few = [
-            f"{_shown(k, _ITEM, depth - 1)}: {_shown(v, _ITEM, depth - 1)}"
+            f"{_shown_item(k, room, depth)}: {_shown_item(v, room, depth)}"
             for k, v in islice(value.items(), _FEW)
         ]
     else:
-        few = [_shown(item, _ITEM, depth - 1) for item in islice(value, _FEW)]
+        few = [_shown_item(item, room, depth) for item in islice(value, _FEW)]
     more = f", ... ({len(value)})" if len(value) > _FEW else ""
     comma = "," if kind is tuple and len(value) == 1 else ""
     left, right = _BRACKETS[kind]
     return _closed(left + ", ".join(few) + more + comma, right, room)
+
+
+def _shown_item(item: Any, room: int, depth: int) -> str:
+    """Something within something: a little of it, more where it holds things itself."""
+    holds = type(item) in _BRACKETS or hasattr(type(item), "_fields")
+    return _shown(item, room // 2 if holds else _ITEM, depth - 1)
 
 
 def _shown_object(value: Any, kind: type, room: int, depth: int) -> str:
@@ -132,7 +138,7 @@ def _shown_object(value: Any, kind: type, room: int, depth: int) -> str:
         return f"{kind.__qualname__}.{value._name_}"[:room]
     fields = _fields(value, kind) if depth else None
     if fields is not None:
-        few = [f"{name}={_shown(item, _ITEM, depth - 1)}" for name, item in fields[:_FEW]]
+        few = [f"{name}={_shown_item(item, room, depth)}" for name, item in fields[:_FEW]]
         more = ", ..." if len(fields) > _FEW else ""
         return _closed(f"{kind.__name__}({', '.join(few)}{more}", ")", room)
     name = kind.__qualname__ if room == _PREVIEW else kind.__name__
@@ -159,4 +165,5 @@ def _shape(value: Any, kind: type) -> str:
 
 
 def _closed(text: str, end: str, room: int) -> str:
-    return text[: room - len(end)] + end
+    """`text` and its end within the room; a cut is told."""
+    return text + end if len(text) + len(end) <= room else f"{text[: room - len(end) - 1]}…{end}"
