@@ -449,6 +449,7 @@ class Execution:
             "python": ".".join(map(str, sys.version_info[:3])),
             "host": os.uname().nodename if hasattr(os, "uname") else "",
             "command": json.dumps([str(part) for part in getattr(sys, "argv", [])]),
+            **_home(self.pipeline.fn),
         }
 
     def _packed(self, value: Any) -> tuple[Packed | None, str | None]:
@@ -704,6 +705,16 @@ def _wait_for(step: Step, timeout: float | None) -> bool:
         with contextlib.suppress(ValueError):  # it has just ended
             step.watchers.remove(tell)
     return in_time
+
+
+def _home(fn: Any) -> dict[str, Any]:
+    """Where a function is defined, for who looks for it in another process."""
+    code = getattr(fn, "__code__", None)
+    return {
+        "module": str(getattr(fn, "__module__", "")),
+        "qualname": str(getattr(fn, "__qualname__", "")),
+        "file": os.path.abspath(code.co_filename) if code is not None else None,
+    }
 
 
 def _first_line(error: BaseException | None) -> str:

@@ -582,19 +582,28 @@ def get_run(name: str = "latest", *, store: str | None = None) -> Run:
         return _from_row(folder, found[0])
     if found:
         raise RunNotFound(f"more than one run begins with {name!r}; type more of the id")
-    newest = _query(folder, "list_runs", pipeline=name, limit=1)
+    newest = _query(folder, "list_runs", pipeline=name, version=None, archived=True, limit=1)
     hint = f"; did you mean {name}#{newest[0]['number']}?" if newest else ""
     raise RunNotFound(
         f"there is no run {name!r} in {folder}{hint}; list the runs with: pipedeco runs"
     )
 
 
-def runs(pipeline: str | None = None, *, limit: int = 100, store: str | None = None) -> list[Run]:
+def runs(
+    pipeline: str | None = None,
+    *,
+    version: str | None = None,
+    archived: bool = False,
+    limit: int = 100,
+    store: str | None = None,
+) -> list[Run]:
     """The recorded runs, the newest first.
 
     Parameters
     ----------
     pipeline: only the runs of the pipeline of this name.
+    version: only those of this version.
+    archived: archived ones, too.
     limit: at most so many.
     store: as for `get_run`.
     """
@@ -602,7 +611,9 @@ def runs(pipeline: str | None = None, *, limit: int = 100, store: str | None = N
     _await_live(folder)
     if not os.path.exists(database_path(folder)):
         return []
-    found = _query(folder, "list_runs", pipeline=pipeline, limit=limit)
+    found = _query(
+        folder, "list_runs", pipeline=pipeline, version=version, archived=archived, limit=limit
+    )
     return [_from_row(folder, row) for row in found]
 
 

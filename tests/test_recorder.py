@@ -45,7 +45,7 @@ class Desk:
         self.recorder.flush(self)
 
     def facts(self, name):
-        texts = dict.fromkeys(("python", "host"), "")
+        texts = dict.fromkeys(("python", "host", "module", "qualname", "file"), "")
         nothing = dict.fromkeys(("version", "parent_run", "parent_step", "args"))
         own = {"id": name, "pipeline": "p", "mode": "debug", "started": time.time()}
         return {**own, **texts, **nothing, "parameters": "{}", "command": "[]"}

@@ -2,11 +2,12 @@
 
 -- name: begin_run
 insert into run (id, pipeline, number, version, mode, status, epoch, owner, parent_run,
-                 parent_step, started, args, parameters, python, host, command)
+                 parent_step, started, args, parameters, python, host, command, module, qualname,
+                 file)
 values (:id, :pipeline,
         (select coalesce(max(number), 0) + 1 from run where pipeline = :pipeline),
         :version, :mode, 'running', 1, :owner, :parent_run, :parent_step, :started, :args,
-        :parameters, :python, :host, :command)
+        :parameters, :python, :host, :command, :module, :qualname, :file)
 returning seq, number;
 
 -- name: expected_steps
@@ -31,7 +32,8 @@ select 1 from run where seq = :seq and epoch = :epoch;
 
 -- name: put_component
 insert or replace into component values
-    (:run, :number, :name, :module, :qualname, :parameters, :file, :line, :options, :is_pipeline);
+    (:run, :number, :name, :module, :qualname, :parameters, :file, :line, :options, :is_pipeline,
+     :code, :parts, :unproven, :sources);
 
 -- name: put_attempt
 insert or replace into attempt values
@@ -50,13 +52,15 @@ select * from run where id like :prefix || '%' escape '\' order by seq limit 3;
 select * from run where id = :id;
 
 -- name: latest_run
-select * from run where parent_run is null order by seq desc limit 1;
+select * from run where parent_step is null and not archived order by seq desc limit 1;
 
 -- name: numbered_run
 select * from run where pipeline = :pipeline and number = :number;
 
 -- name: list_runs
-select * from run where (:pipeline is null or pipeline = :pipeline)
+select * from run
+where (:pipeline is null or pipeline = :pipeline) and (:version is null or version = :version)
+      and (:archived or not archived)
 order by seq desc limit :limit;
 
 -- name: run_steps
@@ -66,7 +70,7 @@ from step join component on component.run = step.run and component.number = step
 where step.id >= :first and step.id < :last order by step.id;
 
 -- name: child_runs
-select id, parent_step from run where parent_run = :parent order by seq;
+select id, parent_step from run where parent_run = :parent and parent_step is not null order by seq;
 
 -- name: run_attempts
 select * from attempt where step >= :first and step < :last order by step, number;

@@ -86,6 +86,10 @@ def component_row(seq: int, number: int, called: Called) -> dict[str, Any]:
         "line": code and code.co_firstlineno,
         "options": json.dumps(called.component.options_text()),
         "is_pipeline": called.is_pipeline,
+        "code": None,
+        "parts": None,
+        "unproven": None,
+        "sources": None,
     }
 
 

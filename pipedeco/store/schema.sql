@@ -1,4 +1,4 @@
--- The store's database, version 2 (PRAGMA user_version).
+-- The store's database, version 3 (PRAGMA user_version).
 
 create table run (
     seq integer primary key,
@@ -28,6 +28,11 @@ create table run (
     host text not null,
     command text not null,              -- JSON: the command line
     cancel text,                        -- who asked its controller to cancel it
+    module text not null,               -- where the pipeline is defined
+    qualname text not null,
+    file text,
+    archived integer not null default 0,  -- hidden, and serves no cache hits
+    capture text,                       -- JSON: git, packages, platform, environment (capture.py)
     unique (pipeline, number)
 );
 
@@ -42,7 +47,16 @@ create table component (
     line integer,
     options text not null,              -- JSON: what was set to something unusual
     is_pipeline integer not null,
+    code text,                          -- digest of its code and all that it reaches
+    parts text,                         -- JSON: [[what, digest], ...] of what it reaches
+    unproven text,                      -- JSON: sentences on what cannot be compared
+    sources text,                       -- JSON: what -> source.digest
     primary key (run, number)
+) without rowid;
+
+create table source (                   -- text of functions and classes, shared by all runs
+    digest text primary key,
+    text text not null
 ) without rowid;
 
 create table step (
@@ -69,6 +83,30 @@ create table step (
     reason text,
     logs text                           -- log name, and from to from to in bytes
 );
+
+create table step_key (                 -- only of steps of cached components
+    step integer primary key,
+    key text,                           -- of the cache; null where equality cannot be proven
+    parts text not null,                -- JSON: what the key is made of, and what was in the way
+    fingerprint text,                   -- of its value, once a cached step has needed it
+    origin integer                      -- the step that made the value of a cached one
+);
+
+create table cache (
+    key text primary key,
+    step integer not null,              -- whose value it is
+    created real not null
+) without rowid;
+
+create table earlier (                  -- what a resumed run recorded before, until it ends
+    run integer not null,
+    name text not null,                 -- of the step
+    row text not null,                  -- JSON of step, without what is beside it
+    args any,
+    value any,
+    error blob,
+    primary key (run, name)
+) without rowid;
 
 create table attempt (                  -- only attempts that were followed by another
     step integer not null,
