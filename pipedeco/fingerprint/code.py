@@ -1,0 +1,146 @@
+"""The code half of a cache key: a function and everything that it reaches in the user's modules.
+
+    code.py      keys; what they remember of a process
+    reach.py     the walk from a function to all that it reaches
+    parts.py     what is met on the way, by name, and how it is written down
+    lookup.py    what names stand for
+    codes.py     what is known of code objects
+    bytecode.py  which names a function looks up; a form for code without source
+    source.py    the syntax tree of a function, proven to be what runs
+    packages.py  whose a module is, and of which version
+
+Two keys are equal only if everything reached is.  Comments, docstrings, formatting and code that
+is not reached do not count, for the form of a function is its syntax tree without them.  Where the
+source is not there, or is not what runs (a file edited since it was imported), bytecode takes its
+place, and a change of layout may cost a miss.  What cannot be proven is said in `unproven`.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from typing import TYPE_CHECKING, Any
+
+from pipedeco.definitions import Decorated
+from pipedeco.fingerprint.codes import Codes, digest_of
+from pipedeco.fingerprint.packages import Owners, python_part
+from pipedeco.fingerprint.reach import Reach
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import NamedTuple
+
+    from pipedeco.fingerprint.parts import Part, ValueDigest
+
+    class CodeKey(NamedTuple):
+        """A function's code and all that it reaches.
+
+        `digest` is of all `parts`, which are sorted pairs of what it is ("function
+        mylib.clean.helper", "value mylib.RATE", "package numpy", "python") and a digest or a
+        version.  `unproven` are sentences; while there are any, the key is no proof of anything.
+        """
+
+        digest: str
+        parts: tuple[tuple[str, str], ...]
+        unproven: tuple[str, ...]
+
+else:
+    CodeKey = namedtuple("CodeKey", ("digest", "parts", "unproven"))
+    CodeKey.__doc__ = "A function's code and all that it reaches."
+
+
+def code_key(fn: Callable[..., Any], *, value_digest: ValueDigest) -> CodeKey:
+    """The key of one function's code.
+
+    Parameters
+    ----------
+    fn: an undecorated function, or any callable; of a component or a pipeline, its function.
+    value_digest: fingerprints values, such as `pipedeco.fingerprint.values.value_digest`.
+
+    Modules that the function imports in its body are imported.
+    """
+    return CodeKeys(value_digest=value_digest).key(fn)
+
+
+class CodeKeys:
+    """The keys of many functions, each made once until `refresh`.
+
+    Parameters
+    ----------
+    value_digest: as for `code_key`.
+    """
+
+    def __init__(self, *, value_digest: ValueDigest) -> None:
+        self._value_digest = value_digest
+        self._codes = Codes()
+        self._owners = Owners()
+        self._reaches: dict[frozenset[str], Reach] = {}
+        self._keys: dict[int, tuple[Any, CodeKey]] = {}
+
+    def key(self, fn: Callable[..., Any]) -> CodeKey:
+        """The key of a function's code; see `code_key`."""
+        found = self._keys.get(id(fn))
+        if found is None:
+            label, part, reach = self._reach(_function(fn))
+            parts = dict(self._parts(label, part, reach))
+            found = self._keys[id(fn)] = (fn, _key(parts))
+        return found[1]
+
+    def refresh(self) -> None:
+        """Look again at values and names, which may have changed; to be called before each run."""
+        self._reaches.clear()
+        self._keys.clear()
+        self._owners.refresh()
+        self._codes.forget_files()
+
+    def sources(self, fn: Callable[..., Any]) -> dict[str, str]:
+        """The text of each function and class reached, by the name of its part.
+
+        Without those whose text cannot be proven to be what runs.
+        """
+        label, part, reach = self._reach(_function(fn))
+        texts = {
+            name: self._codes.text(found.object)
+            for name, found in self._parts(label, part, reach)
+            if name.startswith(("function ", "class "))
+        }
+        return {name: text for name, text in texts.items() if text is not None}
+
+    def _reach(self, fn: Any) -> tuple[str, Part, Reach]:
+        """The parts of a function, with all counted that any code among them asks for."""
+        features: frozenset[str] = frozenset()
+        while True:
+            if features not in self._reaches:
+                self._reaches[features] = Reach(
+                    self._codes, self._owners, self._value_digest, features
+                )
+            reach = self._reaches[features]
+            label, part = reach.root(fn)
+            asked = features.union(*[found.asks for _, found in self._parts(label, part, reach)])
+            if asked == features:
+                return label, part, reach
+            features = asked
+
+    def _parts(self, label: str, part: Part, reach: Reach) -> Iterator[tuple[str, Part]]:
+        """A part and all that it needs, each once."""
+        found = {label: part}
+        todo = [(label, part)]
+        while todo:
+            name, part = todo.pop()
+            yield name, part
+            for needed in part.needs:
+                if needed not in found:
+                    found[needed] = reach.parts[needed]
+                    todo.append((needed, found[needed]))
+
+
+def _function(fn: Any) -> Any:
+    return fn.fn if isinstance(fn, Decorated) else fn
+
+
+def _key(found: dict[str, Part]) -> CodeKey:
+    parts = tuple(sorted([(name, part.digest) for name, part in found.items()] + [python_part()]))
+    unproven = tuple(sorted({said for part in found.values() for said in part.unproven}))
+    return CodeKey(digest_of((FORMAT, parts)).hex(), parts, unproven)
+
+
+FORMAT = "pipedeco code 1"  # another number for another way of writing code down
