@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         StoreError,
         WorkerDied,
     )
+    from pipedeco.fingerprint.files import File
+    from pipedeco.options import Cache
     from pipedeco.pipelines import Pipeline, pipeline
     from pipedeco.result import StepResult, value
     from pipedeco.run import Run, get_run, runs
@@ -36,7 +38,9 @@ __version__ = "0.1.0"
 
 # Where each public name lives; modules are imported when a name is first used.
 _HOMES = {
+    "Cache": "options",
     "Component": "components",
+    "File": "fingerprint.files",
     "Pipeline": "pipelines",
     "Run": "run",
     "StepResult": "result",
@@ -70,9 +74,11 @@ _HOMES = {
 
 __all__ = [
     "BlobCorrupt",
+    "Cache",
     "Component",
     "ConfigError",
     "EngineLost",
+    "File",
     "GraphError",
     "NotPicklable",
     "PipedecoError",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, ca
 
 from pipedeco.definitions import Decorated
 from pipedeco.errors import ConfigError, GraphError
-from pipedeco.options import ComponentOptions
+from pipedeco.options import Cache, ComponentOptions
 from pipedeco.tracing import current, refuse_foreign_thread
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ class Component(Traced, Generic[P, R]):
 
     def __init__(self, fn: Callable[P, R], options: ComponentOptions) -> None:
         self._adopt(fn, options.name)
+        _check_ignored(fn, options.cache)
         self.options = self.step_options = options
         self._arity = _arity(fn)
 
@@ -152,6 +153,21 @@ class _Decorator(Protocol):
     def __call__(self, fn: Callable[P, R], /) -> Component[P, R]: ...
 
 
+def _check_ignored(fn: Any, cache: Cache | None) -> None:
+    """Each name in Cache(ignore=...) is that of a parameter."""
+    code = getattr(fn, "__code__", None)
+    if cache is None or not cache.ignore or code is None or hasattr(fn, "__wrapped__"):
+        return
+    takes_any = code.co_flags & 0x08  # **kwargs
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    for name in cache.ignore:
+        if name not in names and not takes_any:
+            raise ConfigError(
+                f"Cache(ignore=...) names {name!r}, which is no parameter of {function_name(fn)}; "
+                f"they are {', '.join(names)}"
+            )
+
+
 @overload
 def component(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Component[P, R]: ...
 @overload
@@ -160,7 +176,7 @@ def component(fn: Callable[P, R], /) -> Component[P, R]: ...
 def component(
     *,
     name: str | None = None,
-    cache: bool = False,
+    cache: bool | Cache = False,
     retries: int = 0,
     retry_delay: float | Callable[[int], float] = 0.0,
     retry_on: type[BaseException]
@@ -178,7 +194,8 @@ def component(fn: Any = None, /, **options: Any) -> Any:
     Parameters
     ----------
     name: of its steps; the function's own by default.
-    cache: reserved for the cache, which this version does not have: it warns and performs.
+    cache: True, or a `pipedeco.Cache`: a step is not performed where the value of one with the same
+        code, everything that it reaches included, and the same arguments is recorded.
     retries: how many attempts follow one that failed.
     retry_delay: seconds before each, or a function of the number of the attempt that failed.
     retry_on: exception types that are worth a retry, or a function of the exception.
@@ -193,18 +210,7 @@ def component(fn: Any = None, /, **options: Any) -> Any:
     if fn is not None and options:
         raise ConfigError("@component(...) takes options by name and is then applied to a function")
     made = ComponentOptions().replace(**options)
-    if made.cache:
-        _warn_uncached()
     return Component(fn, made) if fn is not None else lambda function: Component(function, made)
-
-
-def _warn_uncached() -> None:
-    import warnings
-
-    warnings.warn(
-        "cache=True: this version of pipedeco has no cache yet; the step is performed each time",
-        stacklevel=3,
-    )
 
 
 def function_name(fn: Any) -> str:

@@ -60,6 +60,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType, TracebackType
 
+    from pipedeco.cache import Codes, Flights, ResultCache
+    from pipedeco.fingerprint.code import CodeKey
+    from pipedeco.graph import StepKey
+
 UNRECORDED = b""
 STOPPING = 20.0  # seconds within which a run that is interrupted must have stopped
 
@@ -75,6 +79,8 @@ class Controller:
         self.runners: dict[tuple[str, str], Runner] = {}
         self.recorders: dict[str, Recorder] = {}
         self.live: dict[Execution, None] = {}
+        self.flights: dict[str, Flights] = {}  # by store
+        self.codes: Codes | None = None
         self.unread: dict[str, str] = {}  # started, failed, and nobody asked: id -> what to say
         self._keeper: threading.Thread | None = None
         self._former: Any = None  # the disposition of SIGTERM that ours stands before
@@ -97,6 +103,25 @@ class Controller:
             if folder not in self.recorders or not self.recorders[folder].alive:
                 self.recorders[folder] = Recorder(folder)
             return self.recorders[folder]
+
+    def code_keys(self) -> Codes:
+        """The keys of the code of this process; values that it uses are looked at again."""
+        with self._lock:
+            if self.codes is None:
+                from pipedeco.cache import Codes
+
+                self.codes = Codes()
+            else:
+                self.codes.refresh()
+            return self.codes
+
+    def flights_of(self, folder: str) -> Flights:
+        with self._lock:
+            if folder not in self.flights:
+                from pipedeco.cache import Flights
+
+                self.flights[folder] = Flights(folder)
+            return self.flights[folder]
 
     def enter(self, execution: Execution) -> None:
         """A run begins: from now on SIGTERM cancels it first."""
@@ -241,6 +266,8 @@ class Execution:
         facts = RunFacts(self.id, plan.workers, plan.start_method, self.blobs, logs, self.crashed)
         self.session = self.runner.open(facts)
         self.recorder = CONTROLLER.recorder(plan.store)
+        self.codes: Codes | None = None
+        self.cache: ResultCache | None = None
         self.scheduler = Scheduler(
             self.session,
             self.recorder.changed,
@@ -255,10 +282,16 @@ class Execution:
             self.session.prepare,
             self._submit,
             keeps_originals=self.session.in_process,
+            make_key=self._make_key if plan.pipeline.options.cache else None,
         )
         self._packer = Pickler(self.blobs)
         self.log = RunLog(
-            self._facts(), self.graph.steps, self.scheduler.active, self.crashed, self.cancel
+            self._facts(),
+            self.graph.steps,
+            self.scheduler.active,
+            self.crashed,
+            cancel=self.cancel,
+            code_of=self._code_of,
         )
         self.recorder.begin(self, self.log)
         CONTROLLER.enter(self)
@@ -440,6 +473,7 @@ class Execution:
             "id": self.id,
             "pipeline": self.pipeline.name,
             "version": self.pipeline.options.version,
+            "fn": self.pipeline.fn,
             "mode": self.mode,
             "parent_run": plan.parent.id if plan.parent is not None else None,
             "parent_step": plan.parent_step,
@@ -487,11 +521,49 @@ class Execution:
 
     def _leave(self) -> None:
         self.session.close()
+        if self.cache is not None:
+            self.cache.close()
         if self._display is not None:
             self._display.close()
         self.recorder.forget(self)
         CONTROLLER.leave(self)
         self.over.set()
+
+    # -- code and cache --------------------------------------------------------------------
+
+    def _code_keys(self) -> Codes:
+        if self.codes is None:
+            self.codes = CONTROLLER.code_keys()
+        return self.codes
+
+    def _code_of(self, fn: Any) -> tuple[CodeKey, dict[str, str]]:
+        """The key of a function's code, and the texts of what it reaches; for the recorder."""
+        codes = self._code_keys()
+        return codes.of(fn), codes.sources(fn)
+
+    def _make_key(
+        self,
+        component: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        inputs: tuple[Step, ...],
+    ) -> StepKey:
+        """The key of a cached component's step; the first one sets the cache up."""
+        if self.cache is None:
+            from pipedeco.cache import ResultCache
+
+            folder = self.plan.store
+            self.cache = ResultCache(
+                folder,
+                self.blobs,
+                self.session,
+                codes=self._code_keys(),
+                flights=CONTROLLER.flights_of(folder),
+                refresh=self.pipeline.options.refresh,
+                fingerprinted=self.recorder.fingerprinted,
+            )
+            self.scheduler.recall = self.cache
+        return self.cache.make_key(component, args, kwargs, inputs)
 
     # -- child runs ----------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.tree import Tree
 
-    from pipedeco.options import ComponentOptions
+    from pipedeco.options import Cache, ComponentOptions
 
 PENDING = "pending"
 QUEUED = "queued"
@@ -89,12 +89,54 @@ class Attempt(NamedTuple):
     outcome: Outcome
 
 
+class StepKey:
+    """What tells whether a step's value is known; of cached components' steps alone.
+
+    Digests stand for code and values.  `unproven` says why equality cannot be proven; there is no
+    key then.
+    """
+
+    __slots__ = (
+        "arguments",
+        "cache",
+        "code",
+        "fingerprint",
+        "inputs",
+        "key",
+        "note",
+        "origin",
+        "release",
+        "unproven",
+    )
+
+    def __init__(
+        self, cache: Cache, code: str, arguments: dict[str, str], unproven: str | None
+    ) -> None:
+        self.cache = cache
+        self.code = code
+        self.arguments = arguments  # by parameter
+        self.unproven = unproven
+        self.inputs: dict[str, str] = {}  # by step, once they have ended
+        self.key: str | None = None
+        self.note: str | None = None  # why a known value was not taken
+        self.fingerprint: str | None = None  # of the value
+        self.origin: int | None = None  # the recorded step whose value it is
+        self.release: Callable[[], None] | None = None  # lets others compute the same key
+
+
 class Called:
     """What is called: a component or a pipeline, once for all its calls within one run."""
 
     __slots__ = (
-        "component", "ended", "failed", "function", "is_pipeline", "name", "options", "steps",
-    )  # fmt: skip
+        "component",
+        "ended",
+        "failed",
+        "function",
+        "is_pipeline",
+        "name",
+        "options",
+        "steps",
+    )
 
     def __init__(self, component: Any, name: str, options: Any, *, is_pipeline: bool) -> None:
         self.component = component
@@ -119,6 +161,7 @@ class Step:
         "called",
         "dependants",
         "inputs",
+        "key",
         "line",
         "logs",
         "names",
@@ -156,6 +199,7 @@ class Step:
         self.read = False  # whether the body has read its failure
         self.logs: LogPosition | None = None  # while it runs
         self.watchers: list[Callable[[Step], None]] | None = None
+        self.key: StepKey | None = None
 
     @property
     def name(self) -> str:
@@ -345,7 +389,8 @@ class StepCall:
     done: called once, with the call and its outcome.
     started: called when a worker begins it.
     follow: called with a step that waits for nothing but this one; gives its call, which the
-        runner performs right after this one in the same place.
+        runner performs right after this one in the same place, or None where it must be looked
+        at first.
     undone: called in place of `done` with a call that was to follow another and was not begun.
     follows: the call that this one follows, until that has ended.
     number: the runner's own name for the call.
@@ -371,6 +416,6 @@ class StepLife(Protocol):
 
     def finished(self, call: StepCall, outcome: Outcome) -> None: ...
 
-    def follow(self, call: StepCall, step: Step) -> StepCall: ...
+    def follow(self, call: StepCall, step: Step) -> StepCall | None: ...
 
     def undone(self, call: StepCall) -> None: ...

@@ -53,6 +53,51 @@ def _rebuild(kind: type[_Frozen], values: dict[str, Any]) -> _Frozen:
     return kind(**values)
 
 
+class Cache(_Frozen):
+    """How the results of a component are found again.
+
+    Parameters
+    ----------
+    ttl: seconds (or a timedelta) for which a result serves; for ever by default.
+    ignore: names of parameters that do not count.
+    version: counts beside the code, such as a number that is raised by hand.
+    refresh: perform each time, and replace what is known.
+
+    Raises ConfigError for a value that cannot be.
+    """
+
+    __slots__ = ("ignore", "refresh", "ttl", "version")
+
+    ttl: float | None
+    ignore: tuple[str, ...]
+    version: str | None
+    refresh: bool
+
+    def __init__(
+        self,
+        *,
+        ttl: Any = None,
+        ignore: Sequence[str] = (),
+        version: Any = None,
+        refresh: bool = False,
+    ) -> None:
+        if hasattr(ttl, "total_seconds"):
+            ttl = ttl.total_seconds()
+        names = (ignore,) if isinstance(ignore, str) else _sequence("ignore", ignore)
+        self._set(
+            ttl=None if ttl is None else _seconds("ttl", ttl, above_zero=True),
+            ignore=tuple(map(str, names)),
+            version=None if version is None else str(version),
+            refresh=bool(refresh),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Cache) and self.as_dict() == other.as_dict()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.as_dict().values()))
+
+
 class ComponentOptions(_Frozen):
     """How a component's steps are performed; see `pipedeco.component` for each option."""
 
@@ -70,7 +115,7 @@ class ComponentOptions(_Frozen):
     )
 
     name: str | None
-    cache: bool
+    cache: Cache | None
     retries: int
     retry_delay: float | Callable[[int], float]
     retry_on: tuple[type[BaseException], ...] | Callable[[BaseException], bool]
@@ -84,7 +129,7 @@ class ComponentOptions(_Frozen):
         self,
         *,
         name: str | None = None,
-        cache: bool = False,
+        cache: bool | Cache | None = None,
         retries: int = 0,
         retry_delay: float | Callable[[int], float] = 0.0,
         retry_on: Any = (Exception,),
@@ -94,11 +139,9 @@ class ComponentOptions(_Frozen):
         fresh_process: bool = False,
         depends_on: Sequence[Any] = (),
     ) -> None:
-        if not isinstance(cache, bool):
-            raise ConfigError(f"cache is True or False, not {cache!r}")
         self._set(
             name=_name(name),
-            cache=cache,
+            cache=_cache(cache),
             retries=_count("retries", retries),
             retry_delay=retry_delay
             if callable(retry_delay)
@@ -115,7 +158,17 @@ class ComponentOptions(_Frozen):
 class PipelineOptions(_Frozen):
     """How a pipeline's runs go; see `pipedeco.pipeline` for each option."""
 
-    __slots__ = ("mode", "name", "on_failure", "start_method", "store", "version", "workers")
+    __slots__ = (
+        "cache",
+        "mode",
+        "name",
+        "on_failure",
+        "refresh",
+        "start_method",
+        "store",
+        "version",
+        "workers",
+    )
 
     name: str | None
     version: str | None
@@ -124,6 +177,8 @@ class PipelineOptions(_Frozen):
     on_failure: str
     start_method: str | None
     store: str | None
+    cache: bool
+    refresh: bool | tuple[str, ...]
 
     def __init__(
         self,
@@ -135,6 +190,8 @@ class PipelineOptions(_Frozen):
         on_failure: str = "continue",
         start_method: str | None = None,
         store: Any = None,
+        cache: bool = True,
+        refresh: bool | str | Sequence[str] = False,
     ) -> None:
         self._set(
             name=_name(name),
@@ -144,6 +201,8 @@ class PipelineOptions(_Frozen):
             on_failure=_one_of("on_failure", on_failure, ("continue", "abort")),
             start_method=check_start_method(start_method),
             store=None if store is None else str(store),
+            cache=bool(cache),
+            refresh=_refresh(refresh),
         )
 
 
@@ -165,6 +224,23 @@ def check_workers(workers: int | None) -> int | None:
     if _count("workers", workers) < 1:
         raise ConfigError("workers must be at least 1")
     return workers
+
+
+def _cache(value: Any) -> Cache | None:
+    if value is None or value is False:
+        return None
+    if value is True:
+        return Cache()
+    if not isinstance(value, Cache):
+        raise ConfigError(f"cache is True, False or pipedeco.Cache(...), not {value!r}")
+    return value
+
+
+def _refresh(value: Any) -> bool | tuple[str, ...]:
+    if isinstance(value, bool):
+        return value
+    names = (value,) if isinstance(value, str) else _sequence("refresh", value)
+    return tuple(map(str, names))
 
 
 def _one_of(option: str, value: Any, allowed: tuple[str, ...]) -> str:

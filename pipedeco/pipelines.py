@@ -19,7 +19,7 @@ from pipedeco.tracing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pipedeco.execution import Execution
     from pipedeco.graph import Step
@@ -205,6 +205,8 @@ def pipeline(
     on_failure: str = "continue",
     start_method: str | None = None,
     store: Any = None,
+    cache: bool = True,
+    refresh: bool | str | Sequence[str] = False,
 ) -> Callable[[Callable[P, R]], Pipeline[P, R]]: ...
 def pipeline(fn: Any = None, /, **options: Any) -> Any:
     """Make a pipeline of a function: the components that it calls become steps of a run.
@@ -212,13 +214,17 @@ def pipeline(fn: Any = None, /, **options: Any) -> Any:
     Parameters
     ----------
     name: of its runs; the function's own by default.
-    version: recorded with each run.
+    version: recorded with each run; by default 1.0.0, whose last number rises when the code of the
+        pipeline, or any that it reaches, has changed since its last run.
     mode: "debug" or "local"; by default what `configure`, the variable PIPEDECO_MODE, an attached
         debugger or pyproject.toml say, in this order, and "local" where none does.
     workers: how many worker processes a run may use; by default the CPUs of this process.
     on_failure: "continue" lets the other steps go on after a failure, "abort" cancels them.
     start_method: "nursery" (Linux) or "spawn": where worker processes come from.
     store: the folder of the store.
+    cache: False performs every step, whatever its component says, and keeps nothing for later.
+    refresh: performs cached steps, too, and replaces what is known: all of them, or those of the
+        components (or steps) that are named.
 
     Raises ConfigError for an option that cannot be, and for an async function.
     """

@@ -6,7 +6,7 @@ a time; it knows the runner only as a Session, and the store only as two functio
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pipedeco.graph import (
     CANCELLED,
@@ -28,6 +28,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipedeco.runners import Session
+
+
+class Recall(Protocol):
+    """Knows the values of steps that need not be performed."""
+
+    def covers(self, step: Step) -> bool:
+        """Whether it may know the step's value."""
+
+    def take(self, call: StepCall) -> bool:
+        """Whether it deals with the call: it tells its end later, or submits it itself."""
+
+    def stop(self) -> list[StepCall]:
+        """Give up the calls that it deals with, and return them."""
+
+    def withdraw(self, call: StepCall) -> bool:
+        """Give up one; whether it had it."""
 
 
 class Scheduler:
@@ -55,6 +71,7 @@ class Scheduler:
         self.record_attempt = record_attempt
         self.start_child = start_child
         self.abort = abort
+        self.recall: Recall | None = None  # set once there is something to recall
         self.active: dict[Step, StepCall | None] = {}  # steps that have not ended, and their call
         self.ended = 0
         self.cancelled: str | None = None  # why nothing new starts
@@ -89,8 +106,10 @@ class Scheduler:
         if call.step.state == QUEUED:
             call.step.state = RUNNING
 
-    def follow(self, call: StepCall, step: Step) -> StepCall:
+    def follow(self, call: StepCall, step: Step) -> StepCall | None:
         """The call of a step that waits for nothing but `call`, ahead of that one's end."""
+        if self.recall is not None and self.recall.covers(step):
+            return None
         step.attempt += 1
         step.state = QUEUED
         following = StepCall(step, self)
@@ -129,8 +148,10 @@ class Scheduler:
         if self.cancelled is not None:
             return
         self.cancelled = reason
-        for call in self.session.stop():
-            self._end_without_running(call.step, CANCELLED, reason)
+        held = self.recall.stop() if self.recall is not None else []
+        for call in [*self.session.stop(), *held]:
+            if call.step in self.active:
+                self._end_without_running(call.step, CANCELLED, reason)
         for step in list(self.active):
             if step.state == PENDING:
                 self._end_without_running(step, CANCELLED, reason)
@@ -138,10 +159,14 @@ class Scheduler:
     def cancel_step(self, step: Step, answer: Callable[[bool], None]) -> None:
         """Cancel one step unless a worker has it; `answer` is told whether it is cancelled."""
         call = self.active.get(step)
-        waits = step.state == PENDING or (call is not None and self.session.withdraw(call))
+        waits = step.state == PENDING or (call is not None and self._withdraw(call))
         if step.state not in ENDED and waits:
             self._end_without_running(step, CANCELLED, "it was cancelled before it began")
         answer(step.state == CANCELLED)
+
+    def _withdraw(self, call: StepCall) -> bool:
+        held = self.recall is not None and self.recall.withdraw(call)
+        return held or self.session.withdraw(call)
 
     def when_idle(self, action: Callable[[], None]) -> None:
         """Call `action` once no step is under way."""
@@ -157,7 +182,7 @@ class Scheduler:
         self.active[step] = call
         if step.called.is_pipeline:
             self.start_child(call)
-        else:
+        elif self.recall is None or not self.recall.take(call):
             self.session.submit(call)
 
     def _retry(self, step: Step, outcome: Outcome) -> bool:

@@ -82,6 +82,11 @@ def preview(value: Any) -> str:
 
     No code of the value's own is executed.
     """
+    kind = type(value)
+    if kind is str or kind is bytes:
+        return repr(value[:_PREVIEW])[:_PREVIEW]
+    if kind is bool or kind is float or value is None:
+        return repr(value)
     return _shown(value, _PREVIEW, 2)
 
 

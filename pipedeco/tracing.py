@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipedeco.blobs import BlobStore
+    from pipedeco.graph import StepKey
+
+    MakeKey = Callable[[Any, tuple[Any, ...], dict[str, Any], tuple[Step, ...]], StepKey]
 
 # The run whose body this context executes; None outside of any.
 current: ContextVar[Trace | None] = ContextVar("pipedeco trace", default=None)
@@ -56,6 +59,8 @@ class Trace:
     submit: called with each new step; returns when the body may go on.
     keeps_originals: whether steps keep their arguments unpickled too; a step whose arguments
         cannot be pickled is then a warning, else an error.
+    make_key: called for each step of a cached component, with the component, the arguments, and
+        the steps whose results stand in them; None where nothing is cached.
     """
 
     def __init__(
@@ -67,11 +72,13 @@ class Trace:
         submit: Callable[[Step], None],
         *,
         keeps_originals: bool,
+        make_key: MakeKey | None = None,
     ) -> None:
         self.graph = graph
         self.run = run
         self.prepare = prepare
         self.submit = submit
+        self.make_key = make_key
         self.keeps_originals = keeps_originals
         self.open = True
         self._blobs = blobs
@@ -90,6 +97,8 @@ class Trace:
             arguments = self._arguments(component, args, kwargs)
             step = self.graph.add(self.run, self._called(component))
             step.args, step.inputs, step.names = arguments
+            if component.step_options.cache is not None and self.make_key is not None:
+                step.key = self.make_key(component, args, kwargs, step.inputs)
             if component.step_options.depends_on:
                 step.after = self._steps_of(component.step_options.depends_on)
             step.reads = len(self.graph.reads)

@@ -16,6 +16,7 @@ import pytest
 from conftest import wait_for, wait_until
 
 from pipedeco import RunBusy, component, get_run, pipeline, value
+from pipedeco.fingerprint.code import CodeKey
 from pipedeco.graph import COMPLETED, RUNNING, Called, Graph, Outcome
 from pipedeco.store.database import database_path
 from pipedeco.store.owner import OwnerLock, is_alive
@@ -39,15 +40,16 @@ class Desk:
         self.called = Called(work, "work", work.options, is_pipeline=False)
         self.errors, self.asked = [], []
         self.log = RunLog(
-            self.facts("cafe"), self.graph.steps, {}, self.errors.append, self.asked.append
-        )
+            self.facts("cafe"), self.graph.steps, {}, self.errors.append,
+            cancel=self.asked.append, code_of=lambda fn: (CodeKey("0", (), ()), {}),
+        )  # fmt: skip
         self.recorder.begin(self, self.log)
         self.recorder.flush(self)
 
     def facts(self, name):
         texts = dict.fromkeys(("python", "host", "module", "qualname", "file"), "")
         nothing = dict.fromkeys(("version", "parent_run", "parent_step", "args"))
-        own = {"id": name, "pipeline": "p", "mode": "debug", "started": time.time()}
+        own = {"fn": None, "id": name, "pipeline": "p", "mode": "debug", "started": time.time()}
         return {**own, **texts, **nothing, "parameters": "{}", "command": "[]"}
 
     def step(self, state=COMPLETED):

@@ -89,3 +89,38 @@ def _entry(path: str) -> bytes:
     if stat.S_ISDIR(mode):
         return b"d"
     return b"f" + _file(path, mode)
+
+
+class File:
+    """A path that counts by the content of its file, or folder, where it is an argument.
+
+    It is a `os.PathLike`: `open(file)` and libraries take it as it is.  The content is read at the
+    call of the component.
+
+    Parameters
+    ----------
+    path: of a file or a folder.
+    """
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+
+    def __fspath__(self) -> str:
+        return self.path
+
+    def __pipedeco_fingerprint__(self) -> str:
+        return file_digest(self.path)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, File) and other.path == self.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
+    def __str__(self) -> str:
+        return self.path
+
+    def __repr__(self) -> str:
+        return f"File({self.path!r})"

@@ -55,6 +55,13 @@ class Fingerprints:
         table = self._bases if subclasses else self._exact
         table[name] = _with_class(function)
 
+    def copy(self) -> Fingerprints:
+        """Another registry that begins with what this one knows."""
+        made = Fingerprints()
+        made._exact.update(self._exact)
+        made._bases.update(self._bases)
+        return made
+
     def find(self, kind: type) -> Callable[[Any], Any] | None:
         """What opens values of this type; None where nothing was registered for it."""
         found = self._exact.get(name_of(kind))

@@ -642,7 +642,10 @@ def _followers(call: StepCall, seconds: float) -> Iterable[StepCall]:
         seconds -= function.mean
         if seconds < 0 or call.step not in step.inputs:
             return
-        call = call.follow(call, step)
+        following = call.follow(call, step)
+        if following is None:
+            return
+        call = following
         yield call
 
 

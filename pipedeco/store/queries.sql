@@ -3,11 +3,12 @@
 -- name: begin_run
 insert into run (id, pipeline, number, version, mode, status, epoch, owner, parent_run,
                  parent_step, started, args, parameters, python, host, command, module, qualname,
-                 file)
+                 file, code, parts, sources)
 values (:id, :pipeline,
         (select coalesce(max(number), 0) + 1 from run where pipeline = :pipeline),
         :version, :mode, 'running', 1, :owner, :parent_run, :parent_step, :started, :args,
-        :parameters, :python, :host, :command, :module, :qualname, :file)
+        :parameters, :python, :host, :command, :module, :qualname, :file,
+        :code, :parts, :sources)
 returning seq, number;
 
 -- name: expected_steps
@@ -34,6 +35,31 @@ select 1 from run where seq = :seq and epoch = :epoch;
 insert or replace into component values
     (:run, :number, :name, :module, :qualname, :parameters, :file, :line, :options, :is_pipeline,
      :code, :parts, :unproven, :sources);
+
+-- name: put_source
+insert or ignore into source values (:digest, :text);
+
+-- name: last_code
+select version, code from run where pipeline = :pipeline and code is not null
+order by number desc limit 1;
+
+-- name: put_key
+insert or replace into step_key values (:step, :key, :parts, :fingerprint, :origin);
+
+-- name: put_cached
+insert or replace into cache values (:key, :step, :created);
+
+-- name: put_fingerprint
+update step_key set fingerprint = :fingerprint where step = :step or step = :origin;
+
+-- name: cached_value
+select step.id, step.value, step.preview, step_key.fingerprint, cache.created
+from cache join step on step.id = cache.step join run on run.seq = step.run
+left join step_key on step_key.step = step.id
+where cache.key = :key and not run.archived;
+
+-- name: run_keys
+select * from step_key where step >= :first and step < :last;
 
 -- name: put_attempt
 insert or replace into attempt values

@@ -6,20 +6,26 @@ entries, with synchronous=FULL.  A step that changes several times within one gr
 
 from __future__ import annotations
 
+import json
+import os
 import threading
 import time
 from collections import deque
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from pipedeco.blobs import BlobStore
 from pipedeco.errors import RunBusy, StoreError
-from pipedeco.graph import ENDED, RUNNING, Step
+from pipedeco.graph import COMPLETED, ENDED, RUNNING, Step
 from pipedeco.store import rows
 from pipedeco.store.database import connect, queries
 from pipedeco.store.owner import OwnerLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pipedeco.fingerprint.code import CodeKey
+    from pipedeco.graph import StepKey
 
 GROUP_AGE = 0.05  # seconds
 GROUP_SIZE = 1000
@@ -38,6 +44,7 @@ class RunLog:
     active: the steps that a runner has, and more; changes while it is read.
     failed: called with a StoreError or RunBusy when nothing more can be recorded.
     cancel: called with the reason when another process asks to cancel the run.
+    code_of: gives the CodeKey of a function, and the texts of what it reaches.
     """
 
     def __init__(
@@ -46,13 +53,16 @@ class RunLog:
         steps: list[Step],
         active: dict[Step, Any],
         failed: Callable[[BaseException], None],
+        *,
         cancel: Callable[[str], None],
+        code_of: Callable[[Any], tuple[CodeKey, dict[str, str]]],
     ) -> None:
         self.facts = facts
         self.steps = steps
         self.active = active
         self.failed = failed
         self.cancel = cancel
+        self.code_of = code_of
         self.seq = 0
         self.number = 0
         self.epoch = 1
@@ -87,6 +97,7 @@ class Recorder:
         self.folder = folder
         self.connection = connect(folder)
         self.owner = OwnerLock(folder)
+        self.blobs = BlobStore(os.path.join(folder, "blobs"))
         self.runs: dict[Any, RunLog] = {}  # by what step.run is
         self._queue: deque[Any] = deque()
         self._bell = threading.Lock()
@@ -95,6 +106,7 @@ class Recorder:
         self._urgent = False
         self._closing = False
         self._looked = time.monotonic()
+        self._keys: list[StepKey] = []  # of the steps in the open group
         self._statements = {n: _multi_row(n) for n in ROWS}
         self._thread = threading.Thread(target=self._loop, name="pipedeco-recorder", daemon=True)
         self._thread.start()
@@ -121,6 +133,10 @@ class Recorder:
     def attempt(self, step: Step, number: int, outcome: Any) -> None:
         """Note an attempt that is followed by another."""
         self._put(("attempt", step, number, outcome))
+
+    def fingerprinted(self, step: Step) -> None:
+        """Note that the fingerprint of a step's value has become known."""
+        self._put(("fingerprint", step))
 
     def end(self, run: Any, facts: dict[str, Any]) -> None:
         self._put(("end", run, facts))
@@ -234,6 +250,8 @@ class Recorder:
         for entry in group:
             if entry.__class__ is tuple and entry[0] == "begin":
                 entry[1].begun.set()
+        while self._keys:
+            _release(self._keys.pop())
         for entry in flushed:
             entry[1].set()
 
@@ -265,8 +283,24 @@ class Recorder:
             {"pipeline": facts["pipeline"], "version": facts["version"]},
         )
         log.expected, log.expected_seconds = found.fetchone() or (0, 0.0)
+        facts.update(self._code(log, facts.pop("fn"), ("code", "parts", "sources")))
+        if facts["version"] is None:
+            last = self.connection.execute(
+                queries()["last_code"], {"pipeline": facts["pipeline"]}
+            ).fetchone()
+            facts["version"] = next_version(last, facts["code"])
         row = self.connection.execute(queries()["begin_run"], facts).fetchone()
         log.seq, log.number = row
+
+    def _write_fingerprint(self, step: Step) -> None:
+        log = self._owned(step.run)
+        if log is not None and step.key is not None:
+            facts = {
+                "step": rows.step_id(log.seq, step.position),
+                "fingerprint": step.key.fingerprint,
+                "origin": step.key.origin,
+            }
+            self.connection.execute(queries()["put_fingerprint"], facts)
 
     def _write_attempt(self, step: Step, number: int, outcome: Any) -> None:
         log = self._owned(step.run)
@@ -290,7 +324,21 @@ class Recorder:
             log = logs[run]
             if log is not None:
                 found.append(rows.step_row(log.seq, self._component(log, step.called), step))
+                if step.key is not None and step.state in ENDED:
+                    self._write_key(log, step, step.key)
         self._insert(found)
+
+    def _write_key(self, log: RunLog, step: Step, key: StepKey) -> None:
+        """What a cached component's step is known by; a value that others may take, once synced."""
+        self._keys.append(key)
+        row = rows.key_row(log.seq, step, key)
+        self.connection.execute(queries()["put_key"], row)
+        outcome = step.outcome
+        if step.state == COMPLETED and row["key"] and outcome and outcome.value != rows.UNRECORDED:
+            if isinstance(outcome.value, str):
+                self.blobs.sync(outcome.value)
+            facts = {"key": row["key"], "step": row["step"], "created": time.time()}
+            self.connection.execute(queries()["put_cached"], facts)
 
     def _insert(self, found: list[tuple[Any, ...]]) -> None:
         position = 0
@@ -318,9 +366,50 @@ class Recorder:
         number = log.components.get(id(called))
         if number is None:
             number = log.components[id(called)] = len(log.components)
-            row = rows.component_row(log.seq, number, called)
+            names = ("code", "parts", "unproven", "sources")
+            code = self._code(log, called.component.fn, names)
+            row = rows.component_row(log.seq, number, called, code)
             self.connection.execute(queries()["put_component"], row)
         return number
+
+    def _code(self, log: RunLog, fn: Any, names: tuple[str, ...]) -> dict[str, Any]:
+        """The columns on a function's code; the texts become rows of their own."""
+        from blake3 import blake3
+
+        key, texts = log.code_of(fn)
+        sources = {}
+        for name, text in texts.items():
+            data = text.encode("utf-8", "surrogatepass")
+            sources[name] = blake3(data).hexdigest()
+            self.connection.execute(
+                queries()["put_source"],
+                {"digest": sources[name], "text": data.decode("utf-8", "replace")},
+            )
+        found = {
+            "code": key.digest,
+            "parts": json.dumps(key.parts),
+            "unproven": json.dumps(key.unproven) if key.unproven else None,
+            "sources": json.dumps(sources),
+        }
+        return {name: found[name] for name in names}
+
+
+def next_version(last: tuple[str | None, str] | None, code: str) -> str:
+    """The version of a pipeline that names none: its last number rises with the code."""
+    if last is None:
+        return "1.0.0"
+    version, known = last
+    if version is not None and known == code:
+        return version
+    numbers = [int(part) for part in (version or "1.0.0").split(".") if part.isdecimal()]
+    numbers = [*numbers, 0, 0, 0][:3]
+    return f"{numbers[0]}.{numbers[1]}.{numbers[2] + 1}"
+
+
+def _release(key: StepKey) -> None:
+    if key.release is not None:
+        key.release()
+        key.release = None
 
 
 def _multi_row(count: int) -> str:

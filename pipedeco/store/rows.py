@@ -11,10 +11,11 @@ from pipedeco.graph import FAILED, Logs, Outcome, Step
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pipedeco.graph import Called
+    from pipedeco.graph import Called, StepKey
 
 SHIFT = 32  # a step's id is its run's seq and its position
 COLUMNS = 22  # of put_steps
+UNRECORDED = b""  # stands for a value that could not be
 
 
 def step_id(seq: int, position: int) -> int:
@@ -72,9 +73,29 @@ def attempt_row(seq: int, step: Step, number: int, outcome: Outcome) -> dict[str
     }
 
 
-def component_row(seq: int, number: int, called: Called) -> dict[str, Any]:
+def key_row(seq: int, step: Step, key: StepKey) -> dict[str, Any]:
+    """What is remembered of a cached component's step, for later hits and for `why`."""
+    parts = {
+        "code": key.code,
+        "version": key.cache.version,
+        "arguments": key.arguments,
+        "inputs": key.inputs,
+        "unproven": key.unproven,
+        "note": key.note,
+    }
+    return {
+        "step": step_id(seq, step.position),
+        "key": key.key if key.unproven is None else None,
+        "parts": json.dumps({name: part for name, part in parts.items() if part}),
+        "fingerprint": key.fingerprint,
+        "origin": key.origin,
+    }
+
+
+def component_row(seq: int, number: int, called: Called, code: dict[str, Any]) -> dict[str, Any]:
+    """The row of a component; `code` is what is known of its code."""
     fn = called.component.fn
-    code = getattr(fn, "__code__", None)
+    where = getattr(fn, "__code__", None)
     return {
         "run": seq,
         "number": number,
@@ -82,14 +103,11 @@ def component_row(seq: int, number: int, called: Called) -> dict[str, Any]:
         "module": str(getattr(fn, "__module__", "")),
         "qualname": str(getattr(fn, "__qualname__", called.name)),
         "parameters": json.dumps(called.component.parameter_names()),
-        "file": code and code.co_filename,
-        "line": code and code.co_firstlineno,
+        "file": where and where.co_filename,
+        "line": where and where.co_firstlineno,
         "options": json.dumps(called.component.options_text()),
         "is_pipeline": called.is_pipeline,
-        "code": None,
-        "parts": None,
-        "unproven": None,
-        "sources": None,
+        **code,
     }
 
 

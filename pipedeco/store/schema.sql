@@ -32,6 +32,9 @@ create table run (
     qualname text not null,
     file text,
     archived integer not null default 0,  -- hidden, and serves no cache hits
+    code text,                          -- digest of the pipeline's code and all that it reaches
+    parts text,                         -- JSON: [[what, digest], ...]
+    sources text,                       -- JSON: what -> source.digest
     capture text,                       -- JSON: git, packages, platform, environment (capture.py)
     unique (pipeline, number)
 );

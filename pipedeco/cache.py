@@ -1,0 +1,441 @@
+"""Which steps need not be performed: their code, all that it reaches and their arguments are known.
+
+    at the call     the key's digests: code, arguments                  make_key
+    when ready      those of the inputs' values; then key -> value      take
+    a hit           the recorded value becomes the step's
+    a miss          one process computes a key at a time                Flights
+
+What cannot be proven equal is a miss.  Values are fingerprinted by workers, when a cached step first
+needs it; here only digests are compared.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from pipedeco.components import bound_arguments
+from pipedeco.errors import BlobCorrupt, StoreError
+from pipedeco.fingerprint.code import CodeKeys
+from pipedeco.fingerprint.registry import BUILT_IN
+from pipedeco.fingerprint.results import find_named, fingerprint
+from pipedeco.fingerprint.unproven import Unproven
+from pipedeco.fingerprint.values import value_digest
+from pipedeco.graph import (
+    CACHED,
+    COMPLETED,
+    ENDED,
+    SUCCESS,
+    Called,
+    Outcome,
+    Step,
+    StepCall,
+    StepKey,
+)
+from pipedeco.options import ComponentOptions
+from pipedeco.result import StepResult, make_result
+from pipedeco.serialization import Pickler, given_input, main_names, unpack
+from pipedeco.store.database import connect_to_read, queries
+from pipedeco.tracing import current
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Sequence
+
+    from pipedeco.blobs import BlobStore
+    from pipedeco.runners import Session
+    from pipedeco.serialization import Packed
+
+POLL = 0.02  # seconds between two looks at a key that another process computes
+
+
+class Flights:
+    """Which keys this process computes; no two processes compute one at a time.
+
+    Each key is one byte of a file, locked as long as it is being computed.  Such locks die with
+    the process, cost no descriptor each, and are not inherited.
+
+    Parameters
+    ----------
+    folder: of the store.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._lock = threading.Lock()
+        self._mine: set[str] = set()
+        path = os.path.join(folder, "flights")
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def claim(self, key: str) -> bool:
+        """Whether the key is ours to compute."""
+        with self._lock:
+            if key in self._mine:
+                return False
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(key))
+            except OSError:  # another process has it
+                return False
+            self._mine.add(key)
+            return True
+
+    def release(self, key: str) -> None:
+        with self._lock:
+            if key in self._mine:
+                self._mine.discard(key)
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _place(key))
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def _place(key: str) -> int:
+    return int(key[:15], 16)  # below the largest offset of a file
+
+
+class ResultCache:
+    """One run's use of the cache.
+
+    Parameters
+    ----------
+    folder: of the store.
+    blobs: its values.
+    session: fingerprints values; its thread is where all but `make_key` happens.
+    codes: the keys of code, shared by the runs of a process.
+    flights: which keys are being computed here.
+    refresh: True, or names of components and steps, to perform in any case.
+    fingerprinted: called with a step whose value has got its fingerprint.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        blobs: BlobStore,
+        session: Session,
+        *,
+        codes: Codes,
+        flights: Flights,
+        refresh: bool | tuple[str, ...],
+        fingerprinted: Callable[[Step], None],
+    ) -> None:
+        self.folder = folder
+        self.blobs = blobs
+        self.session = session
+        self.codes = codes
+        self.flights = flights
+        self.refresh = refresh
+        self.fingerprinted = fingerprinted
+        self._held: dict[StepCall, None] = {}  # neither ended nor handed out
+        self._prints: dict[Step, str] = {}  # of values, as keys count them
+        self._asked: dict[Step, list[StepCall]] = {}  # who waits for the fingerprint of a value
+        self._connection: sqlite3.Connection | None = None
+        self._intact: set[str] = set()  # blobs whose content was checked
+        self._called = Called(
+            _FINGERPRINT, "fingerprint", ComponentOptions(), is_pipeline=False
+        )  # fmt: skip
+
+    # -- at the call, in the body's thread ---------------------------------------------------
+
+    def make_key(
+        self,
+        component: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        inputs: tuple[Step, ...],
+    ) -> StepKey:
+        """What a call's key is made of, as far as it is known before its inputs are."""
+        cache = component.step_options.cache
+        token = current.set(None)  # modules that the code imports late are imported now
+        try:
+            code = self.codes.of(component.fn)
+            if code.unproven:
+                return StepKey(cache, code.digest, {}, code.unproven[0])
+            try:
+                arguments = self._arguments(component, args, kwargs, inputs)
+            except Unproven as error:
+                return StepKey(cache, code.digest, {}, str(error))
+            return StepKey(cache, code.digest, arguments, None)
+        finally:
+            current.reset(token)
+
+    def _arguments(
+        self,
+        component: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        inputs: tuple[Step, ...],
+    ) -> dict[str, str]:
+        places = {step: number for number, step in enumerate(inputs)}
+        registry = BUILT_IN
+        if inputs:
+            registry = BUILT_IN.copy()
+            registry.register(StepResult, lambda result: (places[result.step], result._path))
+        ignored = component.step_options.cache.ignore
+        bound = bound_arguments(component.fn, args, kwargs)
+        return {
+            name: value_digest(
+                value, code_digest=self.codes.digest, what=name, registry=registry
+            )
+            for name, value in component.named_arguments(*bound)
+            if name not in ignored
+        }  # fmt: skip
+
+    # -- when a step is ready, on the scheduler's thread ---------------------------------------
+
+    def covers(self, step: Step) -> bool:
+        return step.key is not None
+
+    def take(self, call: StepCall) -> bool:
+        """Whether the call is dealt with: its value is known, or it is held until one can tell."""
+        key = call.step.key
+        if key is None or key.unproven is not None:
+            return False
+        missing = [dep for dep in call.step.inputs if dep not in self._prints]
+        missing = [dep for dep in missing if not self._known(dep)]
+        if missing:
+            self._held[call] = None
+            for dep in missing:
+                self._ask(dep, call)
+            return True
+        return self._decide(call)
+
+    def stop(self) -> list[StepCall]:
+        """The calls that are held, which nobody will perform."""
+        held = list(self._held)
+        self._held.clear()
+        return held
+
+    def withdraw(self, call: StepCall) -> bool:
+        """Take back a call that is held; whether it was."""
+        return self._held.pop(call, self) is None
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _decide(self, call: StepCall) -> bool:
+        step = call.step
+        key = step.key
+        assert key is not None
+        name = self._name(step, key)
+        if name is None:
+            return False
+        key.key = name
+        if self._refreshes(step, key):
+            key.note = "it was to be refreshed"
+        else:
+            outcome = self._find(key)
+            if outcome is not None:
+                self.session.post(call.done, call, outcome)  # not at once: chains may be long
+                return True
+        if self.flights.claim(name):
+            key.release = lambda: self.flights.release(name)
+            return False
+        self._held[call] = None  # somebody computes it; look again later
+        self.session.later(POLL, self._again, call)
+        return True
+
+    def _again(self, call: StepCall) -> None:
+        if call not in self._held:
+            return
+        del self._held[call]
+        if call.step.state not in ENDED and not self._decide(call):
+            self.session.submit(call)
+
+    def _refreshes(self, step: Step, key: StepKey) -> bool:
+        refresh = self.refresh
+        if isinstance(refresh, bool):
+            return refresh or key.cache.refresh
+        return key.cache.refresh or step.called.name in refresh or step.name in refresh
+
+    def _name(self, step: Step, key: StepKey) -> str | None:
+        """The key itself; None where an input cannot be compared."""
+        from blake3 import blake3
+
+        key.inputs = {dep.name: self._prints[dep] for dep in step.inputs}
+        for name, found in key.inputs.items():
+            if found.startswith("!"):
+                key.unproven = f"the value of step {name} {found[1:]}"
+                return None
+        content = [
+            key.code,
+            key.cache.version,
+            sorted(key.arguments.items()),
+            list(key.inputs.values()),
+        ]
+        return blake3(json.dumps(content).encode()).hexdigest()
+
+    # -- what is recorded ----------------------------------------------------------------------
+
+    def _find(self, key: StepKey) -> Outcome | None:
+        row = self._lookup(key)
+        if row is None:
+            return None
+        step, value, preview, found_print, created = row
+        if key.cache.ttl is not None and time.time() - created > key.cache.ttl:
+            key.note = f"the known value is older than {key.cache.ttl:g} s"
+            return None
+        if isinstance(value, str) and not self._is_intact(value):
+            key.note = "the known value is missing or damaged"
+            return None
+        key.fingerprint = found_print
+        key.origin = step
+        names: tuple[str, ...] = ()
+        if value is not None and b"__main__" in bytes(self.blobs.main_part(value)):
+            main = sys.modules["__main__"].__dict__
+            names = main_names(self.blobs.main_part(value), main)
+        return Outcome(CACHED, time.time(), 0.0, value, preview, names, worker="cache")
+
+    def _lookup(self, key: StepKey) -> Any:
+        import sqlite3
+
+        try:
+            if self._connection is None:
+                self._connection = connect_to_read(self.folder)
+            return self._connection.execute(
+                queries()["cached_value"], {"key": key.key}
+            ).fetchone()  # fmt: skip
+        except (sqlite3.Error, StoreError) as error:
+            key.note = f"the store could not be read: {error}"
+            return None
+
+    def _is_intact(self, digest: str) -> bool:
+        if digest not in self._intact:
+            try:
+                self.blobs.get(digest, verify=True)
+            except BlobCorrupt:
+                return False
+            self._intact.add(digest)
+        return True
+
+    # -- fingerprints of values ----------------------------------------------------------------
+
+    def _known(self, dep: Step) -> bool:
+        """Whether the fingerprint of a value is known without looking at the value."""
+        if dep.key is not None and dep.key.fingerprint is not None:
+            self._prints[dep] = self._counted(dep.key.fingerprint)
+            return True
+        if dep.state not in SUCCESS:
+            self._prints[dep] = "!is not there"
+            return True
+        return False
+
+    def _ask(self, dep: Step, call: StepCall) -> None:
+        """Have a worker fingerprint a value; `call` goes on then."""
+        waiting = self._asked.get(dep)
+        if waiting is not None:
+            waiting.append(call)
+            return
+        self._asked[dep] = [call]
+        self.session.prepare(self._called)
+        step = Step(dep.run, self._called, -1, 1)
+        step.args = _one_input()
+        step.inputs = (dep,)
+        step.originals = (make_result(dep),), {}
+        step.attempt = 1
+        self.session.submit(StepCall(step, _Fingerprinting(self, dep)))
+
+    def told(self, dep: Step, outcome: Outcome) -> None:
+        """A worker has fingerprinted a value, or could not."""
+        text = unpack(outcome.value, self.blobs) if outcome.state == COMPLETED else None
+        if text is not None and dep.key is not None:
+            dep.key.fingerprint = text
+            self.fingerprinted(dep)
+        why = outcome.error.text if outcome.error is not None else outcome.state
+        self._prints[dep] = self._counted(text) if text else f"!was not compared: {why}"
+        for call in self._asked.pop(dep, ()):
+            if call in self._held and not any(d not in self._prints for d in call.step.inputs):
+                self._again(call)
+
+    def _counted(self, text: str) -> str:
+        """A value's fingerprint with the code that its classes have now."""
+        digest, named = json.loads(text)
+        if digest is None:
+            return f"!cannot be compared: {named[0]}"
+        try:
+            return str(digest) + "".join(f" {self._named(name)}" for name in named)
+        except Unproven as error:
+            return f"!cannot be compared: {error}"
+
+    def _named(self, name: str) -> str:
+        found = find_named(name)
+        if found is None:
+            raise Unproven(f"{name} is not there")
+        return self.codes.digest(found)
+
+
+class Codes:
+    """The keys of code, for all runs of a process; of threads one at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._keys = CodeKeys(value_digest=value_digest)
+
+    def refresh(self) -> None:
+        """A run begins: look again at values and names that may have changed."""
+        with self._lock:
+            self._keys.refresh()
+
+    def of(self, fn: Callable[..., Any]) -> Any:
+        """The CodeKey of a function."""
+        with self._lock:
+            return self._keys.key(fn)
+
+    def sources(self, fn: Callable[..., Any]) -> dict[str, str]:
+        with self._lock:
+            return self._keys.sources(fn)
+
+    def digest(self, found: Any) -> str:
+        """For code within values.  Raises Unproven."""
+        key = self.of(found)
+        if key.unproven:
+            raise Unproven(f"has code of which {key.unproven[0]}")
+        return str(key.digest)
+
+
+class _Fingerprinting:
+    """What a runner tells of a call that fingerprints a value."""
+
+    def __init__(self, cache: ResultCache, dep: Step) -> None:
+        self._cache = cache
+        self._dep = dep
+
+    def began(self, call: StepCall) -> None:
+        pass
+
+    def finished(self, call: StepCall, outcome: Outcome) -> None:
+        self._cache.told(self._dep, outcome)
+
+    def follow(self, call: StepCall, step: Step) -> StepCall | None:
+        return None
+
+    def undone(self, call: StepCall) -> None:
+        pass
+
+
+class _Fingerprint:
+    """Stands for a component where values are fingerprinted."""
+
+    name = "fingerprint"
+    fn = staticmethod(fingerprint)
+
+    def parameter_names(self) -> Sequence[str]:
+        return ("value",)
+
+
+_FINGERPRINT = _Fingerprint()
+
+
+class _Input:
+    """Stands for the one input while its call is pickled."""
+
+
+def _one_input() -> Packed:
+    """The packed arguments of a call that gets its one input alone."""
+    pickler = Pickler(None, {_Input: lambda item: (given_input, (0, ()))})  # type: ignore[arg-type]
+    return pickler.dump(((_Input(),), {}), "the input")

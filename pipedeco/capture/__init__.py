@@ -1,0 +1,150 @@
+"""What it takes to perform a run again: code beyond its commit, packages, Python, the machine.
+
+    git.py       the commit, what is not committed, sources that git does not know
+    machine.py   Python, packages, system, command line, environment by allow-list
+    masks.py     what looks secret, and never reaches a record
+
+A record is made beside the run, in a thread, so that the run waits for nothing.  It is enough to
+check out the commit, apply the diff, install the packages and compare what comes out.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections import namedtuple
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import NamedTuple
+
+    class Seen(NamedTuple):
+        """The process as it was when a capture started; it may change beside the thread."""
+
+        folder: str | None
+        environ: dict[str, str]
+        cwd: str | None
+        path: list[str]
+
+else:
+    Seen = namedtuple("Seen", ("folder", "environ", "cwd", "path"))
+
+FORMAT = 1  # of the record
+SHARED = 2.0  # seconds for which runs share a capture
+
+_recent: list[tuple[Any, float, Capture]] = []  # the last one: of what, when, and itself
+
+
+def begin_capture(folder: str | None) -> Capture:
+    """The capture for a run that begins now: started, or shared with the run just before.
+
+    Parameters
+    ----------
+    folder: of the project, as `config.project_folder()` gives it.
+
+    Runs of one process that begin within two seconds share one, as long as working directory and
+    environment are the same: a debug run takes a fraction of a millisecond, git ten.  What is
+    edited within these two seconds may so be recorded with the next run only.
+    """
+    now = time.monotonic()
+    # Compared as bytes: decoding fifty variables would cost ten times as much.
+    environ = dict(getattr(os.environ, "_data", os.environ))
+    of = (folder, _working_directory(), environ)
+    for known, begun, capture in _recent:
+        if known == of and now - begun < SHARED:
+            return capture
+    capture = Capture(folder)
+    capture.start()
+    _recent[:] = [(of, now, capture)]
+    return capture
+
+
+class Capture:
+    """A record in the making.
+
+    Parameters
+    ----------
+    folder: of the project; None where there is none.
+
+    The record holds `format`, `made` (seconds since the epoch), `git` (None without a
+    repository), `packages`, `origins`, `python`, `platform`, `process`, `environment` and `notes`
+    (sentences on what could not be found out).
+    """
+
+    def __init__(self, folder: str | None) -> None:
+        self.folder = folder
+        self._process = os.getpid()
+        self._over = threading.Event()
+        self._started = False
+        self._record: dict[str, Any] = {}
+        self._text: str | None = None
+
+    def start(self) -> None:
+        """Begin, in a thread that never keeps the interpreter from its end."""
+        seen = Seen(self.folder, os.environ.copy(), _working_directory(), list(sys.path))
+        self._record = {"format": FORMAT, "made": time.time()}
+        self._started = True
+        thread = threading.Thread(
+            target=self._gather, args=(seen,), name="pipedeco-capture", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is ending, and starts no thread any more
+            self._gather(seen)
+
+    @property
+    def done(self) -> bool:
+        """Whether all is there that will be."""
+        return self._over.is_set()
+
+    def result(self, timeout: float | None = None) -> dict[str, Any]:
+        """The record as plain types of JSON; never raises.
+
+        Waits at most `timeout` seconds.  What is not there by then is missing, and `notes` says
+        so.  A forked child gets what was there at the fork.
+        """
+        if self._started and self._process == os.getpid():
+            self._over.wait(timeout)
+        record = dict(self._record)
+        if "notes" not in record:
+            record["notes"] = ["the record is not complete: it was still being made"]
+        return record
+
+    def to_json(self, timeout: float | None = None) -> str:
+        """`result` as text of JSON, in ASCII; made once for all runs that share it."""
+        if self._text is None:
+            import json
+
+            record = self.result(timeout)
+            text = json.dumps(record, separators=(",", ":"))
+            if not self.done:
+                return text
+            self._text = text
+        return self._text
+
+    def _gather(self, seen: Seen) -> None:
+        notes: list[str] = []
+        try:
+            from pipedeco.capture import git, machine
+
+            for name, describe in (*machine.PARTS, ("git", git.describe)):
+                try:
+                    self._record[name] = describe(seen)
+                except Exception as error:  # noqa: BLE001 - a run never fails for its capture
+                    notes.append(f"{name} is not known: {type(error).__name__}: {error}")
+        finally:
+            self._record["notes"] = notes
+            self._over.set()
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_recent.clear)

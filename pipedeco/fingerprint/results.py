@@ -1,0 +1,56 @@
+"""The fingerprint of a step's value, made by the worker that has it.
+
+A worker may know less of the code of the value's classes than the process that drives the run: of
+`__main__` it has what it needs.  So user code is only named here, and what the names stand for is
+added by who makes a key of it (`cache.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from pipedeco.fingerprint.code import CodeKeys
+from pipedeco.fingerprint.unproven import Unproven
+from pipedeco.fingerprint.values import value_digest
+
+
+def fingerprint(value: Any) -> str:
+    """A value's fingerprint as JSON: [digest, [names of code within it]], or [null, [why not]]."""
+    named: set[str] = set()
+    keys = CodeKeys(value_digest=value_digest)
+
+    def code_digest(found: Any) -> str:
+        name = _name(found)
+        if name is not None:
+            named.add(name)
+            return name
+        key = keys.key(found)
+        if key.unproven:
+            raise Unproven(f"is made by code of which {key.unproven[0]}")
+        return key.digest
+
+    try:
+        digest = value_digest(value, code_digest=code_digest)
+    except Unproven as error:
+        return json.dumps([None, [str(error)]])
+    return json.dumps([digest, sorted(named)])
+
+
+def _name(found: Any) -> str | None:
+    """`module:qualname` where that leads to the very thing."""
+    module = getattr(found, "__module__", None)
+    qualname = getattr(found, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(qualname, str):
+        return None
+    return f"{module}:{qualname}" if find_named(f"{module}:{qualname}") is found else None
+
+
+def find_named(name: str) -> Any:
+    """What `module:qualname` leads to; None where it leads nowhere."""
+    module, _, qualname = name.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found
