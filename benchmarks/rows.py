@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from benchmarks import debug, metg, startup, throughput
+from benchmarks import debug, hits, metg, startup, throughput
 
 if TYPE_CHECKING:
     from benchmarks.measure import Measure
@@ -157,6 +157,17 @@ _ROWS = (
             _dask(startup.ten_steps("with_dask.py")),
         ),
         {OURS: Goal("<=", 0.25)},
+    ),
+    Row(
+        "hits",
+        "500 cache hits in a fresh process, each",
+        "us",
+        (
+            _ours(hits.hits("hits_pipedeco.py", "local")),
+            Contender(f"{OURS}, debug", hits.hits("hits_pipedeco.py", "debug"), needs="pipedeco"),
+            Contender("joblib.Memory", hits.hits("hits_joblib.py", "{place}"), needs="joblib"),
+        ),
+        {OURS: Goal("<=", 150e-6), "joblib.Memory": Goal("<=", 1)},
     ),
     Row(
         "growth",

@@ -11,12 +11,14 @@ needs it; here only digests are compared.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import sys
 import threading
 import time
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.components import bound_arguments
@@ -78,8 +80,10 @@ class Flights:
                 return False
             try:
                 fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(key))
-            except OSError:  # another process has it
-                return False
+            except OSError as error:
+                if error.errno in (errno.EACCES, errno.EAGAIN):  # another process has it
+                    return False
+                return True  # no locks on this file system: better done twice than never
             self._mine.add(key)
             return True
 
@@ -132,6 +136,7 @@ class ResultCache:
         self._held: dict[StepCall, None] = {}  # neither ended nor handed out
         self._prints: dict[Step, str] = {}  # of values, as keys count them
         self._asked: dict[Step, list[StepCall]] = {}  # who waits for the fingerprint of a value
+        self._claimed: set[str] = set()  # keys that wait for the record of their step
         self._connection: sqlite3.Connection | None = None
         self._intact: set[str] = set()  # blobs whose content was checked
         self._called = Called(
@@ -180,8 +185,8 @@ class ResultCache:
             name: value_digest(
                 value, code_digest=self.codes.digest, what=name, registry=registry
             )
-            for name, value in component.named_arguments(*bound)
-            if name not in ignored
+            for name, value in _named_apart(component, *bound)
+            if name.partition(" ")[0] not in ignored
         }  # fmt: skip
 
     # -- when a step is ready, on the scheduler's thread ---------------------------------------
@@ -214,6 +219,8 @@ class ResultCache:
         return self._held.pop(call, self) is None
 
     def close(self) -> None:
+        for name in list(self._claimed):  # of a run that could not be recorded
+            self._release(name)
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -222,6 +229,8 @@ class ResultCache:
         step = call.step
         key = step.key
         assert key is not None
+        if key.release is not None:  # an attempt of it has failed; the key is still ours
+            return False
         name = self._name(step, key)
         if name is None:
             return False
@@ -234,11 +243,16 @@ class ResultCache:
                 self.session.post(call.done, call, outcome)  # not at once: chains may be long
                 return True
         if self.flights.claim(name):
-            key.release = lambda: self.flights.release(name)
+            self._claimed.add(name)
+            key.release = lambda: self._release(name)
             return False
         self._held[call] = None  # somebody computes it; look again later
         self.session.later(POLL, self._again, call)
         return True
+
+    def _release(self, name: str) -> None:
+        self._claimed.discard(name)
+        self.flights.release(name)
 
     def _again(self, call: StepCall) -> None:
         if call not in self._held:
@@ -308,7 +322,7 @@ class ResultCache:
         if digest not in self._intact:
             try:
                 self.blobs.get(digest, verify=True)
-            except BlobCorrupt:
+            except (BlobCorrupt, OSError):
                 return False
             self._intact.add(digest)
         return True
@@ -358,15 +372,23 @@ class ResultCache:
         if digest is None:
             return f"!cannot be compared: {named[0]}"
         try:
-            return str(digest) + "".join(f" {self._named(name)}" for name in named)
+            return str(digest) + "".join(f" {self.codes.named(name)}" for name in named)
         except Unproven as error:
             return f"!cannot be compared: {error}"
 
-    def _named(self, name: str) -> str:
-        found = find_named(name)
-        if found is None:
-            raise Unproven(f"{name} is not there")
-        return self.codes.digest(found)
+
+def _named_apart(
+    component: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[tuple[str, Any]]:
+    """Arguments by parameter, no two of one name."""
+    found = component.named_arguments(args, {})
+    if hasattr(component.fn, "__wrapped__"):  # whose names those are, maybe in another order
+        found = [(f"{name} (argument {i})", value) for i, (name, value) in enumerate(found)]
+    taken = dict(found)
+    for name, value in kwargs.items():
+        single = name.isidentifier() and name not in taken
+        found.append((name if single else f"**{name!r}", value))
+    return found
 
 
 class Codes:
@@ -396,6 +418,22 @@ class Codes:
         if key.unproven:
             raise Unproven(f"has code of which {key.unproven[0]}")
         return str(key.digest)
+
+    def named(self, name: str) -> str:
+        """What `module:qualname` within a value counts as, imported or not.  Raises Unproven."""
+        module = name.partition(":")[0]
+        with self._lock:
+            owner = self._keys.owner(module)
+        if owner.kind != "user":
+            return f"{name} {owner.part}"
+        try:
+            import_module(module)  # a step's value may be of a class that only the step imports
+        except Exception as error:
+            raise Unproven(f"{module} cannot be imported: {error!r}") from error
+        found = find_named(name)
+        if found is None:
+            raise Unproven(f"{name} is not there")
+        return self.digest(found)
 
 
 class _Fingerprinting:

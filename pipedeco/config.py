@@ -53,9 +53,9 @@ def configure(**changes: Any) -> None:
     workers: number of worker processes, or None for the CPUs this process may use.
     store: folder of the store, or None for `.pipedeco` beside the nearest pyproject.toml or .git.
     start_method: "nursery" or "spawn", or None for the platform's best.
-    progress: "auto" shows runs of more than half a second on stderr: live on a terminal, else by a
-        line now and then; "full" also tells how each run ended, with its failures; "off" does
-        neither; None for what PIPEDECO_PROGRESS says, and "auto" where it is not set.
+    progress: "auto" shows runs of more than half a second on stderr, live and with a summary on a
+        terminal, else by a line now and then; "full" also tells how short runs ended, with their
+        failures; "off" shows nothing; None for what PIPEDECO_PROGRESS says, and "auto" where it is not set.
 
     Raises ConfigError for an unknown setting or a value that it cannot have.
     """
@@ -101,12 +101,12 @@ def find_start_method(asked: str | None) -> str:
     return chosen
 
 
-def find_progress() -> str:
+def find_progress(default: str = "auto") -> str:
     """How runs are shown: auto, full or off."""
     if SETTINGS.progress:
         return SETTINGS.progress
     environment = os.environ.get("PIPEDECO_PROGRESS")
-    return str(_checked("PIPEDECO_PROGRESS", check_progress, environment) or "auto")
+    return str(_checked("PIPEDECO_PROGRESS", check_progress, environment) or default)
 
 
 def find_store(asked: str | None = None) -> str:

@@ -11,14 +11,15 @@ import sys
 import threading
 import time
 from heapq import nlargest
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipedeco.graph import CANCELLED, COMPLETED, FAILED, RUNNING, SUCCESS, Step
+from pipedeco.terminal import OFF_TERMINAL, Region, is_terminal, is_typed_to, make_console
 from pipedeco.text import duration, plain_text, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import FrameType
 
     from rich.console import Console, RenderableType
     from rich.table import Table
@@ -28,12 +29,11 @@ if TYPE_CHECKING:
 FIRST = 0.5  # seconds without a display
 INTERVAL = 0.2  # seconds between two drawings, at least
 SHARE = 0.01  # of the time may be spent on drawing
-LINES = (2.0, 5.0, 10.0, 20.0, 30.0)  # seconds after which a plain line comes; then each 30
+LINES = (2.0, 5.0, 10.0, 20.0, 30.0)  # seconds after which a plain line comes; then every 30
 MANY = 12  # steps, above which components are shown in their place
 ROWS = 8  # lines below the first
 SLOWEST = 5  # steps of the summary
 FAILURES = 10  # of the summary
-OFF_TERMINAL = 160  # columns of a summary that goes into a file
 GLYPHS = {COMPLETED: "✓", FAILED: "✗", CANCELLED: "■"}
 COLOURS = {
     "pending": "dim", "queued": "dim", RUNNING: "cyan", COMPLETED: "green", "cached": "blue",
@@ -53,8 +53,6 @@ class Shown(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def progress(self) -> float: ...
-    @property
     def expected(self) -> tuple[int, float]:
         """Steps and seconds of the last completed run of this version; zeros without one."""
         ...
@@ -72,7 +70,7 @@ class Shown(Protocol):
 
 
 class Display:
-    """Shows one run.
+    """How one run is shown.
 
     Parameters
     ----------
@@ -83,153 +81,125 @@ class Display:
 
     def __init__(self, run: Shown, *, live: bool, full: bool) -> None:
         self.run = run
+        self.live = live
         self.full = full
         self.begin = time.monotonic()
-        self._over = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._told = False  # whether a plain line was written
-        if live:
-            self._thread = threading.Thread(
-                target=self._watch, name="pipedeco-display", daemon=True
-            )
-            self._thread.start()
+        self.told = False  # whether a plain line was written
+        self._times = chain(LINES, count(60.0, 30.0))
+        self.due = self.begin + next(self._times)
 
-    def close(self) -> None:
-        """The run has ended: take the region away and show how it went."""
-        self._over.set()
-        if self._thread is not None:
-            self._thread.join(5.0)
-        long = time.monotonic() - self.begin > FIRST
-        if self.full or (_is_terminal() and long) or self._told:
-            try:
-                show_summary(self.run, full=self.full)
-            except (OSError, ValueError, AttributeError):  # stderr is closed, or None
-                pass
+    @property
+    def age(self) -> float:
+        return time.monotonic() - self.begin
 
-    # -- the thread ----------------------------------------------------------------------
+    def summarise(self) -> None:
+        """The run has ended: tell how it went."""
+        if self.full or (is_terminal(sys.stderr) and self.age > FIRST) or self.told:
+            show_summary(self.run, full=self.full)
 
-    def _watch(self) -> None:
-        if self._over.wait(FIRST):
-            return
-        try:
-            if _is_terminal():
-                self._draw()
-            else:
-                self._write_lines()
-        except (OSError, ValueError, AttributeError):  # stderr is closed, or None
-            pass
-
-    def _draw(self) -> None:
-        region = _Region()
-        spent = 0.0
-        try:
-            # Drawing takes time from the run's own threads; most of it is left to them.
-            while not self._over.wait(max(INTERVAL, spent / SHARE)):
-                begin = time.thread_time()
-                if _debugged(sys._current_frames().values()):  # a person is typing there
-                    region.hide()
-                else:
-                    region.draw(picture(self.run))
-                spent = time.thread_time() - begin
-        finally:
-            region.hide()
-
-    def _write_lines(self) -> None:
-        times = list(LINES)
-        while True:
-            until = times.pop(0) if len(times) > 1 else times[0]
-            if len(times) == 1:
-                times[0] += 30.0
-            if self._over.wait(max(0.0, until - (time.monotonic() - self.begin))):
-                return
-            self._told = True
+    def write_line(self) -> None:
+        """Off a terminal: a line now and then."""
+        if time.monotonic() >= self.due:
+            self.due = self.begin + next(self._times)
+            self.told = True
             sys.stderr.write(f"pipedeco: {line(self.run)}\n")
             sys.stderr.flush()
 
 
-def make_console() -> Console:
-    """Rich's view of stderr, on which nothing is guessed about what a text means."""
-    from rich.console import Console
-
-    width = None if _is_terminal() else OFF_TERMINAL
-    return Console(stderr=True, width=width, highlight=False, markup=False, emoji=False)
-
-
-def _is_terminal() -> bool:
-    import os
-
-    try:
-        return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
-    except (AttributeError, ValueError):  # None, or closed
-        return False
-
-
-def _debugged(frames: Iterable[FrameType]) -> bool:
-    """Whether one of these stands in pdb, which reads and writes the same terminal."""
-    if "bdb" not in sys.modules:
-        return False
-    for frame in frames:
-        outer: FrameType | None = frame
-        while outer is not None:
-            if outer.f_globals.get("__name__") in ("bdb", "pdb"):
-                return True
-            outer = outer.f_back
-    return False
-
-
-class _Region:
-    """The lowest lines of the terminal; what is printed meanwhile comes above them."""
+class Displays:
+    """Shows all runs of this process, in a thread that lives while there are any."""
 
     def __init__(self) -> None:
-        from rich.live import Live
+        self._lock = threading.Lock()
+        self._shown: list[Display] = []
+        self._changed = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._region: Region | None = None
 
-        self._console = make_console()
-        self._live = Live(
-            console=self._console,
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._lock = threading.RLock()
-        self._former: list[tuple[str, Any, Any]] = []  # name in sys, what stood there, ours
+    def open(self, run: Shown, *, live: bool, full: bool) -> Display:
+        """Begin to show a run."""
+        display = Display(run, live=live, full=full)
+        if live:
+            with self._lock:
+                self._shown.append(display)
+                if self._thread is None:
+                    self._thread = threading.Thread(
+                        target=self._watch, name="pipedeco-display", daemon=True
+                    )
+                    self._thread.start()
+        return display
 
-    def draw(self, renderable: RenderableType) -> None:
+    def close(self, display: Display) -> None:
+        """A run has ended: take it away, and tell how it went."""
         with self._lock:
-            if not self._live.is_started:
-                self._live.start()
-                self._redirect()
-            self._live.update(renderable, refresh=True)
+            if display in self._shown:
+                self._shown.remove(display)
+            thread = self._thread if not self._shown else None
+            if thread is not None:
+                self._changed.set()
+        if thread is not None:
+            thread.join(5.0)
+        try:
+            display.summarise()
+        except (OSError, ValueError, AttributeError):  # stderr is closed, or None
+            pass
 
-    def hide(self) -> None:
+    def abandon(self) -> None:
+        """In a forked child: the streams are the child's own again."""
+        if self._region is not None:
+            self._region.abandon()
+
+    # -- the thread ----------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        pause = FIRST
+        try:
+            while not self._is_over(pause):
+                begin = time.thread_time()
+                self._show()
+                # Drawing takes time from the runs' own threads; most of it is left to them.
+                pause = max(INTERVAL, (time.thread_time() - begin) / SHARE)
+        finally:
+            if self._region is not None:
+                try:
+                    self._region.close()
+                except (OSError, ValueError):  # the terminal is gone
+                    self._region.abandon()
+                self._region = None
+
+    def _is_over(self, pause: float) -> bool:
+        """Wait; whether there is nothing more to show, so that the thread may end."""
+        self._changed.wait(pause)
         with self._lock:
-            if self._live.is_started:
-                for name, former, ours in self._former:
-                    if getattr(sys, name) is ours:  # else the user's own is newer
-                        setattr(sys, name, former)
-                self._former.clear()
-                self._live.stop()
+            self._changed.clear()
+            if not self._shown:
+                self._thread = None
+                return True
+            return False
 
-    def _redirect(self) -> None:
-        from rich.file_proxy import FileProxy
+    def _show(self) -> None:
+        displays = [display for display in self._shown if display.age >= FIRST]
+        terminal = is_terminal(sys.stderr)
+        pictures = [picture(display.run) for display in displays] if terminal else []
+        try:
+            if pictures:
+                self._draw(pictures)
+            elif not terminal:
+                for display in displays:
+                    display.write_line()
+        except (OSError, ValueError, AttributeError):  # stderr is closed, or None
+            pass
 
-        region = self
+    def _draw(self, pictures: list[RenderableType]) -> None:
+        from rich.console import Group
 
-        class Above(FileProxy):
-            """A stream of the terminal; a debugger's first word takes the region away."""
-
-            def write(self, text: str) -> int:
-                if "bdb" in sys.modules and _debugged([sys._getframe(1)]):
-                    region.hide()
-                    return int(self.rich_proxied_file.write(text))
-                return super().write(text)
-
-        for name in ("stdout", "stderr"):
-            stream = getattr(sys, name)
-            if stream is not None and stream.isatty():
-                ours = Above(self._console, stream)
-                self._former.append((name, stream, ours))
-                setattr(sys, name, ours)
+        if self._region is None:
+            self._region = Region()
+            self._region.open()
+        if is_typed_to(sys._current_frames().values()):
+            self._region.hide()
+        else:
+            self._region.draw(Group(*pictures))
 
 
 # -- while it goes -------------------------------------------------------------------------
@@ -255,7 +225,7 @@ def picture(run: Shown) -> RenderableType:
     head = Table.grid(padding=(0, 2))
     head.add_row(
         Text(plain_text(run.name), style="bold"),
-        ProgressBar(total=1.0, completed=run.progress, width=24),
+        ProgressBar(total=1.0, completed=_share(run), width=24),
         Text(f"{run.ended_steps}/{_known(run)}"),
         Text(_clock(run)),
     )
@@ -291,8 +261,9 @@ def _under_way(run: Shown) -> list[tuple[str, float]]:
     """Names of the steps that run now, those of child runs behind their parents'."""
     found = [(step.name, seconds) for step, seconds in run.running()]
     for child in list(run.children):
-        inner = _under_way(child)
-        found += [(f"{child.plan.parent_step} / {name}", seconds) for name, seconds in inner]
+        step = child.plan.parent_step
+        found.append((f"{step} {child.ended_steps}/{_known(child)}", time.time() - child.started))
+        found += [(f"{step} / {name}", seconds) for name, seconds in _under_way(child)]
     return found
 
 
@@ -305,8 +276,12 @@ def _clock(run: Shown) -> str:
     if run.stopping is not None:
         return f"stopping: {plain_text(run.stopping)}; once more Ctrl-C does not wait"
     elapsed = time.time() - run.started
-    left = run.expected[1] * (1.0 - run.progress)
+    left = run.expected[1] * (1.0 - _share(run))
     return duration(elapsed) + (f", about {duration(left)} left" if left >= 1.0 else "")
+
+
+def _share(run: Shown) -> float:
+    return run.ended_steps / max(_known(run), 1)
 
 
 # -- at the end ----------------------------------------------------------------------------
@@ -316,13 +291,13 @@ def show_summary(run: Shown, *, full: bool) -> None:
     """How a run went: its slowest steps, its failures, and what to type next."""
     from rich.text import Text
 
-    console = make_console()
+    console = make_console(sys.stderr, None if is_terminal(sys.stderr) else OFF_TERMINAL)
     steps = list(run.graph.steps)
     failed = [step for step in steps if step.state == FAILED]
     console.print(Text(_headline(run, steps), style=COLOURS.get(run.status, "")))
     slowest = nlargest(SLOWEST, (s for s in steps if s.state in SUCCESS), key=_seconds)
     shown = failed[:FAILURES] + slowest
-    if len(steps) > 1 or failed:
+    if shown and len(steps) > 1:
         console.print(_table(shown))
     if len(failed) > FAILURES:
         console.print(f"  and {len(failed) - FAILURES} more failed")
@@ -351,18 +326,17 @@ def _table(steps: list[Step]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 2), show_edge=False)
-    for name in ("step", "state", "time", "result"):
-        least = 12 if name in ("step", "state") else None  # the last to go on a narrow screen
-        table.add_column(
-            name, header_style="dim", no_wrap=True, overflow="ellipsis", min_width=least
-        )
+    table = Table(box=None, padding=(0, 0, 0, 2), show_edge=False)
+    for name in ("step", "state", "time"):
+        table.add_column(name, header_style="dim", no_wrap=True)
+    # It alone gives way on a narrow terminal.
+    table.add_column("result", header_style="dim", no_wrap=True, overflow="ellipsis", ratio=1)
     for step in steps:
         outcome = step.outcome
         error = outcome.error if outcome is not None else None
         text = f"{error.type}: {error.text}" if error else (outcome and outcome.preview) or ""
         table.add_row(
-            Text(plain_text(step.name)),
+            Text(shortened(plain_text(step.name), 30)),
             Text(step.state, style=COLOURS.get(step.state, "")),
             duration(_seconds(step)),
             Text(plain_text(text)),

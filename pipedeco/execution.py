@@ -21,9 +21,10 @@ from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.blobs import BlobStore
+from pipedeco.capture import Captures  # before ours: its hook at exit must be the last
 from pipedeco.components import bound_arguments
-from pipedeco.config import find_progress
-from pipedeco.display import Display
+from pipedeco.config import project_folder
+from pipedeco.display import Display, Displays
 from pipedeco.errors import (
     BlobCorrupt,
     GraphError,
@@ -80,6 +81,8 @@ class Controller:
         self.recorders: dict[str, Recorder] = {}
         self.live: dict[Execution, None] = {}
         self.flights: dict[str, Flights] = {}  # by store
+        self.displays = Displays()
+        self.captures = Captures()
         self.codes: Codes | None = None
         self.unread: dict[str, str] = {}  # started, failed, and nobody asked: id -> what to say
         self._keeper: threading.Thread | None = None
@@ -193,6 +196,7 @@ class Controller:
     def _forget(self) -> None:
         """In a forked child nothing of this is ours; it is kept, as closing it would harm."""
         self._parents = (self.runners, self.recorders, self.live)
+        self.displays.abandon()
         self._lock = threading.Lock()
         self._reset()
         self._hooked = True
@@ -228,6 +232,7 @@ class Plan(NamedTuple):
     workers: int
     start_method: str
     store: str
+    progress: str
     parent: Execution | None = None
     parent_step: str | None = None
 
@@ -292,6 +297,7 @@ class Execution:
             self.crashed,
             cancel=self.cancel,
             code_of=self._code_of,
+            capture=CONTROLLER.captures.begin(project_folder()) if plan.parent is None else None,
         )
         self.recorder.begin(self, self.log)
         CONTROLLER.enter(self)
@@ -329,10 +335,10 @@ class Execution:
 
     def _show(self) -> None:
         """Begin to show the run, unless its parent is shown or nobody wants it."""
-        progress = find_progress()
+        progress = self.plan.progress
         if self.plan.parent is None and progress != "off":
             live = not self.session.in_process
-            self._display = Display(self, live=live, full=progress == "full")
+            self._display = CONTROLLER.displays.open(self, live=live, full=progress == "full")
 
     def cancel(self, reason: str = "it was cancelled") -> None:
         """Nothing new starts, what runs is stopped; returns at once."""
@@ -520,14 +526,18 @@ class Execution:
         self.status = status
 
     def _leave(self) -> None:
-        self.session.close()
-        if self.cache is not None:
-            self.cache.close()
-        if self._display is not None:
-            self._display.close()
-        self.recorder.forget(self)
-        CONTROLLER.leave(self)
-        self.over.set()
+        try:
+            self.session.close()
+            if self.cache is not None:
+                self.cache.close()
+        finally:
+            self.recorder.forget(self)
+            CONTROLLER.leave(self)
+            try:
+                if self._display is not None:
+                    CONTROLLER.displays.close(self._display)
+            finally:
+                self.over.set()
 
     # -- code and cache --------------------------------------------------------------------
 

@@ -294,14 +294,7 @@ class Drawn:
         return self.svg()
 
     def __str__(self) -> str:
-        import io
-
-        from rich.console import Console
-
-        text = io.StringIO()
-        console = Console(file=text, width=200, highlight=False, markup=False, emoji=False)
-        console.print(self.tree())
-        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+        return "\n".join(self._drawing().lines())
 
 
 class Call(NamedTuple):

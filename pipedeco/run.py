@@ -8,7 +8,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipedeco.blobs import BlobStore
-from pipedeco.config import find_mode, find_start_method, find_store, find_workers
+from pipedeco.config import (
+    find_mode,
+    find_progress,
+    find_start_method,
+    find_store,
+    find_workers,
+)
 from pipedeco.draw import Edge, Node
 from pipedeco.errors import BlobCorrupt, RunNotFound, StepFailed, StepSkipped, StoreError
 from pipedeco.execution import CONTROLLER, Execution, Plan
@@ -45,6 +51,7 @@ def plan_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pl
         find_workers(options.workers),
         "" if mode == "debug" else find_start_method(options.start_method),
         find_store(options.store),
+        find_progress(),
     )
 
 

@@ -72,6 +72,16 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600:,} h {whole // 60 % 60:02} min"
 
 
+def data_size(count: int) -> str:
+    """`512 bytes`, `1.2 kB`, `34 MB`."""
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{count} bytes" if unit == "bytes" else f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
 def when(seconds: float) -> str:
     """A time since the epoch as local date and time."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -94,7 +94,7 @@ def _live_runs():
 
 def _new_threads(before):
     # One a process, shared by all runs.
-    kept = ("pipedeco-loop", "pipedeco-recorder", "pipedeco-keeper")
+    kept = ("pipedeco-loop", "pipedeco-recorder", "pipedeco-keeper", "pipedeco-capture")
     return [t for t in threading.enumerate() if t not in before and t.name not in kept]
 
 

@@ -99,6 +99,7 @@ def lines(n: int = 3000):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("PIPEDECO_STORE", str(tmp_path / "store"))
+    monkeypatch.delenv("PIPEDECO_PROGRESS")
     (tmp_path / "app.py").write_text(APP)
     return tmp_path
 

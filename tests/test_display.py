@@ -1,6 +1,7 @@
 """What a person sees of a run: on a terminal, off it, and at its end."""
 
 import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -62,6 +63,31 @@ def stops():
     step(0).result()
     breakpoint()
     return step(1)
+
+@pipeline
+def logs():
+    first = step(0)
+    while not os.path.exists("go"):
+        time.sleep(0.3)
+        log.warning("a warning of the body")
+        os.system("echo a word of a child")
+    return first
+
+@pipeline
+def asks():
+    first = step(0)
+    time.sleep(1.0)
+    name = input("your name? ")
+    print("hello", name)
+    return first
+
+def both():
+    runs = few.start(2), few.start(3)
+    return [run.result() for run in runs]
+
+import logging
+logging.basicConfig()
+log = logging.getLogger("app")
 
 if __name__ == "__main__":
     print(globals()[sys.argv[1]](*map(int, sys.argv[2:])))
@@ -221,6 +247,60 @@ def test_a_debugger_in_the_body_has_the_terminal(folder, terminal):
     (folder / "go").touch()
     screen.send("c\n")
     assert screen.wait() == 0
+
+
+def test_two_runs_at_once_share_the_region(folder, terminal):
+    """Both are shown, both end."""
+    screen = terminal(*script("both"))
+    screen.wait_for("0/3")
+    screen.wait_for("0/2")
+    (folder / "go").touch()
+    assert screen.wait() == 0
+    assert screen.text.count("completed in") == 2
+    assert screen.text.splitlines()[-1] == "[1, 3]"
+
+
+def test_what_the_body_and_its_children_write_is_not_lost(folder, terminal):
+    """Through a handler that holds the stream, and past the streams altogether."""
+    screen = terminal(*script("logs"))
+    screen.wait_for("0/1")
+    screen.wait_for("WARNING:app:a warning of the body")
+    screen.wait_for("a word of a child")
+    (folder / "go").touch()
+    assert screen.wait() == 0
+    rows = screen.text.splitlines()
+    assert "WARNING:app:a warning of the body" in rows
+    assert "a word of a child" in rows
+    assert not any("━━" in row for row in rows), screen.text
+
+
+def test_input_in_the_body(folder, terminal):
+    """The prompt and what is typed stay on the screen."""
+    screen = terminal(*script("asks"))
+    screen.wait_for("0/1")
+    screen.wait_for("your name?")
+    screen.wait_gone("0/1")
+    screen.send("ada\n")
+    (folder / "go").touch()
+    assert screen.wait() == 0
+    rows = screen.text.splitlines()
+    assert "your name? ada" in rows
+    assert "hello ada" in rows
+
+
+def test_a_bad_setting_is_told_and_nothing_hangs(folder):
+    """Before anything is begun."""
+    done = subprocess.run(
+        script("few"),
+        cwd=folder,
+        env={**os.environ, "PIPEDECO_PROGRESS": "loud"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    assert done.returncode == 1
+    assert "PIPEDECO_PROGRESS: progress is one of auto, full, off, not 'loud'" in done.stderr
 
 
 def test_stdout_in_a_file_is_untouched(folder, terminal):

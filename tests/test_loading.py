@@ -23,6 +23,7 @@ def double(x):
 def run(tmp_path, monkeypatch):
     """Write a file and run the command on it: its exit code, stdout and stderr."""
     monkeypatch.setenv("PIPEDECO_STORE", str(tmp_path / "store"))
+    monkeypatch.delenv("PIPEDECO_PROGRESS")
 
     def call(text, *arguments, name="app.py", source=None, command="run"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ check out the commit, apply the diff, install the packages and compare what come
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import threading
@@ -34,31 +35,35 @@ else:
 FORMAT = 1  # of the record
 SHARED = 2.0  # seconds for which runs share a capture
 
-_recent: list[tuple[Any, float, Capture]] = []  # the last one: of what, when, and itself
 
+class Captures:
+    """The captures of a process, of which runs that begin together share one."""
 
-def begin_capture(folder: str | None) -> Capture:
-    """The capture for a run that begins now: started, or shared with the run just before.
+    def __init__(self) -> None:
+        self._recent: tuple[Any, float, Capture] | None = None  # of what, when, and itself
 
-    Parameters
-    ----------
-    folder: of the project, as `config.project_folder()` gives it.
+    def begin(self, folder: str | None) -> Capture:
+        """The capture for a run that begins now: started, or shared with the run just before.
 
-    Runs of one process that begin within two seconds share one, as long as working directory and
-    environment are the same: a debug run takes a fraction of a millisecond, git ten.  What is
-    edited within these two seconds may so be recorded with the next run only.
-    """
-    now = time.monotonic()
-    # Compared as bytes: decoding fifty variables would cost ten times as much.
-    environ = dict(getattr(os.environ, "_data", os.environ))
-    of = (folder, _working_directory(), environ)
-    for known, begun, capture in _recent:
-        if known == of and now - begun < SHARED:
-            return capture
-    capture = Capture(folder)
-    capture.start()
-    _recent[:] = [(of, now, capture)]
-    return capture
+        Parameters
+        ----------
+        folder: of the project, as `config.project_folder()` gives it.
+
+        Runs of one process that begin within two seconds share one, as long as working directory
+        and environment are the same: a debug run takes a fraction of a millisecond, git ten.  What
+        is edited within these two seconds may so be recorded with the next run only.
+        """
+        now = time.monotonic()
+        # Compared as bytes: decoding fifty variables would cost ten times as much.
+        environ = dict(getattr(os.environ, "_data", os.environ))
+        of = (folder, _working_directory(), environ)
+        recent = self._recent
+        if recent is not None and recent[0] == of and now - recent[1] < SHARED:
+            return recent[2]
+        capture = Capture(folder)
+        capture.start()
+        self._recent = (of, now, capture)
+        return capture
 
 
 class Capture:
@@ -129,11 +134,12 @@ class Capture:
         try:
             from pipedeco.capture import git, machine
 
-            for name, describe in (*machine.PARTS, ("git", git.describe)):
+            for describe in (machine.describe, machine.describe_packages, git.describe):
                 try:
-                    self._record[name] = describe(seen)
+                    self._record.update(describe(seen))
                 except Exception as error:  # noqa: BLE001 - a run never fails for its capture
-                    notes.append(f"{name} is not known: {type(error).__name__}: {error}")
+                    part = f"{describe.__module__}.{describe.__name__}"
+                    notes.append(f"{part} failed: {type(error).__name__}: {error}")
         finally:
             self._record["notes"] = notes
             self._over.set()
@@ -146,5 +152,13 @@ def _working_directory() -> str | None:
         return None
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_recent.clear)
+def _end() -> None:
+    """No process outlives us: git may hang."""
+    processes = sys.modules.get("pipedeco.capture.processes")
+    if processes is not None:
+        processes.kill_all()
+
+
+# Here and not where processes are: who imports this module may wait for a record in a function of
+# its own at exit, and those registered first are called last.
+atexit.register(_end)

@@ -33,6 +33,7 @@ PREFIXES = (
     "PYTHON", "PIPEDECO_", "LC_", "OMP_", "KMP_", "MKL_", "OPENBLAS_", "GOTO_", "BLIS_",
     "VECLIB_", "NUMEXPR_", "NUMBA_",
 )  # fmt: skip
+WORDS = 1000  # of a command line
 
 
 def describe_python(seen: Seen) -> dict[str, Any]:
@@ -65,7 +66,10 @@ def describe_process(seen: Seen) -> dict[str, Any]:
     cwd = seen.cwd
     if cwd is not None and seen.folder is not None:
         cwd = os.path.relpath(cwd, seen.folder)
-    return {"user": _user(seen), "cwd": cwd, "command": mask_command(sys.orig_argv)}
+    command = mask_command(sys.orig_argv[:WORDS])
+    if len(sys.orig_argv) > WORDS:
+        command.append(f"<{len(sys.orig_argv) - WORDS:,} more>")
+    return {"user": _user(seen), "cwd": cwd, "command": command}
 
 
 def describe_environment(seen: Seen) -> dict[str, str]:
@@ -77,29 +81,25 @@ def describe_environment(seen: Seen) -> dict[str, str]:
     }
 
 
-def describe_packages(seen: Seen) -> dict[str, str]:
-    """name -> version of all installed distributions; the first on sys.path counts."""
-    return {name: version for name, (version, _) in sorted(_distributions(seen.path).items())}
+def describe_packages(seen: Seen) -> dict[str, dict[str, Any]]:
+    """`packages`: name -> version of all installed distributions, the first on sys.path;
+    `origins` of those from no index: where from, which commit, whether a link to sources."""
+    found = sorted(_distributions(seen.path).items())
+    origins = {name: _origin(place) for name, (_, place) in found}
+    return {
+        "packages": {name: version for name, (version, _) in found},
+        "origins": {name: origin for name, origin in origins.items() if origin is not None},
+    }
 
 
-def describe_origins(seen: Seen) -> dict[str, dict[str, Any]]:
-    """Packages that came from no index: where from, which commit, whether a link to sources."""
-    found = {}
-    for name, (_, path) in sorted(_distributions(seen.path).items()):
-        origin = _origin(path)
-        if origin is not None:
-            found[name] = origin
-    return found
-
-
-PARTS = (
-    ("python", describe_python),
-    ("platform", describe_platform),
-    ("process", describe_process),
-    ("environment", describe_environment),
-    ("packages", describe_packages),
-    ("origins", describe_origins),
-)
+def describe(seen: Seen) -> dict[str, Any]:
+    """All but the packages, which take longer."""
+    return {
+        "python": describe_python(seen),
+        "platform": describe_platform(seen),
+        "process": describe_process(seen),
+        "environment": describe_environment(seen),
+    }
 
 
 def _memory() -> int | None:
@@ -122,7 +122,7 @@ def _user(seen: Seen) -> str | None:
 
 
 def _distributions(path: list[str]) -> dict[str, tuple[str, str]]:
-    """name -> (version, folder)"""
+    """The version and the folder of each, by name."""
     found: dict[str, tuple[str, str]] = {}
     for folder in path:
         try:
@@ -140,7 +140,7 @@ def _distributions(path: list[str]) -> dict[str, tuple[str, str]]:
 def _name_and_version(entry: str, place: str) -> tuple[str, str]:
     stem, _, ending = entry.rpartition(".")
     if ending == "egg-info":
-        stem = stem.partition("-py")[0] if "-py" in stem[1:] else stem
+        stem = re.sub(r"-py\d.*", "", stem)
     name, dash, version = stem.rpartition("-")
     if dash and version[:1].isdigit():
         return name, version

@@ -17,7 +17,9 @@ MASK = "***"
 LONGEST = 4096  # characters of a word; longer ones are told by their length
 
 # In names of environment variables, of which few are recorded anyway.
-_VARIABLE = re.compile(r"token|secret|passw|passphrase|pwd|key|credential|auth|cookie", re.I)
+_VARIABLE = re.compile(
+    r"token|secret|passw|passphrase|pwd|key|credential|auth|cookie", re.IGNORECASE
+)
 
 # In names of options and parameters, where `--tokenizer` and `--max-tokens` are no secrets.
 _NAME = (
@@ -25,15 +27,15 @@ _NAME = (
     r"|(?:api|access|private|signing|auth|account)[-_]?key"
     r"|(?<![a-z])(?:key|auth|pwd|pass|authorization|cookie|signature|sig|sas|dsn)(?![a-z]))"
 )
-_OPTION = re.compile(rf"--?[\w.-]{{0,60}}{_NAME}", re.I)
-_ASSIGNED = re.compile(rf"-{{0,2}}[\w.-]{{0,60}}{_NAME}[\w.-]{{0,60}}=", re.I)
+_OPTION = re.compile(rf"--?[\w.-]{{0,60}}{_NAME}", re.IGNORECASE)
+_ASSIGNED = re.compile(rf"-{{0,2}}[\w.-]{{0,60}}{_NAME}[\w.-]{{0,60}}=", re.IGNORECASE)
 _NAMED = re.compile(
     rf"({_NAME}[\w.-]{{0,60}}[\"']?\s{{0,4}}[=:]\s{{0,4}})"
     r"""("[^"]*"|'[^']*'|(?:bearer|basic)\s+[^\s"']+|[^\s&;,"']+)""",
-    re.I,
+    re.IGNORECASE,
 )
-_USERINFO = re.compile(r"([a-z][a-z0-9+.-]{0,30}://)[^\s/?#\"'<>]*@", re.I)
-_BEARER = re.compile(r"\b(bearer|basic)\s+[\w+/.=~-]{8,}", re.I)
+_USERINFO = re.compile(r"([a-z][a-z0-9+.-]{0,30}://)[^\s/?#\"'<>]*@", re.IGNORECASE)
+_BEARER = re.compile(r"\b(bearer|basic)\s+[\w+/.=~-]{8,}", re.IGNORECASE)
 _TOKEN = re.compile(
     r"(?<![A-Za-z0-9])(?:"
     r"gh[opusr]_\w{16,}|github_pat_\w{16,}|gl[a-z]{2,5}-[\w.-]{16,}"  # GitHub, GitLab
@@ -46,7 +48,9 @@ _TOKEN = re.compile(
     r"|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*"  # JSON web tokens
     r")"
 )
-_PRIVATE = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|\Z)", re.S)
+_PRIVATE = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|\Z)", re.DOTALL
+)
 
 
 def mask_text(text: str) -> str:

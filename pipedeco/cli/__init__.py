@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     0, or 1 for a run that failed, 2 for a user's mistake, 130 for what was interrupted.
     """
-    from cyclopts import CycloptsError
+    from cyclopts import CycloptsError, UnusedCliTokensError
 
     from pipedeco.cli.output import complain, print_traceback
 
@@ -37,6 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
             result_action="return_value",
         )
         sys.stdout.flush()
+    except UnusedCliTokensError as error:
+        complain(f"{' '.join(error.unused_tokens or ())!r} is too much here; see --help")
+        return USAGE_ERROR
     except CycloptsError as error:
         complain(" ".join(str(error).split()))
         return USAGE_ERROR
@@ -51,6 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # piped into `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except OSError as error:  # a full disk behind stdout
+        complain(f"what was to be told cannot be written: {error.strerror}")
+        return USAGE_ERROR
     return code if isinstance(code, int) else 0
 
 
@@ -58,14 +64,21 @@ def make_app(words: list[str]) -> App:
     """The commands, their options and their help, all from the functions that they are."""
     from cyclopts import App
 
-    from pipedeco.cli import reading, running
+    from pipedeco.cli import comparing, keeping, reading, running
 
     app = App(name="pipedeco", help=__doc__, version=_version, help_format="plaintext")
-    # Once a file is named, help is asked of its pipeline.
+    # Once a file is named, these are asked of its pipeline.
     named = any(not word.startswith("-") for word in words[1:])
-    app.command(running.run, name="run", help_flags=[] if named else ["--help", "-h"])
+    flags: dict[str, list[str]] = {"help_flags": [], "version_flags": []} if named else {}
+    app.command(running.run, name="run", **flags)
     for command in (reading.runs, reading.show, reading.logs, reading.graph, running.cancel):
         app.command(command)
+    app.command(comparing.diff)
+    for keeper in (keeping.archive, keeping.unarchive, keeping.rm, keeping.prune):
+        app.command(keeper)
+    app.command(keeping.fsck)
+    app.command(keeping.export)
+    app.command(keeping.import_, name="import")
     app.register_install_completion_command(help="Install completion for this shell.")
     return app
 

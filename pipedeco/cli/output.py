@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from pipedeco.terminal import make_console, plain_lines
 from pipedeco.text import plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from rich.console import Console
 
 ENDLESS = 10_000  # columns of what is no terminal
 
@@ -37,7 +35,7 @@ def print_json(value: Any) -> None:
 def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Columns under their names; cut at the terminal's width, whole elsewhere.
 
-    A cell that is the name of a state has that state's colour on a terminal.
+    States and statuses have their colours on a terminal; the last column gives way.
     """
     from rich.table import Table
     from rich.text import Text
@@ -45,25 +43,22 @@ def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from pipedeco.display import COLOURS
 
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
-    for name in head:
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
+    for number, name in enumerate(head):
+        last = number == len(head) - 1
+        table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=1 if last else None)
     for row in rows:
-        table.add_row(*(Text(plain_text(cell), style=COLOURS.get(cell, "")) for cell in row))
+        cells = [Text(plain_text(cell)) for cell in row]
+        for cell, name in zip(cells, head, strict=True):
+            if name in ("state", "status"):
+                cell.stylize(COLOURS.get(cell.plain, ""))
+        table.add_row(*cells)
     print_rich(table)
 
 
 def print_rich(renderable: Any) -> None:
     """Something of rich's; without colours and spaces at the ends of lines off a terminal."""
     if sys.stdout.isatty():
-        _console(sys.stdout).print(renderable)
+        make_console(sys.stdout).print(renderable)
         return
-    text = io.StringIO()
-    _console(text, width=ENDLESS).print(renderable)
-    for line in text.getvalue().splitlines():
-        print(line.rstrip())
-
-
-def _console(file: Any, width: int | None = None) -> Console:
-    from rich.console import Console
-
-    return Console(file=file, width=width, highlight=False, markup=False, emoji=False)
+    for line in plain_lines(renderable, ENDLESS):
+        print(line)

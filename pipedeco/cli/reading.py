@@ -50,7 +50,9 @@ def runs(
     from pipedeco.config import find_store
     from pipedeco.run import runs as find_runs
 
-    found = find_runs(pipeline, limit=max(0, limit), store=store)
+    if limit < 0:
+        raise ConfigError(f"--limit is a number of 0 or more, not {limit}")
+    found = find_runs(pipeline, limit=limit, store=store)
     if json:
         print_json([_summary(run) for run in found])
     elif found:

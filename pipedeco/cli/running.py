@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 FAILED = 1
 CANCELLED = 130  # as if SIGINT had ended us
 PATIENCE = 15.0  # seconds for a run to end after it was cancelled
-OURS = ("mode", "workers", "store", "help")  # options of `pipedeco run` itself
+OURS = (
+    "mode",
+    "workers",
+    "store",
+    "help",
+    "version",
+    "no_cache",
+    "refresh",
+)  # options of `pipedeco run` itself
+
+
+TYPED = (bool, int, float, str, list, tuple, dict, set)  # defaults that say what a text is to be
 
 
 def is_file(name: str) -> bool:
@@ -43,10 +54,10 @@ def run(
         mode: debug or local.
         workers: How many worker processes it may use.
     """
-    from pipedeco.config import configure
+    from pipedeco.config import configure, find_progress
     from pipedeco.loading import find_pipeline
 
-    configure(progress="full")
+    configure(progress=find_progress("full"))
     pipeline = find_pipeline(source)
     chosen = {"mode": mode, "workers": workers, "store": store}
     pipeline = pipeline.with_options(**{k: v for k, v in chosen.items() if v is not None})
@@ -58,6 +69,7 @@ def run(
 
 def execute(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     """Run a pipeline, print the start of its value, and give the exit code."""
+    from pipedeco.config import find_progress
     from pipedeco.errors import RunCancelled, RunFailed
     from pipedeco.text import preview
     from pipedeco.worker.perform import describe_error, user_part
@@ -70,7 +82,9 @@ def execute(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int
         value = execution.execute()
     except (KeyboardInterrupt, RunCancelled):
         return CANCELLED
-    except RunFailed as error:  # its failures have been told in full
+    except RunFailed as error:
+        if find_progress() == "off" and error.__cause__ is not None:  # else it was told in full
+            print_traceback(describe_error(error.__cause__).traceback)
         complain(str(error))
         return FAILED
     except BaseException as error:  # noqa: BLE001 - whatever leaves the user's body
@@ -118,15 +132,20 @@ def parse(
 
 
 def _taker(fn: Callable[..., Any], take: Callable[..., None]) -> Callable[..., None]:
-    """`take` with the signature of `fn`, its parameters by name alone."""
+    """`take` with the signature of `fn`, its parameters by name alone unless it takes any number."""
 
     def taker(*args: Any, **kwargs: Any) -> None:
         take(*args, **kwargs)
 
     signature = inspect.signature(fn)
+    given = list(signature.parameters.values())
+    variadic = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in given)
     parameters = [
-        parameter.replace(kind=_kind(parameter), annotation=_annotation(fn, parameter))
-        for parameter in signature.parameters.values()
+        parameter.replace(
+            kind=parameter.kind if variadic else _kind(parameter),
+            annotation=_annotation(fn, parameter),
+        )
+        for parameter in given
     ]
     taker.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=sorted(parameters, key=lambda parameter: parameter.kind),

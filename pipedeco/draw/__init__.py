@@ -5,7 +5,7 @@
       -> places     layers, rows, columns, the ways of the edges           layout.py, order.py, packing.py
       -> a picture                                                         svg.py, mermaid.py, tree.py
 
-Everything that is drawn passes text.plain and the escaping of its format: names are foreign text.
+Everything that is drawn passes text.plain_text and the escaping of its format: names are foreign text.
 """
 
 from __future__ import annotations
@@ -100,6 +100,12 @@ class Drawing:
         from pipedeco.draw.tree import terminal_tree
 
         return terminal_tree(*self._boxes(group), self.title)
+
+    def lines(self) -> list[str]:
+        """The tree as plain lines."""
+        from pipedeco.terminal import plain_lines
+
+        return plain_lines(self.tree(), 200)
 
     def _boxes(self, group: bool | None) -> tuple[list[Box], list[Link]]:
         from pipedeco.draw.grouping import grouped_boxes, single_boxes

@@ -46,26 +46,31 @@ SIGNS = {
     "interrupted": "M1.2-4L-1.8.4H1.8L-1.2 4",
     "failed": "M-2.7-2.7L2.7 2.7M2.7-2.7L-2.7 2.7",
 }
-STYLE = """
-.pipedeco{font-family:system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;font-size:13px;\
---ink:#1f2933;--soft:#5b6775;--edge:#7b8896;--page:#fff}
-.pipedeco text{fill:var(--ink)}
+# Colours are written out rather than named by CSS variables, which few renderers but browsers know.
+LIGHT = {"ink": "#1f2933", "soft": "#5b6775", "edge": "#7b8896", "page": "#fff"}
+DARK = {"ink": "#e6edf3", "soft": "#9aa7b4", "edge": "#76828f", "page": "#0d1117"}
+SHAPES = """
+.pipedeco{font-family:system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;font-size:13px}
 .pipedeco .name{font-weight:600}
 .pipedeco .title{font-weight:600;font-size:15px}
-.pipedeco .soft,.pipedeco .count{fill:var(--soft);font-size:11px}
-.pipedeco .count{paint-order:stroke;stroke:var(--page);stroke-width:4px;text-anchor:middle}
-.pipedeco .box rect{fill:var(--fill);stroke:var(--line);stroke-width:1.25px}
+.pipedeco .soft,.pipedeco .count{font-size:11px}
+.pipedeco .count{paint-order:stroke;stroke-width:4px;text-anchor:middle}
+.pipedeco .box rect{stroke-width:1.25px}
 .pipedeco .skipped rect,.pipedeco .pending rect{stroke-dasharray:4 3}
-.pipedeco .box circle{fill:var(--line)}
-.pipedeco .sign{fill:none;stroke:var(--page);stroke-width:1.7px;\
-stroke-linecap:round;stroke-linejoin:round}
-.pipedeco .edge{fill:none;stroke:var(--edge);stroke-width:1.5px}
-.pipedeco .tip{fill:var(--edge);stroke:none}
-.pipedeco .edge:hover{stroke:var(--ink);stroke-width:2.5px}
+.pipedeco .sign{fill:none;stroke-width:1.7px;stroke-linecap:round;stroke-linejoin:round}
+.pipedeco .edge{fill:none;stroke-width:1.5px}
+.pipedeco .edge:hover{stroke-width:2.5px}
 .pipedeco .order{stroke-dasharray:7 4}
 .pipedeco .control{stroke-dasharray:1.5 4;stroke-linecap:round}
 """
-DARK = ".pipedeco{--ink:#e6edf3;--soft:#9aa7b4;--edge:#76828f;--page:#0d1117}"
+PAINT = """
+.pipedeco text{{fill:{ink}}}
+.pipedeco .soft,.pipedeco .count{{fill:{soft}}}
+.pipedeco .count,.pipedeco .sign{{stroke:{page}}}
+.pipedeco .edge{{stroke:{edge}}}
+.pipedeco .tip{{fill:{edge};stroke:none}}
+.pipedeco .edge:hover{{stroke:{ink}}}
+"""
 
 
 def svg_text(boxes: list[Box], links: list[Link], title: str) -> str:
@@ -122,10 +127,18 @@ def _document(width: float, height: float, title: str, body: list[str]) -> str:
 
 
 def _style() -> str:
-    light = [f".pipedeco .{s}{{--fill:{c[0]};--line:{c[1]}}}" for s, c in COLOURS.items()]
-    dark = [f".pipedeco .{s}{{--fill:{c[2]};--line:{c[3]}}}" for s, c in COLOURS.items()]
-    night = f"@media (prefers-color-scheme:dark){{{DARK}{''.join(dark)}}}"
-    return STYLE + "".join(light) + "\n" + night + "\n"
+    night = f"@media (prefers-color-scheme:dark){{{_paint(DARK, 2)}}}"
+    return f"{SHAPES}{_paint(LIGHT, 0)}{night}\n"
+
+
+def _paint(palette: dict[str, str], first: int) -> str:
+    """Colours of everything; those of a state begin at `first` of its four."""
+    states = [
+        f".pipedeco .{state} rect{{fill:{c[first]};stroke:{c[first + 1]}}}"
+        f".pipedeco .{state} circle{{fill:{c[first + 1]}}}\n"
+        for state, c in COLOURS.items()
+    ]
+    return PAINT.format(**palette) + "".join(states)
 
 
 def _width(boxes: list[Box]) -> float:
@@ -244,6 +257,6 @@ def _entries(boxes: list[Box], links: list[Link]) -> Iterator[tuple[str, str, st
     if len(states) > 1:
         for state in (s for s in STATES if s in states):
             yield state, state, _sign(state, 18, 0)
-    if len(kinds) > 1:
+    if kinds - {"data"}:
         for kind in (k for k in KINDS if k in kinds):
             yield "none", KINDS[kind], f'<path class="edge {kind}" d="M0 0H26"/>'

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import NamedTuple
 
+    from pipedeco.fingerprint.packages import Owner
     from pipedeco.fingerprint.parts import Part, ValueDigest
 
     class CodeKey(NamedTuple):
@@ -91,6 +92,10 @@ class CodeKeys:
         self._keys.clear()
         self._owners.refresh()
         self._codes.forget_files()
+
+    def owner(self, module: str) -> Owner:
+        """Who owns a module, imported or not."""
+        return self._owners.of(module)
 
     def sources(self, fn: Callable[..., Any]) -> dict[str, str]:
         """The text of each function and class reached, by the name of its part.

@@ -49,6 +49,7 @@ _OF_CLASSES = frozenset(
     (
         *("__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__firstlineno__"),
         *("_abc_impl", "__abstractmethods__", "__static_attributes__", "__annotations_cache__"),
+        "__slotnames__",  # noted by copyreg when an instance is first pickled
         *("__annotate__", "__annotate_func__", "__annotations__"),
     )
 )

@@ -27,6 +27,7 @@ class _Tail:
         self.parts: deque[tuple[int, str]] = deque()  # (end, step) of the parts that ended
         self.current = current  # names the step under way
         self.line_begins = True
+        self.step = ""  # whose line was the last
 
     def read(self) -> list[tuple[str, bytes]]:
         """(step, bytes) that came since the last look."""
@@ -95,14 +96,15 @@ class Echo:
             for pair in list(self._tails.values()):
                 for tail in pair:
                     for step, data in tail.read():
-                        _write(tail, step, data)
+                        labelled = _is_terminal(getattr(sys, tail.stream))
+                        _write(tail, step, data, labelled=labelled)
 
 
-def _write(tail: _Tail, step: str, data: bytes) -> None:
+def _write(tail: _Tail, step: str, data: bytes, *, labelled: bool) -> None:
     stream: Any = getattr(sys, tail.stream)
     text = data.decode("utf-8", "backslashreplace")
     try:
-        if stream.isatty():
+        if labelled:
             text = _labelled(tail, step, text)
         try:
             stream.write(text)
@@ -114,10 +116,20 @@ def _write(tail: _Tail, step: str, data: bytes) -> None:
 
 
 def _labelled(tail: _Tail, step: str, text: str) -> str:
-    """Each line with its step in front, for people."""
-    lines = text.splitlines(keepends=True)
+    """Each line with its step in front, for people; another step begins a line of its own."""
     labelled = []
-    for line in lines:
+    if not tail.line_begins and tail.step != step:
+        labelled.append("\n")
+        tail.line_begins = True
+    tail.step = step
+    for line in text.splitlines(keepends=True):
         labelled.append(f"[{plain_text(step)}] {line}" if tail.line_begins else line)
         tail.line_begins = line.endswith("\n")
     return "".join(labelled)
+
+
+def _is_terminal(stream: Any) -> bool:
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):  # None, or closed
+        return False

@@ -17,10 +17,10 @@ BUSY = 30.0  # seconds to wait for another writer
 
 
 @cache
-def queries() -> dict[str, str]:
-    """The statements of queries.sql by name."""
+def queries(file: str = "queries.sql") -> dict[str, str]:
+    """The statements of a file by name; each file is read when first asked for."""
     found: dict[str, str] = {}
-    for part in _text("queries.sql").split("-- name: ")[1:]:
+    for part in _text(file).split("-- name: ")[1:]:
         name, _, statement = part.partition("\n")
         found[name.strip()] = statement.strip()
     return found
@@ -173,6 +173,9 @@ def _check_version(connection: sqlite3.Connection, path: str) -> None:
 
 def fetch(connection: sqlite3.Connection, query: str, **parameters: Any) -> list[dict[str, Any]]:
     """The rows of a named query as dicts."""
-    cursor = connection.execute(queries()[query], parameters)
+    return as_dicts(connection.execute(queries()[query], parameters))
+
+
+def as_dicts(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
     names = [column[0] for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

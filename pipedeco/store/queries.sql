@@ -3,12 +3,11 @@
 -- name: begin_run
 insert into run (id, pipeline, number, version, mode, status, epoch, owner, parent_run,
                  parent_step, started, args, parameters, python, host, command, module, qualname,
-                 file, code, parts, sources)
+                 file)
 values (:id, :pipeline,
         (select coalesce(max(number), 0) + 1 from run where pipeline = :pipeline),
         :version, :mode, 'running', 1, :owner, :parent_run, :parent_step, :started, :args,
-        :parameters, :python, :host, :command, :module, :qualname, :file,
-        :code, :parts, :sources)
+        :parameters, :python, :host, :command, :module, :qualname, :file)
 returning seq, number;
 
 -- name: expected_steps
@@ -35,6 +34,13 @@ select 1 from run where seq = :seq and epoch = :epoch;
 insert or replace into component values
     (:run, :number, :name, :module, :qualname, :parameters, :file, :line, :options, :is_pipeline,
      :code, :parts, :unproven, :sources);
+
+-- name: put_code
+update run set code = :code, parts = :parts, sources = :sources, version = :version
+where seq = :seq and epoch = :epoch;
+
+-- name: put_capture
+update run set capture = :capture where seq = :seq;
 
 -- name: put_source
 insert or ignore into source values (:digest, :text);

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import threading
 import time
 from collections import deque
@@ -24,6 +25,7 @@ from pipedeco.store.owner import OwnerLock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pipedeco.capture import Capture
     from pipedeco.fingerprint.code import CodeKey
     from pipedeco.graph import StepKey
 
@@ -39,12 +41,13 @@ class RunLog:
 
     Parameters
     ----------
-    facts: the columns of begin_run.
+    facts: the columns of begin_run, and `fn`, the pipeline's function.
     steps: the run's list of steps, which grows.
     active: the steps that a runner has, and more; changes while it is read.
     failed: called with a StoreError or RunBusy when nothing more can be recorded.
     cancel: called with the reason when another process asks to cancel the run.
     code_of: gives the CodeKey of a function, and the texts of what it reaches.
+    capture: what it takes to run again, which may be known only after the run's end.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class RunLog:
         *,
         cancel: Callable[[str], None],
         code_of: Callable[[Any], tuple[CodeKey, dict[str, str]]],
+        capture: Capture | None = None,
     ) -> None:
         self.facts = facts
         self.steps = steps
@@ -63,6 +67,9 @@ class RunLog:
         self.failed = failed
         self.cancel = cancel
         self.code_of = code_of
+        self.capture = capture
+        self.fn = facts.pop("fn")  # the pipeline's
+        self.codes: dict[int, tuple[CodeKey, dict[str, str]]] = {}  # by id of a function
         self.seq = 0
         self.number = 0
         self.epoch = 1
@@ -106,6 +113,7 @@ class Recorder:
         self._urgent = False
         self._closing = False
         self._looked = time.monotonic()
+        self._captured: list[RunLog] = []  # whose capture is still to be recorded
         self._keys: list[StepKey] = []  # of the steps in the open group
         self._statements = {n: _multi_row(n) for n in ROWS}
         self._thread = threading.Thread(target=self._loop, name="pipedeco-recorder", daemon=True)
@@ -121,6 +129,7 @@ class Recorder:
         log.facts["owner"] = self.owner.name
         self.runs[run] = log
         self._queue.append(("begin", log))
+        self._queue.append(("code", log))
         self._urgent = True
         self._ring()
 
@@ -182,17 +191,17 @@ class Recorder:
     # -- the thread ----------------------------------------------------------------------
 
     def _loop(self) -> None:
-        while not (self._closing and not self._queue):
+        while not (self._closing and not self._queue and not self._captured):
             self._wait()
             group = self._take()
-            if group:
+            if group or self._captured:
                 self._write(group)
         self.connection.close()
 
     def _wait(self) -> None:
         """Sleep until a group is old or large enough, or somebody waits for it."""
         if not self._queue:
-            self._sleep(LOOK if self.runs else None)
+            self._sleep(GROUP_AGE if self._captured else LOOK if self.runs else None)
         deadline = time.monotonic() + GROUP_AGE
         while len(self._queue) < GROUP_SIZE and not self._urgent and not self._closing:
             left = deadline - time.monotonic()
@@ -212,6 +221,8 @@ class Recorder:
         group = []
         while queue:
             group.append(queue.popleft())
+            if group[-1].__class__ is tuple and group[-1][0] == "begin":
+                break  # a run is known at once; to look at code takes longer
         now = time.monotonic()
         if now - self._looked > LOOK:
             self._looked = now
@@ -219,11 +230,24 @@ class Recorder:
             self._hear()
         return group
 
+    def _write_captures(self) -> None:
+        """Record what has become known; at the end, what is known by then."""
+        for log in list(self._captured):
+            assert log.capture is not None
+            if log.capture.done or self._closing:
+                self._captured.remove(log)
+                facts = {"capture": log.capture.to_json(1.0), "seq": log.seq}
+                self.connection.execute(queries()["put_capture"], facts)
+
     def _hear(self) -> None:
         """Cancel the runs for which somebody else asks it."""
-        asked = dict(
-            self.connection.execute(queries()["asked_to_cancel"], {"owner": self.owner.name})
-        )
+        try:
+            rows_found = self.connection.execute(
+                queries()["asked_to_cancel"], {"owner": self.owner.name}
+            ).fetchall()
+        except sqlite3.Error:  # the next group finds out, and tells the runs
+            return
+        asked = dict(rows_found)
         for log in list(self.runs.values()) if asked else ():
             reason = asked.get(log.facts["id"])
             if reason is not None:
@@ -231,12 +255,14 @@ class Recorder:
 
     def _write(self, group: list[Any]) -> None:
         """Commit one group; what it cannot write is told to the runs, never dropped silently."""
+        self._read_code(group)
         flushed = [entry for entry in group if entry.__class__ is tuple and entry[0] == "flush"]
         for entry in flushed:
             group += self._live_steps(entry[2])
         try:
             self.connection.execute("begin immediate")
             self._write_entries(group)
+            self._write_captures()
             self.connection.execute("commit")
         except Exception as error:  # noqa: BLE001 - whatever it is, the runs must be told
             if self.connection.in_transaction:
@@ -278,19 +304,43 @@ class Recorder:
 
     def _write_begin(self, log: RunLog) -> None:
         facts = log.facts
-        found = self.connection.execute(
-            queries()["expected_steps"],
-            {"pipeline": facts["pipeline"], "version": facts["version"]},
-        )
-        log.expected, log.expected_seconds = found.fetchone() or (0, 0.0)
-        facts.update(self._code(log, facts.pop("fn"), ("code", "parts", "sources")))
-        if facts["version"] is None:
+        row = self.connection.execute(queries()["begin_run"], facts).fetchone()
+        log.seq, log.number = row
+        if log.capture is not None:
+            self._captured.append(log)
+
+    def _write_code(self, log: RunLog) -> None:
+        """The pipeline's code, the version that follows from it, and what a run of it expects."""
+        if self._owned_log(log) is None:
+            return
+        facts = log.facts
+        code = self._code(log, log.fn, ("code", "parts", "sources"))
+        version = facts["version"]
+        if version is None:
             last = self.connection.execute(
                 queries()["last_code"], {"pipeline": facts["pipeline"]}
             ).fetchone()
-            facts["version"] = next_version(last, facts["code"])
-        row = self.connection.execute(queries()["begin_run"], facts).fetchone()
-        log.seq, log.number = row
+            version = next_version(last, code["code"])
+        found = self.connection.execute(
+            queries()["expected_steps"], {"pipeline": facts["pipeline"], "version": version}
+        )
+        log.expected, log.expected_seconds = found.fetchone() or (0, 0.0)
+        self.connection.execute(
+            queries()["put_code"], {**code, "version": version, "seq": log.seq, "epoch": log.epoch}
+        )
+
+    def _read_code(self, group: list[Any]) -> None:
+        """Look at code that is met for the first time; not while the database is locked."""
+        for entry in group:
+            if entry.__class__ is Step:
+                log = self.runs.get(entry.run)
+                fn = entry.called.component.fn
+            elif entry is not None and entry[0] == "code":
+                log, fn = entry[1], entry[1].fn
+            else:
+                continue
+            if log is not None and id(fn) not in log.codes:
+                log.codes[id(fn)] = log.code_of(fn)
 
     def _write_fingerprint(self, step: Step) -> None:
         log = self._owned(step.run)
@@ -352,7 +402,10 @@ class Recorder:
     def _owned(self, run: Any) -> RunLog | None:
         """The run's log if the run is still ours; the database decides."""
         log = self.runs.get(run)
-        if log is None or log.error is not None:
+        return None if log is None else self._owned_log(log)
+
+    def _owned_log(self, log: RunLog) -> RunLog | None:
+        if log.error is not None:
             return None
         owned = self.connection.execute(queries()["owns"], {"seq": log.seq, "epoch": log.epoch})
         if owned.fetchone() is None:
@@ -376,7 +429,7 @@ class Recorder:
         """The columns on a function's code; the texts become rows of their own."""
         from blake3 import blake3
 
-        key, texts = log.code_of(fn)
+        key, texts = log.codes.get(id(fn)) or log.code_of(fn)
         sources = {}
         for name, text in texts.items():
             data = text.encode("utf-8", "surrogatepass")

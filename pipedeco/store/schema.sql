@@ -1,7 +1,7 @@
 -- The store's database, version 3 (PRAGMA user_version).
 
 create table run (
-    seq integer primary key,
+    seq integer primary key autoincrement,  -- never used again: cached steps name others by id
     id text not null unique,
     pipeline text not null,
     number integer not null,            -- counts the runs of a pipeline from 1

@@ -69,7 +69,7 @@ def test_what_is_known_of_a_run(mode):
         assert begin - 1 <= found.started <= found.ended <= time.time()
         assert found.progress == 1.0
         assert found.result() == 3
-        assert found.version is None
+        assert found.version == "1.0.0"
         assert found.parent_run is None
 
 
