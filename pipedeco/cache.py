@@ -21,6 +21,8 @@ import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from blake3 import blake3
+
 from pipedeco.components import bound_arguments
 from pipedeco.errors import BlobCorrupt, StoreError
 from pipedeco.fingerprint.code import CodeKeys
@@ -81,9 +83,8 @@ class Flights:
             try:
                 fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(key))
             except OSError as error:
-                if error.errno in (errno.EACCES, errno.EAGAIN):  # another process has it
-                    return False
-                return True  # no locks on this file system: better done twice than never
+                # Where the file system has no locks: better done twice than never.
+                return error.errno not in (errno.EACCES, errno.EAGAIN)
             self._mine.add(key)
             return True
 
@@ -269,8 +270,6 @@ class ResultCache:
 
     def _name(self, step: Step, key: StepKey) -> str | None:
         """The key itself; None where an input cannot be compared."""
-        from blake3 import blake3
-
         key.inputs = {dep.name: self._prints[dep] for dep in step.inputs}
         for name, found in key.inputs.items():
             if found.startswith("!"):
@@ -282,7 +281,7 @@ class ResultCache:
             sorted(key.arguments.items()),
             list(key.inputs.values()),
         ]
-        return blake3(json.dumps(content).encode()).hexdigest()
+        return blake3(repr(content).encode()).hexdigest()  # of texts and None alone
 
     # -- what is recorded ----------------------------------------------------------------------
 
@@ -300,7 +299,7 @@ class ResultCache:
         key.fingerprint = found_print
         key.origin = step
         names: tuple[str, ...] = ()
-        if value is not None and b"__main__" in bytes(self.blobs.main_part(value)):
+        if value is not None and _mentions_main(self.blobs.main_part(value)):
             main = sys.modules["__main__"].__dict__
             names = main_names(self.blobs.main_part(value), main)
         return Outcome(CACHED, time.time(), 0.0, value, preview, names, worker="cache")
@@ -377,11 +376,19 @@ class ResultCache:
             return f"!cannot be compared: {error}"
 
 
+def _mentions_main(pickle: bytes | memoryview) -> bool:
+    if isinstance(pickle, bytes):
+        return b"__main__" in pickle
+    import re
+
+    return re.search(b"__main__", pickle) is not None  # without a copy of what may be large
+
+
 def _named_apart(
     component: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> list[tuple[str, Any]]:
     """Arguments by parameter, no two of one name."""
-    found = component.named_arguments(args, {})
+    found: list[tuple[str, Any]] = component.named_arguments(args, {})
     if hasattr(component.fn, "__wrapped__"):  # whose names those are, maybe in another order
         found = [(f"{name} (argument {i})", value) for i, (name, value) in enumerate(found)]
     taken = dict(found)

@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from pipedeco.cache import Codes, Flights, ResultCache
     from pipedeco.fingerprint.code import CodeKey
     from pipedeco.graph import StepKey
+    from pipedeco.resuming import Resumption, TakenOver
 
 UNRECORDED = b""
 STOPPING = 20.0  # seconds within which a run that is interrupted must have stopped
@@ -235,18 +236,20 @@ class Plan(NamedTuple):
     progress: str
     parent: Execution | None = None
     parent_step: str | None = None
+    resumes: str | None = None  # the id of the run to go on with
 
 
 class Execution:
     """One run in the process that performs it.
 
-    Raises StoreError where the store cannot be used, before anything is performed.
+    Raises StoreError where the store cannot be used, before anything is performed, and RunBusy
+    where a living process has the run that is to be resumed.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.pipeline = plan.pipeline
-        self.id = os.urandom(6).hex()
+        self.id = plan.resumes or os.urandom(6).hex()
         self.mode = plan.mode
         self.graph = Graph()
         self.thread: threading.Thread | None = None
@@ -264,15 +267,20 @@ class Execution:
         self._process = os.getpid()
         self._progress = 0.0
         self._display: Display | None = None
-        # Workers start while the store is opened.
+        self.recorder = CONTROLLER.recorder(plan.store)
+        taken = self._take_over()
+        # Workers start while the run is recorded.
         self.runner = CONTROLLER.runner(plan.mode, plan.start_method)
         self.blobs = BlobStore(os.path.join(plan.store, "blobs"))
         logs = os.path.join(plan.store, "logs", self.id)
-        facts = RunFacts(self.id, plan.workers, plan.start_method, self.blobs, logs, self.crashed)
+        prefix = "" if taken is None else f"e{taken.epoch}-"  # former logs stay as they are
+        facts = RunFacts(
+            self.id, plan.workers, plan.start_method, self.blobs, logs, prefix, self.crashed
+        )
         self.session = self.runner.open(facts)
-        self.recorder = CONTROLLER.recorder(plan.store)
         self.codes: Codes | None = None
         self.cache: ResultCache | None = None
+        self.resumption: Resumption | None = None
         self.scheduler = Scheduler(
             self.session,
             self.recorder.changed,
@@ -299,7 +307,10 @@ class Execution:
             code_of=self._code_of,
             capture=CONTROLLER.captures.begin(project_folder()) if plan.parent is None else None,
         )
-        self.recorder.begin(self, self.log)
+        if taken is None:
+            self.recorder.begin(self, self.log)
+        else:
+            self._resume(taken)
         CONTROLLER.enter(self)
         if self.session.in_process:  # a step may end this process; the run is known by then
             self.log.begun.wait()
@@ -539,6 +550,25 @@ class Execution:
             finally:
                 self.over.set()
 
+    # -- resuming --------------------------------------------------------------------------
+
+    def _take_over(self) -> TakenOver | None:
+        if self.plan.resumes is None:
+            return None
+        from pipedeco.resuming import take_over
+
+        return take_over(self.plan.store, self.plan.resumes, self.recorder.owner.name)
+
+    def _resume(self, taken: TakenOver) -> None:
+        """Go on with what was recorded."""
+        from pipedeco.resuming import Resumption
+
+        self.resumption = Resumption(
+            taken.earlier, self.blobs, self.session, self._code_keys, self.recorder.attempt
+        )
+        self.scheduler.recall = self.resumption
+        self.recorder.resume(self, self.log, taken.row, taken.epoch)
+
     # -- code and cache --------------------------------------------------------------------
 
     def _code_keys(self) -> Codes:
@@ -572,7 +602,10 @@ class Execution:
                 refresh=self.pipeline.options.refresh,
                 fingerprinted=self.recorder.fingerprinted,
             )
-            self.scheduler.recall = self.cache
+            if self.resumption is not None:
+                self.resumption.cache = self.cache
+            else:
+                self.scheduler.recall = self.cache
         return self.cache.make_key(component, args, kwargs, inputs)
 
     # -- child runs ----------------------------------------------------------------------
@@ -605,6 +638,7 @@ class Execution:
                 kwargs=kwargs,
                 parent=self,
                 parent_step=step.name,
+                resumes=self._unfinished_child(step, args, kwargs),
             )
             child = Execution(plan)
             self.children.append(child)
@@ -625,6 +659,15 @@ class Execution:
         self.session.post(self.scheduler.finished, call, outcome)
         if interrupt is not None:
             raise interrupt
+
+    def _unfinished_child(self, step: Step, args: Any, kwargs: Any) -> str | None:
+        """The child run that this step began before its own run was resumed."""
+        if self.resumption is None:
+            return None
+        from pipedeco.resuming import unfinished_child
+
+        bound = bound_arguments(step.called.component.fn, args, kwargs)
+        return unfinished_child(self.plan.store, self.id, step.name, self._packed(bound)[0])
 
     def _outcome_of(self, value: Any, begin: float) -> Outcome:
         duration = time.time() - begin

@@ -55,6 +55,53 @@ def find_pipeline(target: str) -> Any:
     )
 
 
+def find_recorded(module: str, qualname: str, file: str | None) -> Any:
+    """The function, decorated or not, that a record names.
+
+    Parameters
+    ----------
+    module, qualname: of the function.
+    file: where it was defined; what was `__main__` then is loaded from there.
+
+    Raises ConfigError where it is not found.
+    """
+    if module == "__main__" and not _is_main(file):
+        if file is None or not os.path.isfile(file):
+            raise ConfigError(
+                f"{qualname} was defined in {file or 'a prompt'}, which is no file that can be "
+                "loaded; import what defines it, or run it from there"
+            )
+        found: Any = load(file).module
+    else:
+        found = _imported(module, file)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    if found is None:
+        raise ConfigError(f"{file or module} does not define {qualname} any more")
+    return found
+
+
+def _is_main(file: str | None) -> bool:
+    """Whether this process's `__main__` is that file, or a prompt where there is none."""
+    own = getattr(sys.modules["__main__"], "__file__", None)
+    return own is not None and file is not None and os.path.abspath(own) == file
+
+
+def _imported(name: str, file: str | None) -> ModuleType:
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        folder = file
+        for _ in range(name.count(".") + 1):  # the folder that was on the import path
+            folder = os.path.dirname(folder or "")
+        if not folder or folder in sys.path:
+            raise ConfigError(f"the module {name} is not found: {error}") from None
+        sys.path.insert(0, folder)
+        return _imported(name, file)
+
+
 def load(source: str) -> Loaded:
     """Execute a file (by path) or a module (by dotted name) for its definitions.
 

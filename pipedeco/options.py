@@ -240,6 +240,8 @@ def _refresh(value: Any) -> bool | tuple[str, ...]:
     if isinstance(value, bool):
         return value
     names = (value,) if isinstance(value, str) else _sequence("refresh", value)
+    if "all" in names:
+        return True
     return tuple(map(str, names))
 
 

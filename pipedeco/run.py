@@ -16,7 +16,15 @@ from pipedeco.config import (
     find_workers,
 )
 from pipedeco.draw import Edge, Node
-from pipedeco.errors import BlobCorrupt, RunNotFound, StepFailed, StepSkipped, StoreError
+from pipedeco.errors import (
+    BlobCorrupt,
+    ConfigError,
+    RunBusy,
+    RunNotFound,
+    StepFailed,
+    StepSkipped,
+    StoreError,
+)
 from pipedeco.execution import CONTROLLER, Execution, Plan
 from pipedeco.graph import (
     CANCELLED,
@@ -62,12 +70,39 @@ def prepare_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 
 def start_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
     """Begin a run and return its handle; in debug mode it has ended by then."""
+    return start_execution(Execution(plan_run(pipeline, args, kwargs)))
+
+
+def prepare_resume(run: Run, **changes: Any) -> Execution:
+    """A run that its `execute` goes on with, in the caller's thread.
+
+    Parameters
+    ----------
+    changes: options of the pipeline, such as mode and workers; by default the run's own mode.
+
+    Raises ConfigError where its pipeline is not found, RunBusy, and PipedecoError where the run is
+    completed.
+    """
+    row = run._fresh()
+    if run.status == "running":  # told before anything is loaded
+        raise RunBusy(
+            f"run {run.id} of {run.pipeline} is performed by process "
+            f"{str(row['owner']).partition('-')[0]}; wait for it, or cancel it with: "
+            f"pipedeco cancel {run.id}",
+            run=run.id,
+        )
+    pipeline = run.find_pipeline().with_options(**{"mode": run.mode, "store": run.store, **changes})
+    args, kwargs = _load(row["args"], run._blobs, f"the parameters of run {run.id}")
+    return Execution(plan_run(pipeline, args, kwargs)._replace(resumes=run.id))
+
+
+def start_execution(execution: Execution) -> Run:
+    """Have a run executed in a thread of its own; in debug mode it has ended on return."""
     import contextlib
     import contextvars
     import threading
 
-    plan = plan_run(pipeline, args, kwargs)
-    execution = Execution(plan)
+    plan = execution.plan
 
     def body() -> None:
         with contextlib.suppress(Exception):  # it is kept in execution.error, for result()
@@ -175,7 +210,10 @@ class Run:
         if self._execution is not None:
             CONTROLLER.unread.pop(self.id, None)
         if self.status == INTERRUPTED:
-            return "its controller was killed before the run ended; run it again"
+            return (
+                "its controller was killed before the run ended; go on with: "
+                f"pipedeco resume {self.id}"
+            )
         return _error_text(self._fresh())
 
     @property
@@ -273,6 +311,46 @@ class Run:
                 id=self.id,
                 reason=f"process {os.getpid()} asked for it",
             )
+
+    def resume(self, **options: Any) -> Run:
+        """Go on with a run that was interrupted, failed or cancelled; returns at once.
+
+        Steps that are recorded, whose code and inputs have not changed, keep their values; the
+        others are performed.
+
+        Parameters
+        ----------
+        options: of the pipeline, such as mode= and workers=; by default the run's own mode.
+
+        Raises RunBusy where a living process has the run, ConfigError where its pipeline is not
+        found, and PipedecoError where it is completed.
+        """
+        return start_execution(prepare_resume(self, **options))
+
+    def find_pipeline(self) -> Any:
+        """The pipeline that the run was of, as its code is now.
+
+        Raises ConfigError where it is not found.
+        """
+        if self._execution is not None:
+            return self._execution.pipeline
+        from pipedeco.loading import find_recorded
+
+        row = self._facts
+        found = find_recorded(row["module"], row["qualname"], row["file"])
+        if not getattr(found, "is_pipeline", False):
+            raise ConfigError(f"{row['qualname']} in {row['file'] or row['module']} is no pipeline")
+        return found
+
+    def resume_plan(self) -> list[tuple[str, str, str]]:
+        """What `resume` would do: (step, "kept" or "performed", why).
+
+        Raises ConfigError where the pipeline is not found.
+        """
+        from pipedeco.resuming import plan_of
+
+        self.find_pipeline()  # what it defines, its steps are made of
+        return plan_of(self.store, self._facts["seq"])
 
     def _wait_for_other(self, timeout: float | None) -> bool:
         import time

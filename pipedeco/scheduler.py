@@ -180,9 +180,11 @@ class Scheduler:
         step.state = QUEUED
         call = StepCall(step, self)
         self.active[step] = call
+        if self.recall is not None and self.recall.take(call):
+            return
         if step.called.is_pipeline:
             self.start_child(call)
-        elif self.recall is None or not self.recall.take(call):
+        else:
             self.session.submit(call)
 
     def _retry(self, step: Step, outcome: Outcome) -> bool:

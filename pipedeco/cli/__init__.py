@@ -71,7 +71,14 @@ def make_app(words: list[str]) -> App:
     named = any(not word.startswith("-") for word in words[1:])
     flags: dict[str, list[str]] = {"help_flags": [], "version_flags": []} if named else {}
     app.command(running.run, name="run", **flags)
-    for command in (reading.runs, reading.show, reading.logs, reading.graph, running.cancel):
+    for command in (
+        reading.runs,
+        reading.show,
+        reading.logs,
+        reading.graph,
+        running.cancel,
+        running.resume,
+    ):
         app.command(command)
     app.command(comparing.diff)
     for keeper in (keeping.archive, keeping.unarchive, keeping.rm, keeping.prune):

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from pipedeco.cli.output import complain, print_traceback, say
+from pipedeco.cli.output import complain, print_table, print_traceback, say
 from pipedeco.cli.reading import Store, complete_run
 from pipedeco.errors import PipedecoError, RunNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pipedeco.execution import Execution
 
 FAILED = 1
 CANCELLED = 130  # as if SIGINT had ended us
@@ -44,6 +46,8 @@ def run(
     *arguments: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     mode: str | None = None,
     workers: int | None = None,
+    no_cache: Annotated[bool, Parameter(negative="")] = False,
+    refresh: Annotated[tuple[str, ...] | None, Parameter(n_tokens=1)] = None,
     store: Store = None,
 ) -> int:
     """Run a pipeline of a file or module.
@@ -53,14 +57,19 @@ def run(
             `pipedeco run FILE --help` lists them.
         mode: debug or local.
         workers: How many worker processes it may use.
+        no_cache: Perform every step, and keep nothing for later.
+        refresh: Perform the cached steps of this component, too, and replace what is known; `all`
+            for all of them.
     """
     from pipedeco.config import configure, find_progress
     from pipedeco.loading import find_pipeline
 
     configure(progress=find_progress("full"))
     pipeline = find_pipeline(source)
-    chosen = {"mode": mode, "workers": workers, "store": store}
+    chosen = {"mode": mode, "workers": workers, "store": store, "refresh": refresh}
     pipeline = pipeline.with_options(**{k: v for k, v in chosen.items() if v is not None})
+    if no_cache:
+        pipeline = pipeline.with_options(cache=False)
     call = parse(pipeline, source, arguments)
     if call is None:  # it was help that was asked for
         return 0
@@ -69,15 +78,21 @@ def run(
 
 def execute(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     """Run a pipeline, print the start of its value, and give the exit code."""
+    try:
+        execution = pipeline.prepare(args, kwargs)
+    except TypeError as error:
+        raise PipedecoError(f"{pipeline.name}: {error}") from None
+    return finish(execution)
+
+
+def finish(execution: Execution) -> int:
+    """Execute a run, print the start of its value, and give the exit code."""
     from pipedeco.config import find_progress
     from pipedeco.errors import RunCancelled, RunFailed
     from pipedeco.text import preview
     from pipedeco.worker.perform import describe_error, user_part
 
-    try:
-        execution = pipeline.prepare(args, kwargs)
-    except TypeError as error:
-        raise PipedecoError(f"{pipeline.name}: {error}") from None
+    name = execution.pipeline.name
     try:
         value = execution.execute()
     except (KeyboardInterrupt, RunCancelled):
@@ -93,7 +108,7 @@ def execute(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int
         error.__traceback__ = user_part(error.__traceback__)
         known = describe_error(error)
         print_traceback(known.traceback)
-        complain(f"run {execution.id} of {pipeline.name} failed: {known.type}: {known.text}")
+        complain(f"run {execution.id} of {name} failed: {known.type}: {known.text}")
         return FAILED
     if value is not None:
         say(preview(value) or "")
@@ -179,6 +194,40 @@ def _annotation(fn: Callable[..., Any], parameter: inspect.Parameter) -> Any:
             str if parameter.default in (None, parameter.empty) else type(parameter.default)
         )
     return Annotated[annotation, Parameter(name=f"--param-{parameter.name}")]
+
+
+# -- resume ----------------------------------------------------------------------------------
+
+
+def resume(
+    run: Annotated[str, Parameter(completer=complete_run)],
+    /,
+    *,
+    mode: str | None = None,
+    workers: int | None = None,
+    plan: Annotated[bool, Parameter(negative="")] = False,
+    store: Store = None,
+) -> int:
+    """Go on with a run that was interrupted, failed or cancelled.
+
+    What it has recorded is not performed again, unless its code or its inputs have changed.
+
+    Args:
+        run: An id, a unique prefix of one, pipeline#number, or latest.
+        mode: debug or local; by default the run's own.
+        workers: How many worker processes it may use.
+        plan: Only tell which steps would be kept, and which performed.
+    """
+    from pipedeco.config import configure, find_progress
+    from pipedeco.run import get_run, prepare_resume
+
+    found = get_run(run, store=store)
+    if plan:
+        print_table(("step", "is", "because"), found.resume_plan())
+        return 0
+    configure(progress=find_progress("full"))
+    chosen = {"mode": mode, "workers": workers}
+    return finish(prepare_resume(found, **{k: v for k, v in chosen.items() if v is not None}))
 
 
 # -- cancel --------------------------------------------------------------------------------

@@ -76,11 +76,25 @@ def _read(filename: str) -> _File | None:
     try:
         with warnings.catch_warnings():  # of "\d" Python has warned when it compiled the module
             warnings.simplefilter("ignore")
-            tree = compile(text, filename, "exec", _ONLY_AST, dont_inherit=True)
+            tree = _parse(text, filename)
             code = compile(text, filename, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # what compile() raises
         return None
     return _File(text, tree, code)
+
+
+def _parse(text: bytes | str, filename: str) -> Any:
+    """The syntax tree.
+
+    Python 3.11 counts the depth of the tree in one place for all threads, and raises SystemError
+    where another one parses in between.
+    """
+    for _ in range(10):
+        try:
+            return compile(text, filename, "exec", _ONLY_AST, dont_inherit=True)
+        except SystemError:
+            continue
+    raise MemoryError(f"{filename} cannot be parsed now")
 
 
 class _File:

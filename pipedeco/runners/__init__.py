@@ -19,6 +19,7 @@ class RunFacts(NamedTuple):
     start_method: str
     blobs: BlobStore
     logs: str  # the folder of the run's logs
+    log_prefix: str  # of their names
     crashed: Callable[[BaseException], None]  # tells that the runner itself has failed
 
 

@@ -66,7 +66,7 @@ class DebugSession:
         self._actions: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._acting = False
         self._lock = threading.RLock()  # the body may call from copies of its context
-        self._log = _Log(facts.logs)
+        self._log = _Log(facts.logs, f"{facts.log_prefix}debug")
 
     def prepare(self, called: Called) -> None:
         pass
@@ -226,8 +226,9 @@ class DebugSession:
 class _Log:
     """What steps write to sys.stdout and sys.stderr, in files like those of a worker."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, name: str) -> None:
         self.folder = folder
+        self.name = name
         self._tees = _Tee(self, "stdout", "out"), _Tee(self, "stderr", "err")
         self._saved: tuple[Any, Any] = (None, None)
 
@@ -247,7 +248,7 @@ class _Log:
             sys.stderr = self._saved[1]
         if out.start == out.size and err.start == err.size:
             return None
-        return Logs("debug", out.start, out.size, err.start, err.size)
+        return Logs(self.name, out.start, out.size, err.start, err.size)
 
     def close(self) -> None:
         for tee in self._tees:
@@ -285,7 +286,7 @@ class _Tee:
 
     def _open(self) -> Any:
         make_private(self._log.folder)
-        path = os.path.join(self._log.folder, f"debug.{self._suffix}")
+        path = os.path.join(self._log.folder, f"{self._log.name}.{self._suffix}")
         return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb", buffering=0)
 
     def __getattr__(self, name: str) -> Any:

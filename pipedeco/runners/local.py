@@ -397,7 +397,7 @@ class LocalRunner:
         slot.run = session
         slot.functions.clear()
         slot.complete.clear()
-        name = slot.worker.name
+        name = f"{session.facts.log_prefix}{slot.worker.name}"
         slot.position = session.positions.setdefault(name, LogPosition(name))
         session.echo.add(name, lambda: _current_name(slot, session))
         facts = session.facts
@@ -516,8 +516,8 @@ class LocalRunner:
     def _logs(self, slot: _Slot, call: StepCall, logs: tuple[int, int, int, int]) -> Logs:
         slot.position.out, slot.position.err = logs[1], logs[3]
         if slot.run is not None:
-            slot.run.echo.ended(slot.worker.name, call.step.name, (logs[1], logs[3]))
-        return Logs(slot.worker.name, *logs)
+            slot.run.echo.ended(slot.position.name, call.step.name, (logs[1], logs[3]))
+        return Logs(slot.position.name, *logs)
 
     def _given_back(self, slot: _Slot, numbers: list[int]) -> None:
         """Calls that a worker had not begun are ready again, in their order."""
@@ -621,9 +621,9 @@ class LocalRunner:
         """All that a dead worker wrote since its last outcome."""
         ends = []
         for stream in ("out", "err"):
-            path = os.path.join(session.facts.logs, f"{slot.worker.name}.{stream}")
+            path = os.path.join(session.facts.logs, f"{slot.position.name}.{stream}")
             ends.append(os.stat(path).st_size if os.path.exists(path) else 0)
-        return Logs(slot.worker.name, slot.position.out, ends[0], slot.position.err, ends[1])
+        return Logs(slot.position.name, slot.position.out, ends[0], slot.position.err, ends[1])
 
 
 def _followers(call: StepCall, seconds: float) -> Iterable[StepCall]:

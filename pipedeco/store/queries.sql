@@ -21,6 +21,49 @@ update run set status = :status, ended = :ended, steps = :steps, reads = :reads,
                traceback = :traceback, error = :error
 where seq = :seq and epoch = :epoch;
 
+-- name: take_over
+update run set epoch = epoch + 1, owner = :owner, status = 'running', ended = null, cancel = null,
+               value = null, preview = null, error_type = null, error_text = null,
+               traceback = null, error = null
+where seq = :seq;
+
+-- name: steps_to_resume
+select step.*, component.name as component_name, component.is_pipeline, component.code,
+       component.module, component.qualname, component.file,
+       step_key.key, step_key.fingerprint, step_key.origin
+from step join component on component.run = step.run and component.number = step.component
+left join step_key on step_key.step = step.id
+where step.id >= :first and step.id < :last order by step.id;
+
+-- name: put_earlier
+insert or replace into earlier values (:run, :name, :row, :args, :value, :error);
+
+-- name: earlier_steps
+select * from earlier where run = :run;
+
+-- name: forget_earlier
+delete from earlier where run = :run;
+
+-- name: forget_cached
+delete from cache where step >= :first and step < :last;
+
+-- name: forget_keys
+delete from step_key where step >= :first and step < :last;
+
+-- name: forget_attempts
+delete from attempt where step >= :first and step < :last;
+
+-- name: forget_steps
+delete from step where id >= :first and id < :last;
+
+-- name: forget_components
+delete from component where run = :run;
+
+-- name: unfinished_child
+select id, args from run
+where parent_run = :parent and parent_step = :step and status <> 'completed'
+order by seq desc limit 1;
+
 -- name: ask_to_cancel
 update run set cancel = :reason where id = :id and status = 'running';
 

@@ -133,6 +133,16 @@ class Recorder:
         self._urgent = True
         self._ring()
 
+    def resume(self, run: Any, log: RunLog, row: dict[str, Any], epoch: int) -> None:
+        """Go on with a run that is recorded, and ours since `epoch`."""
+        log.seq, log.number, log.epoch = row["seq"], row["number"], epoch
+        self.runs[run] = log
+        if log.capture is not None:
+            self._captured.append(log)
+        log.begun.set()
+        self._queue.append(("code", log))
+        self._ring()
+
     def changed(self, step: Step) -> None:
         """Note that a step's state changed."""
         self._queue.append(step)
@@ -363,6 +373,8 @@ class Recorder:
         if log is not None:
             columns = {**facts, "seq": log.seq, "epoch": log.epoch}
             self.connection.execute(queries()["end_run"], columns)
+            if facts["status"] == "completed" and log.epoch > 1:
+                self.connection.execute(queries()["forget_earlier"], {"run": log.seq})
 
     def _write_steps(self, steps: dict[Step, None]) -> None:
         found: list[tuple[Any, ...]] = []
@@ -387,7 +399,11 @@ class Recorder:
         if step.state == COMPLETED and row["key"] and outcome and outcome.value != rows.UNRECORDED:
             if isinstance(outcome.value, str):
                 self.blobs.sync(outcome.value)
-            facts = {"key": row["key"], "step": row["step"], "created": time.time()}
+            facts = {
+                "key": row["key"],
+                "step": row["step"],
+                "created": outcome.started + outcome.duration,
+            }
             self.connection.execute(queries()["put_cached"], facts)
 
     def _insert(self, found: list[tuple[Any, ...]]) -> None:
