@@ -237,6 +237,7 @@ class Plan(NamedTuple):
     parent: Execution | None = None
     parent_step: str | None = None
     resumes: str | None = None  # the id of the run to go on with
+    reruns: str | None = None  # the id of the run whose parameters these were
 
 
 class Execution:
@@ -492,7 +493,7 @@ class Execution:
             "version": self.pipeline.options.version,
             "fn": self.pipeline.fn,
             "mode": self.mode,
-            "parent_run": plan.parent.id if plan.parent is not None else None,
+            "parent_run": plan.parent.id if plan.parent is not None else plan.reruns,
             "parent_step": plan.parent_step,
             "started": self.started,
             "args": packed,

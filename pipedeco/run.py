@@ -96,6 +96,48 @@ def prepare_resume(run: Run, **changes: Any) -> Execution:
     return Execution(plan_run(pipeline, args, kwargs)._replace(resumes=run.id))
 
 
+def prepare_rerun(run: Run, pipeline: Any, params: dict[str, Any], **changes: Any) -> Execution:
+    """A new run with a run's parameters, some of them changed; it names that as its parent.
+
+    Parameters
+    ----------
+    pipeline: as its code is to be.
+    params: changed parameters by name.
+    changes: options of the pipeline, such as mode and workers.
+
+    Raises ConfigError for a parameter that there is not.
+    """
+    row = run._fresh()
+    known = _load(row["args"], run._blobs, f"the parameters of run {run.id}")
+    args, kwargs = changed_arguments(pipeline, known[0], known[1], params)
+    pipeline = pipeline.with_options(**{"store": run.store, **changes})
+    return Execution(plan_run(pipeline, args, kwargs)._replace(reruns=run.id))
+
+
+def changed_arguments(
+    pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any], params: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Recorded arguments with some changed by name.
+
+    Raises ConfigError for a name that is none of the pipeline's parameters.
+    """
+    import inspect
+
+    bound = inspect.signature(pipeline.fn).bind_partial(*args, **kwargs)
+    names = inspect.signature(pipeline.fn).parameters
+    extra = next((p.name for p in names.values() if p.kind is p.VAR_KEYWORD), None)
+    for name, value in params.items():
+        if name in names and name != extra:
+            bound.arguments[name] = value
+        elif extra is not None:
+            bound.arguments.setdefault(extra, {})[name] = value
+        else:
+            raise ConfigError(
+                f"{pipeline.name} has no parameter {name!r}; it has {', '.join(names)}"
+            )
+    return bound.args, bound.kwargs
+
+
 def start_execution(execution: Execution) -> Run:
     """Have a run executed in a thread of its own; in debug mode it has ended on return."""
     import contextlib
@@ -180,9 +222,27 @@ class Run:
 
     @property
     def parent_run(self) -> str | None:
-        """The id of the run that this one is a step of."""
+        """The id of the run that this one is a step of, or was started from by `rerun`."""
         parent: str | None = self._facts["parent_run"]
         return parent
+
+    @property
+    def parent_step(self) -> str | None:
+        """The step of the parent run that this run is."""
+        step: str | None = self._facts["parent_step"]
+        return step
+
+    @property
+    def defined_in(self) -> tuple[str, str, str | None]:
+        """Module, qualified name and file of the pipeline's function."""
+        row = self._facts
+        return row["module"], row["qualname"], row["file"]
+
+    @property
+    def capture(self) -> dict[str, Any] | None:
+        """What it takes to run it again: git, packages, machine; None while that is not known."""
+        text = self._query("run_by_id", id=self.id)[0]["capture"]
+        return None if text is None else dict(json.loads(text))
 
     @property
     def params(self) -> dict[str, Any]:
@@ -327,6 +387,16 @@ class Run:
         """
         return start_execution(prepare_resume(self, **options))
 
+    def rerun(self, **params: Any) -> Run:
+        """Begin a new run with this one's parameters, some of them changed; returns at once.
+
+        The code is what it is now, the mode that of this run.  The new run names this one as its
+        `parent_run`.
+
+        Raises ConfigError where the pipeline is not found, or has no such parameter.
+        """
+        return start_execution(prepare_rerun(self, self.find_pipeline(), params, mode=self.mode))
+
     def find_pipeline(self) -> Any:
         """The pipeline that the run was of, as its code is now.
 
@@ -336,10 +406,10 @@ class Run:
             return self._execution.pipeline
         from pipedeco.loading import find_recorded
 
-        row = self._facts
-        found = find_recorded(row["module"], row["qualname"], row["file"])
+        module, qualname, file = self.defined_in
+        found = find_recorded(module, qualname, file)
         if not getattr(found, "is_pipeline", False):
-            raise ConfigError(f"{row['qualname']} in {row['file'] or row['module']} is no pipeline")
+            raise ConfigError(f"{qualname} in {file or module} is no pipeline")
         return found
 
     def resume_plan(self) -> list[tuple[str, str, str]]:

@@ -97,10 +97,10 @@ def shown(capsys, *arguments):
 def test_runs_lists_the_newest_first(capsys):
     """One line a run under a head, with the names that show takes."""
     head, *lines = shown(capsys, "runs").splitlines()
-    assert head.split() == ["run", "name", "status", "mode", "started", "time"]
+    assert head.split() == ["run", "name", "version", "status", "mode", "started", "time"]
     assert [line.split()[1] for line in lines] == ["broken#1", "total#3", "total#2", "total#1"]
-    assert [line.split()[2] for line in lines] == ["failed", *["completed"] * 3]
-    assert {line.split()[3] for line in lines} == {"debug"}
+    assert [line.split()[3] for line in lines] == ["failed", *["completed"] * 3]
+    assert {line.split()[4] for line in lines} == {"debug"}
 
 
 def test_runs_of_one_pipeline_and_no_more_than_wanted(capsys):

@@ -71,8 +71,9 @@ def make_app(words: list[str]) -> App:
     named = any(not word.startswith("-") for word in words[1:])
     flags: dict[str, list[str]] = {"help_flags": [], "version_flags": []} if named else {}
     app.command(running.run, name="run", **flags)
+    app.command(running.rerun, name="rerun", **flags)
+    app.command(reading.runs, version_flags=[])
     for command in (
-        reading.runs,
         reading.show,
         reading.logs,
         reading.graph,

@@ -39,12 +39,21 @@ Store = Annotated[str | None, Parameter(help="The folder of the store.")]
 
 
 def runs(
-    pipeline: str | None = None, /, *, limit: int = 20, json: Json = False, store: Store = None
+    pipeline: str | None = None,
+    /,
+    *,
+    version: str | None = None,
+    archived: Annotated[bool, Parameter(negative="")] = False,
+    limit: int = 20,
+    json: Json = False,
+    store: Store = None,
 ) -> None:
     """List the recorded runs, the newest first.
 
     Args:
         pipeline: Only the runs of this pipeline.
+        version: Only those of this version.
+        archived: Archived ones, too.
         limit: At most so many.
     """
     from pipedeco.config import find_store
@@ -52,7 +61,7 @@ def runs(
 
     if limit < 0:
         raise ConfigError(f"--limit is a number of 0 or more, not {limit}")
-    found = find_runs(pipeline, limit=limit, store=store)
+    found = find_runs(pipeline, version=version, archived=archived, limit=limit, store=store)
     if json:
         print_json([_summary(run) for run in found])
     elif found:
@@ -64,14 +73,23 @@ def runs(
 
 def _print_runs(found: list[Run]) -> None:
     """A line a run; a column tells which are steps of others, if any are."""
-    parents = [run.parent_run or "" for run in found]
-    head = ("run", "name", "status", "mode", "started", "time", "part of")
+    parents = [_parent(run) for run in found]
+    head = ("run", "name", "version", "status", "mode", "started", "time", "parent")
     rows = [
-        (run.id, run.name, run.status, run.mode, when(run.started), duration(run.duration), parent)
+        (
+            *(run.id, run.name, run.version or "", run.status, run.mode, when(run.started)),
+            *(duration(run.duration), parent),
+        )
         for run, parent in zip(found, parents, strict=True)
     ]
-    shown = 7 if any(parents) else 6
+    shown = 8 if any(parents) else 7
     print_table(head[:shown], [row[:shown] for row in rows])
+
+
+def _parent(run: Run) -> str:
+    if run.parent_run is None:
+        return ""
+    return f"step of {run.parent_run}" if run.parent_step else f"rerun of {run.parent_run}"
 
 
 def _summary(run: Run) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import sys
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipedeco.execution import Execution
+    from pipedeco.run import Run
 
 FAILED = 1
 CANCELLED = 130  # as if SIGINT had ended us
@@ -126,27 +128,36 @@ def _exit_code(error: SystemExit) -> int:
 
 
 def parse(
-    pipeline: Any, source: str, arguments: tuple[str, ...]
+    pipeline: Any,
+    source: str,
+    arguments: tuple[str, ...],
+    *,
+    recorded: dict[str, Any] | None = None,
+    command: str = "run",
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     """Arguments of a pipeline from the words of a command line; None where help was asked for.
 
-    The options are made from its signature, their help from its docstring.
+    The options are made from its signature, their help from its docstring; `recorded` values stand
+    in the place of defaults, and only what differs from them is given back.
     Raises CycloptsError.
     """
     found: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     app = App(
-        name=f"pipedeco run {source}",
+        name=f"pipedeco {command} {source}",
         default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
         version_flags=[],
         help_format="plaintext",
     )
     app["--help"].group = "Parameters"
-    app.default(_taker(pipeline.fn, lambda *args, **kwargs: found.append((args, kwargs))))
+    take = _taker(pipeline.fn, lambda *args, **kwargs: found.append((args, kwargs)), recorded)
+    app.default(take)
     app(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
     return found[0] if found else None
 
 
-def _taker(fn: Callable[..., Any], take: Callable[..., None]) -> Callable[..., None]:
+def _taker(
+    fn: Callable[..., Any], take: Callable[..., None], recorded: dict[str, Any] | None
+) -> Callable[..., None]:
     """`take` with the signature of `fn`, its parameters by name alone unless it takes any number."""
 
     def taker(*args: Any, **kwargs: Any) -> None:
@@ -154,6 +165,12 @@ def _taker(fn: Callable[..., Any], take: Callable[..., None]) -> Callable[..., N
 
     signature = inspect.signature(fn)
     given = list(signature.parameters.values())
+    if recorded is not None:  # variadic ones stay as they are
+        given = [
+            parameter.replace(default=recorded.get(parameter.name))
+            for parameter in given
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        ]
     variadic = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in given)
     parameters = [
         parameter.replace(
@@ -228,6 +245,62 @@ def resume(
     configure(progress=find_progress("full"))
     chosen = {"mode": mode, "workers": workers}
     return finish(prepare_resume(found, **{k: v for k, v in chosen.items() if v is not None}))
+
+
+# -- rerun -----------------------------------------------------------------------------------
+
+
+def rerun(
+    run: Annotated[str, Parameter(completer=complete_run)],
+    /,
+    *arguments: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    mode: str | None = None,
+    workers: int | None = None,
+    from_run: Annotated[bool, Parameter(negative="--from-code")] = False,
+    store: Store = None,
+) -> int:
+    """Run again with a run's parameters, some of them changed.
+
+    Args:
+        run: An id, a unique prefix of one, pipeline#number, or latest. The pipeline's own options
+            change its parameters: `pipedeco rerun RUN --help` lists them with the recorded values.
+        mode: debug or local; by default the run's own.
+        workers: How many worker processes it may use.
+        from_run: With the code as it was recorded (commit, uncommitted changes and untracked
+            sources of its git repository); by default with the code as it is now.
+    """
+    from pipedeco.config import configure, find_progress
+    from pipedeco.run import get_run, prepare_rerun
+
+    found = get_run(run, store=store)
+    configure(progress=find_progress("full"))
+    with contextlib.ExitStack() as cleanup:
+        pipeline = _as_recorded(found, cleanup) if from_run else found.find_pipeline()
+        call = parse(pipeline, found.name, arguments, recorded=found.params, command="rerun")
+        if call is None:  # it was help that was asked for
+            return 0
+        chosen = {"mode": mode or found.mode, "workers": workers}
+        options = {name: value for name, value in chosen.items() if value is not None}
+        return finish(prepare_rerun(found, pipeline, call[1], **options))
+
+
+def _as_recorded(found: Run, cleanup: contextlib.ExitStack) -> Any:
+    """The run's pipeline from the files as they were, in a folder that is removed afterwards."""
+    import tempfile
+
+    from pipedeco.loading import find_recorded
+    from pipedeco.reproducing import restore
+
+    folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="pipedeco-rerun-"))
+    module, qualname, file = found.defined_in
+    path = restore(found.capture, file, folder)
+    root = os.path.dirname(path)
+    for _ in range(0 if module == "__main__" else module.count(".")):
+        root = os.path.dirname(root)
+    sys.path.insert(0, root)
+    os.chdir(root)
+    cleanup.callback(os.chdir, os.path.abspath(os.sep))  # out of what is removed
+    return find_recorded(module, qualname, path)
 
 
 # -- cancel --------------------------------------------------------------------------------

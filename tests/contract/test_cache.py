@@ -896,7 +896,7 @@ def test_child_pipelines(mode, log):
 def test_options_reach_child_pipelines(mode, log, options):
     """Who asks a run for fresh values gets them from its children too."""
     child = pipeline(lambda: tick(log))
-    body = pipeline(lambda: child())
+    body = pipeline(lambda: value(child()))
     assert [body(), body(), body.with_options(**options)()] == [1, 1, 2]
 
 
