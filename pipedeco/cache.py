@@ -26,6 +26,7 @@ from blake3 import blake3
 from pipedeco.components import bound_arguments
 from pipedeco.errors import BlobCorrupt, StoreError
 from pipedeco.fingerprint.code import CodeKeys
+from pipedeco.fingerprint.files import File, file_digest
 from pipedeco.fingerprint.registry import BUILT_IN
 from pipedeco.fingerprint.results import find_named, fingerprint
 from pipedeco.fingerprint.unproven import Unproven
@@ -49,7 +50,7 @@ from pipedeco.tracing import current
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pipedeco.blobs import BlobStore
     from pipedeco.runners import Session
@@ -164,7 +165,9 @@ class ResultCache:
                 arguments = self._arguments(component, args, kwargs, inputs)
             except Unproven as error:
                 return StepKey(cache, code.digest, {}, str(error))
-            return StepKey(cache, code.digest, arguments, None)
+            key = StepKey(cache, code.digest, arguments, None)
+            key.files = [(file.path, file_digest(file.path)) for file in _files((args, kwargs))]
+            return key
         finally:
             current.reset(token)
 
@@ -396,6 +399,15 @@ def _named_apart(
         single = name.isidentifier() and name not in taken
         found.append((name if single else f"**{name!r}", value))
     return found
+
+
+def _files(value: Any) -> Iterator[File]:
+    """The File objects among arguments, and in containers within them."""
+    if isinstance(value, File):
+        yield value
+    elif type(value) in (list, tuple, set, frozenset, dict):
+        for item in value.values() if type(value) is dict else value:
+            yield from _files(item)
 
 
 class Codes:

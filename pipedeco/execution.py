@@ -121,11 +121,12 @@ class Controller:
 
     def flights_of(self, folder: str) -> Flights:
         with self._lock:
-            if folder not in self.flights:
+            place = os.path.realpath(folder)  # a store may have several names
+            if place not in self.flights:
                 from pipedeco.cache import Flights
 
-                self.flights[folder] = Flights(folder)
-            return self.flights[folder]
+                self.flights[place] = Flights(place)
+            return self.flights[place]
 
     def enter(self, execution: Execution) -> None:
         """A run begins: from now on SIGTERM cancels it first."""
@@ -633,7 +634,7 @@ class Execution:
             if options.mode not in (None, self.mode):
                 raise GraphError(f"a child run is in its parent's mode, {self.mode}")
             plan = self.plan._replace(
-                pipeline=step.called.component,
+                pipeline=self._child_pipeline(step),
                 workers=options.workers or self.plan.workers,
                 args=args,
                 kwargs=kwargs,
@@ -660,6 +661,17 @@ class Execution:
         self.session.post(self.scheduler.finished, call, outcome)
         if interrupt is not None:
             raise interrupt
+
+    def _child_pipeline(self, step: Step) -> Any:
+        """What is to be cached or refreshed in a run holds in its child runs, too."""
+        child = step.called.component
+        options = self.pipeline.options
+        changes: dict[str, Any] = {}
+        if not options.cache:
+            changes["cache"] = False
+        if options.refresh and not child.options.refresh:
+            changes["refresh"] = options.refresh
+        return child.with_options(**changes) if changes else child
 
     def _unfinished_child(self, step: Step, args: Any, kwargs: Any) -> str | None:
         """The child run that this step began before its own run was resumed."""

@@ -100,6 +100,7 @@ class StepKey:
         "arguments",
         "cache",
         "code",
+        "files",
         "fingerprint",
         "inputs",
         "key",
@@ -116,6 +117,7 @@ class StepKey:
         self.code = code
         self.arguments = arguments  # by parameter
         self.unproven = unproven
+        self.files: list[tuple[str, str]] = []  # paths that count by content, and their digests
         self.inputs: dict[str, str] = {}  # by step, once they have ended
         self.key: str | None = None
         self.note: str | None = None  # why a known value was not taken

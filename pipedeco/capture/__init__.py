@@ -155,8 +155,9 @@ def _working_directory() -> str | None:
 def _end() -> None:
     """No process outlives us: git may hang."""
     processes = sys.modules.get("pipedeco.capture.processes")
-    if processes is not None:
-        processes.kill_all()
+    kill_all = getattr(processes, "kill_all", None)  # an import may have been interrupted
+    if kill_all is not None:
+        kill_all()
 
 
 # Here and not where processes are: who imports this module may wait for a record in a function of

@@ -3,6 +3,7 @@
     removal.py    archive, unarchive, remove, prune: rows go in one transaction, files after it
     garbage.py    files that nothing refers to any more, and when it is safe to delete them
     soundness.py  check, repair
+    entries.py    what the cache knows, and making it forget
     packing.py    a run as a zip file
     unpacking.py  such a file as a run of this store
     access.py     transactions, and which controllers live

@@ -73,8 +73,8 @@ class DebugSession:
 
     def post(self, action: Callable[..., None], *args: Any) -> None:
         """At once; what an action posts comes after it."""
+        self._actions.append((action, args))  # who acts now, and waits for a while, sees it
         with self._lock:
-            self._actions.append((action, args))
             if self._acting:
                 return
             self._acting = True

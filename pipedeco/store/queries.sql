@@ -92,11 +92,11 @@ insert or ignore into source values (:digest, :text);
 select version, code from run where pipeline = :pipeline and code is not null
 order by number desc limit 1;
 
--- name: put_key
-insert or replace into step_key values (:step, :key, :parts, :fingerprint, :origin);
+-- name: put_keys
+insert or replace into step_key (step, key, parts, fingerprint, origin) values
 
 -- name: put_cached
-insert or replace into cache values (:key, :step, :created);
+insert or replace into cache (key, step, created) values
 
 -- name: put_fingerprint
 update step_key set fingerprint = :fingerprint where step = :step or step = :origin;

@@ -115,7 +115,7 @@ class Recorder:
         self._looked = time.monotonic()
         self._captured: list[RunLog] = []  # whose capture is still to be recorded
         self._keys: list[StepKey] = []  # of the steps in the open group
-        self._statements = {n: _multi_row(n) for n in ROWS}
+        self._statements = {(s, n): _multi_row(s, n) for s in rows.COLUMNS for n in ROWS}
         self._thread = threading.Thread(target=self._loop, name="pipedeco-recorder", daemon=True)
         self._thread.start()
 
@@ -378,6 +378,8 @@ class Recorder:
 
     def _write_steps(self, steps: dict[Step, None]) -> None:
         found: list[tuple[Any, ...]] = []
+        keys: list[tuple[Any, ...]] = []
+        cached: list[tuple[Any, ...]] = []
         logs: dict[Any, RunLog | None] = {}
         for step in steps:
             run = step.run
@@ -387,32 +389,33 @@ class Recorder:
             if log is not None:
                 found.append(rows.step_row(log.seq, self._component(log, step.called), step))
                 if step.key is not None and step.state in ENDED:
-                    self._write_key(log, step, step.key)
-        self._insert(found)
+                    row = rows.key_row(log.seq, step, step.key)
+                    keys.append(row)
+                    if row[1] and self._may_serve(step, step.key):
+                        cached.append((row[1], row[0], _end_of(step)))
+        self._insert("put_steps", found)
+        self._insert("put_keys", keys)
+        self._insert("put_cached", cached)
 
-    def _write_key(self, log: RunLog, step: Step, key: StepKey) -> None:
-        """What a cached component's step is known by; a value that others may take, once synced."""
+    def _may_serve(self, step: Step, key: StepKey) -> bool:
+        """Whether others may take a step's value, which then outlives a power cut."""
         self._keys.append(key)
-        row = rows.key_row(log.seq, step, key)
-        self.connection.execute(queries()["put_key"], row)
         outcome = step.outcome
-        if step.state == COMPLETED and row["key"] and outcome and outcome.value != rows.UNRECORDED:
-            if isinstance(outcome.value, str):
-                self.blobs.sync(outcome.value)
-            facts = {
-                "key": row["key"],
-                "step": row["step"],
-                "created": outcome.started + outcome.duration,
-            }
-            self.connection.execute(queries()["put_cached"], facts)
+        if step.state != COMPLETED or outcome is None or outcome.value == rows.UNRECORDED:
+            return False
+        if any(digest != _digest_now(path) for path, digest in key.files):
+            return False  # nobody knows which content the step has read
+        if isinstance(outcome.value, str):
+            self.blobs.sync(outcome.value)
+        return True
 
-    def _insert(self, found: list[tuple[Any, ...]]) -> None:
+    def _insert(self, statement: str, found: list[tuple[Any, ...]]) -> None:
         position = 0
-        for size in ROWS:
-            statement = self._statements[size]
+        for size in ROWS if found else ():
             while len(found) - position >= size:
                 chunk = found[position : position + size]
-                self.connection.execute(statement, list(chain.from_iterable(chunk)))
+                text = self._statements[statement, size]
+                self.connection.execute(text, list(chain.from_iterable(chunk)))
                 position += size
 
     def _owned(self, run: Any) -> RunLog | None:
@@ -481,6 +484,22 @@ def _release(key: StepKey) -> None:
         key.release = None
 
 
-def _multi_row(count: int) -> str:
-    row = "(" + ",".join("?" * rows.COLUMNS) + ")"
-    return queries()["put_steps"].rstrip(";") + " " + ",".join([row] * count)
+def _multi_row(statement: str, count: int) -> str:
+    row = "(" + ",".join("?" * rows.COLUMNS[statement]) + ")"
+    return queries()[statement].rstrip(";") + " " + ",".join([row] * count)
+
+
+def _end_of(step: Step) -> float:
+    assert step.outcome is not None
+    return step.outcome.started + step.outcome.duration
+
+
+def _digest_now(path: str) -> str | None:
+    """The content of a file that was an argument, after the step; None where it is gone."""
+    from pipedeco.fingerprint.files import file_digest
+    from pipedeco.fingerprint.unproven import Unproven
+
+    try:
+        return file_digest(path)
+    except (OSError, Unproven):
+        return None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipedeco.graph import Called, StepKey
 
 SHIFT = 32  # a step's id is its run's seq and its position
-COLUMNS = 22  # of put_steps
+COLUMNS = {"put_steps": 22, "put_keys": 5, "put_cached": 3}  # of statements for many rows
 UNRECORDED = b""  # stands for a value that could not be
 
 
@@ -73,7 +73,7 @@ def attempt_row(seq: int, step: Step, number: int, outcome: Outcome) -> dict[str
     }
 
 
-def key_row(seq: int, step: Step, key: StepKey) -> dict[str, Any]:
+def key_row(seq: int, step: Step, key: StepKey) -> tuple[Any, ...]:
     """What is remembered of a cached component's step, for later hits and for `why`."""
     parts = {
         "code": key.code,
@@ -83,13 +83,13 @@ def key_row(seq: int, step: Step, key: StepKey) -> dict[str, Any]:
         "unproven": key.unproven,
         "note": key.note,
     }
-    return {
-        "step": step_id(seq, step.position),
-        "key": key.key if key.unproven is None else None,
-        "parts": json.dumps({name: part for name, part in parts.items() if part}),
-        "fingerprint": key.fingerprint,
-        "origin": key.origin,
-    }
+    return (
+        step_id(seq, step.position),
+        key.key if key.unproven is None else None,
+        json.dumps({name: part for name, part in parts.items() if part}),
+        key.fingerprint,
+        key.origin,
+    )
 
 
 def component_row(seq: int, number: int, called: Called, code: dict[str, Any]) -> dict[str, Any]:

@@ -769,7 +769,6 @@ def test_a_file_that_is_not_there(mode, log):
 
 
 @only_local
-@pytest.mark.xfail(strict=True, reason="files are read at the call, and not again at the end")
 def test_a_file_that_changes_before_the_step_reads_it(mode, log, tmp_path):
     """What was made of the new content is not known under the old."""
     path, gate = tmp_path / "data.txt", str(tmp_path / "gate")
@@ -891,7 +890,6 @@ def test_child_pipelines(mode, log):
     assert body.with_options(cache=False)(4) == 9
 
 
-@pytest.mark.xfail(strict=True, reason="child runs have options of their own alone")
 @pytest.mark.parametrize("options", [{"cache": False}, {"refresh": True}, {"refresh": "tick"}])
 def test_options_reach_child_pipelines(mode, log, options):
     """Who asks a run for fresh values gets them from its children too."""
