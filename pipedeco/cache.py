@@ -28,7 +28,7 @@ from pipedeco.errors import BlobCorrupt, StoreError
 from pipedeco.fingerprint.code import CodeKeys
 from pipedeco.fingerprint.files import File, file_digest
 from pipedeco.fingerprint.registry import BUILT_IN
-from pipedeco.fingerprint.results import find_named, fingerprint
+from pipedeco.fingerprint.results import find_named, fingerprint, parts_of
 from pipedeco.fingerprint.unproven import Unproven
 from pipedeco.fingerprint.values import value_digest
 from pipedeco.graph import (
@@ -141,9 +141,9 @@ class ResultCache:
         self._claimed: set[str] = set()  # keys that wait for the record of their step
         self._connection: sqlite3.Connection | None = None
         self._intact: set[str] = set()  # blobs whose content was checked
-        self._called = Called(
-            _FINGERPRINT, "fingerprint", ComponentOptions(), is_pipeline=False
-        )  # fmt: skip
+        self._helpers: dict[str, Called] = {}
+        self._agreed: dict[Any, bool] = {}  # by function: whether workers have the same code
+        self._doubted: dict[Any, list[StepCall]] = {}  # who waits for that
 
     # -- at the call, in the body's thread ---------------------------------------------------
 
@@ -246,6 +246,12 @@ class ResultCache:
             if outcome is not None:
                 self.session.post(call.done, call, outcome)  # not at once: chains may be long
                 return True
+        agreed = self._agree(call)
+        if agreed is None:
+            return True
+        if not agreed:
+            key.unproven = "a worker has other values of globals that it reaches than this process"
+            return False
         if self.flights.claim(name):
             self._claimed.add(name)
             key.release = lambda: self._release(name)
@@ -348,15 +354,33 @@ class ResultCache:
             waiting.append(call)
             return
         self._asked[dep] = [call]
-        self.session.prepare(self._called)
-        step = Step(dep.run, self._called, -1, 1)
-        step.args = _one_input()
-        step.inputs = (dep,)
-        step.originals = (make_result(dep),), {}
-        step.attempt = 1
-        self.session.submit(StepCall(step, _Fingerprinting(self, dep)))
+        results = make_result(dep)
+        self._have_done(
+            fingerprint, _one_input(), (dep,), ((results,), {}), lambda out: self._told(dep, out)
+        )
 
-    def told(self, dep: Step, outcome: Outcome) -> None:
+    def _have_done(
+        self,
+        fn: Callable[..., Any],
+        args: Packed | None,
+        inputs: tuple[Step, ...],
+        originals: Any,
+        then: Callable[[Outcome], None],
+    ) -> None:
+        """Have a function of ours performed like a step, unrecorded."""
+        called = self._helpers.get(fn.__name__)
+        if called is None:
+            helper = _Helper(fn)
+            called = Called(helper, helper.name, ComponentOptions(), is_pipeline=False)
+            self._helpers[fn.__name__] = called
+            self.session.prepare(called)
+        step = Step(None, called, -1, 1)
+        step.run = inputs[0].run if inputs else None
+        step.args, step.inputs, step.originals = args, inputs, originals
+        step.attempt = 1
+        self.session.submit(StepCall(step, _Helped(then)))
+
+    def _told(self, dep: Step, outcome: Outcome) -> None:
         """A worker has fingerprinted a value, or could not."""
         text = unpack(outcome.value, self.blobs) if outcome.state == COMPLETED else None
         if text is not None and dep.key is not None:
@@ -367,6 +391,40 @@ class ResultCache:
         for call in self._asked.pop(dep, ()):
             if call in self._held and not any(d not in self._prints for d in call.step.inputs):
                 self._again(call)
+
+    # -- whether workers have the same code --------------------------------------------------
+
+    def _agree(self, call: StepCall) -> bool | None:
+        """Whether a worker imports the code that the key was made of; None while it is asked.
+
+        A global of an imported module that this process has changed, or a file that was edited
+        since it was imported here, would give a value that is not the key's.
+        """
+        fn = call.step.called.component.fn
+        if self.session.in_process or self._agreed.get(fn):
+            return True
+        if fn in self._agreed:
+            return False
+        names = self.codes.importable(fn)
+        if not names:
+            self._agreed[fn] = True
+            return True
+        self._held[call] = None
+        waiting = self._doubted.setdefault(fn, [])
+        waiting.append(call)
+        if len(waiting) == 1:
+            packed = Pickler(self.blobs).dump(((names,), {}), "names")
+            self._have_done(parts_of, packed, (), None, lambda out: self._compared(fn, out))
+        return None
+
+    def _compared(self, fn: Any, outcome: Outcome) -> None:
+        found = unpack(outcome.value, self.blobs) if outcome.state == COMPLETED else None
+        ours = dict(self.codes.of(fn).parts)
+        self._agreed[fn] = found is not None and all(
+            ours.get(part, digest) == digest for part, digest in found.items()
+        )
+        for call in self._doubted.pop(fn, ()):
+            self._again(call)
 
     def _counted(self, text: str) -> str:
         """A value's fingerprint with the code that its classes have now."""
@@ -431,6 +489,11 @@ class Codes:
         with self._lock:
             return self._keys.sources(fn)
 
+    def importable(self, fn: Callable[..., Any]) -> list[str]:
+        """`module:qualname` of the functions and classes reached that workers import."""
+        with self._lock:
+            return self._keys.importable(fn)
+
     def digest(self, found: Any) -> str:
         """For code within values.  Raises Unproven."""
         key = self.of(found)
@@ -455,18 +518,17 @@ class Codes:
         return self.digest(found)
 
 
-class _Fingerprinting:
-    """What a runner tells of a call that fingerprints a value."""
+class _Helped:
+    """What a runner tells of a call that helps the cache."""
 
-    def __init__(self, cache: ResultCache, dep: Step) -> None:
-        self._cache = cache
-        self._dep = dep
+    def __init__(self, then: Callable[[Outcome], None]) -> None:
+        self._then = then
 
     def began(self, call: StepCall) -> None:
         pass
 
     def finished(self, call: StepCall, outcome: Outcome) -> None:
-        self._cache.told(self._dep, outcome)
+        self._then(outcome)
 
     def follow(self, call: StepCall, step: Step) -> StepCall | None:
         return None
@@ -475,17 +537,15 @@ class _Fingerprinting:
         pass
 
 
-class _Fingerprint:
-    """Stands for a component where values are fingerprinted."""
+class _Helper:
+    """Stands for a component where a function of ours is performed."""
 
-    name = "fingerprint"
-    fn = staticmethod(fingerprint)
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self.fn = fn
+        self.name = fn.__name__
 
     def parameter_names(self) -> Sequence[str]:
         return ("value",)
-
-
-_FINGERPRINT = _Fingerprint()
 
 
 class _Input:

@@ -65,41 +65,54 @@ def find_recorded(module: str, qualname: str, file: str | None) -> Any:
 
     Raises ConfigError where it is not found.
     """
-    if module == "__main__" and not _is_main(file):
-        if file is None or not os.path.isfile(file):
-            raise ConfigError(
-                f"{qualname} was defined in {file or 'a prompt'}, which is no file that can be "
-                "loaded; import what defines it, or run it from there"
-            )
-        found: Any = load(file).module
-    else:
-        found = _imported(module, file)
-    for part in qualname.split("."):
-        found = getattr(found, part, None)
+    home = _main(qualname, file) if module == "__main__" else _imported(module, file)
+    found = _defined(home, qualname)
     if found is None:
         raise ConfigError(f"{file or module} does not define {qualname} any more")
     return found
 
 
-def _is_main(file: str | None) -> bool:
-    """Whether this process's `__main__` is that file, or a prompt where there is none."""
-    own = getattr(sys.modules["__main__"], "__file__", None)
-    return own is not None and file is not None and os.path.abspath(own) == file
+def _main(qualname: str, file: str | None) -> ModuleType:
+    """What `__main__` was when the record was made."""
+    here = sys.modules["__main__"]
+    own = getattr(here, "__file__", None)
+    if own is not None and file is not None and os.path.abspath(own) == file:
+        return here
+    if file is not None and os.path.isfile(file):
+        return load(file).module
+    if own is None:  # a prompt or a notebook, where a function's file is none
+        return here
+    raise ConfigError(
+        f"{qualname} was defined in {file or 'a prompt'}, which is no file that can be "
+        "loaded; import what defines it, or run it from there"
+    )
 
 
 def _imported(name: str, file: str | None) -> ModuleType:
-    import importlib
+    if name in sys.modules:
+        return sys.modules[name]
+    folder = file
+    for _ in range(name.count(".") + (2 if file and _is_package(file) else 1)):
+        folder = os.path.dirname(folder or "")  # up to the one that was on the import path
+    return _load_module(name, folder if folder and os.path.isdir(folder) else None).module
 
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        folder = file
-        for _ in range(name.count(".") + 1):  # the folder that was on the import path
-            folder = os.path.dirname(folder or "")
-        if not folder or folder in sys.path:
-            raise ConfigError(f"the module {name} is not found: {error}") from None
-        sys.path.insert(0, folder)
-        return _imported(name, file)
+
+def _is_package(file: str) -> bool:
+    return os.path.basename(file) == "__init__.py"
+
+
+def _defined(home: ModuleType, qualname: str) -> Any:
+    """What a module calls so; `p = pipeline(f)` is found by the name of f."""
+    found: Any = home
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    if isinstance(found, Traced):
+        return found
+    made: dict[int, Traced] = {}
+    for item in vars(home).values():
+        if isinstance(item, Traced) and getattr(item.fn, "__qualname__", "") == qualname:
+            made.setdefault(id(item.fn), item)
+    return next(iter(made.values())) if len(made) == 1 else found
 
 
 def load(source: str) -> Loaded:
@@ -136,10 +149,14 @@ def _compiled(path: str) -> CodeType:
         raise ConfigError(f"{path} is no Python file: {error}") from None
 
 
-def _load_module(name: str) -> Loaded:
+def _load_module(name: str, folder: str | None = None) -> Loaded:
+    """A module of that folder, by default of the working directory, or of the path."""
     import importlib.util
 
-    sys.path.insert(0, os.getcwd())  # as `python -m` does
+    if folder is None:
+        sys.path.insert(0, os.getcwd())  # as `python -m` does
+    elif folder not in sys.path:
+        sys.path.insert(0, folder)
     if name in sys.modules:
         return Loaded(name, sys.modules[name], None)
     try:
@@ -151,7 +168,11 @@ def _load_module(name: str) -> Loaded:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     loader = spec.loader
-    called = _execute(name, lambda: loader.exec_module(module))
+    try:
+        called = _execute(name, lambda: loader.exec_module(module))
+    except ConfigError:
+        sys.modules.pop(name, None)  # half of it
+        raise
     return Loaded(name, module, called)
 
 

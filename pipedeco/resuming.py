@@ -10,10 +10,14 @@ resumed run may be killed and resumed again.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from blake3 import blake3
+
+from pipedeco.blobs import BlobStore
 from pipedeco.cache import Codes
 from pipedeco.errors import (
     BlobCorrupt,
@@ -27,7 +31,7 @@ from pipedeco.fingerprint.unproven import Unproven
 from pipedeco.fingerprint.values import value_digest
 from pipedeco.graph import SUCCESS, Outcome, Step, StepCall, StepError
 from pipedeco.loading import find_recorded
-from pipedeco.serialization import Packed, main_names, unpack_arguments
+from pipedeco.serialization import Packed, main_names, unpack, unpack_arguments
 from pipedeco.store import rows
 from pipedeco.store.database import connect_to_read, fetch, queries
 from pipedeco.store.owner import is_alive
@@ -36,7 +40,6 @@ from pipedeco.tracing import current
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pipedeco.blobs import BlobStore
     from pipedeco.cache import ResultCache
     from pipedeco.runners import Session
 
@@ -45,9 +48,14 @@ BESIDE = ("args", "value", "error")  # columns of `earlier` that JSON does not h
 
 
 class Known(NamedTuple):
-    """What was recorded of a step that ended well."""
+    """What was recorded of a step that ended well.
 
-    row: Row  # of the table step, with component_name, code, inputs and attempts beside
+    `row` is of the table step, with component_name, is_pipeline, code, module, qualname, file, key,
+    fingerprint and origin beside; `inputs` are names, `given` the digests of the values that these
+    had, and `attempts` the rows of the attempts before the last.
+    """
+
+    row: Row
     args: Packed | None
     value: Packed | None
 
@@ -100,7 +108,11 @@ def unfinished_child(folder: str, run: str, step: str, args: Packed | None) -> s
         found = fetch(connection, "unfinished_child", parent=run, step=step)
     finally:
         connection.close()
-    return found[0]["id"] if found and found[0]["args"] == args else None
+    blobs = BlobStore(os.path.join(folder, "blobs"))
+    same = found and _same_content(
+        args, found[0]["args"], lambda packed: value_digest(unpack(packed, blobs))
+    )
+    return found[0]["id"] if same else None
 
 
 def _check_free(folder: str, row: Row) -> None:
@@ -122,14 +134,13 @@ def _put_aside(connection: sqlite3.Connection, seq: int) -> None:
     """Move the steps that ended well to `earlier`, and forget the others: they are performed."""
     within = {"first": rows.step_id(seq, 0), "last": rows.step_id(seq + 1, 0)}
     steps = fetch(connection, "steps_to_resume", **within)
-    names = {row["id"] & 0xFFFFFFFF: row["name"] for row in steps}
     attempts: dict[int, list[Row]] = {}
     for row in fetch(connection, "run_attempts", **within):
         attempts.setdefault(row["step"], []).append(row)
+    _name_inputs(steps)
     for row in steps:
-        if row["state"] in SUCCESS and row["value"] != rows.UNRECORDED:
+        if _has_value(row):
             beside = {name: row.pop(name) for name in BESIDE}
-            row["inputs"] = [names[p] for p in rows.unpack_positions(row["inputs"])]
             row["after"] = None
             row["attempts"] = attempts.get(row["id"], [])
             facts = {"run": seq, "name": row["name"], "row": json.dumps(row), **beside}
@@ -137,6 +148,46 @@ def _put_aside(connection: sqlite3.Connection, seq: int) -> None:
     for name in ("forget_cached", "forget_keys", "forget_attempts", "forget_steps"):
         connection.execute(queries()[name], within)
     connection.execute(queries()["forget_components"], {"run": seq})
+
+
+def _name_inputs(steps: list[Row]) -> None:
+    """Say which steps a step's inputs are, and which values it got from them.
+
+    The values, too: the input may be performed again with another one before the step is.
+    """
+    named = {row["id"] & 0xFFFFFFFF: row["name"] for row in steps}
+    given = {row["id"] & 0xFFFFFFFF: _packed_digest(row["value"]) for row in steps}
+    for row in steps:
+        positions = rows.unpack_positions(row["inputs"])
+        # Of a step that never ran, an input may not have been recorded.
+        row["inputs"] = [named.get(p, "") for p in positions]
+        row["given"] = [given.get(p, "") for p in positions]
+
+
+def _has_value(row: Row) -> bool:
+    return row["state"] in SUCCESS and row["value"] != rows.UNRECORDED
+
+
+def _packed_digest(value: Packed | None) -> str:
+    return blake3(value).hexdigest() if isinstance(value, bytes) else value or "None"
+
+
+def _same_content(
+    one: Packed | None, other: Packed | None, digest: Callable[[Packed | None], str]
+) -> bool:
+    """By their pickles; where these differ (as sets do, in another process), by content."""
+    if rows.UNRECORDED in (one, other):
+        return False
+    if one == other:
+        return True
+    if one is None or other is None:
+        return False
+    try:
+        return digest(one) == digest(other)
+    except (Unproven, BlobCorrupt):
+        return False
+    except Exception:  # noqa: BLE001 - users' classes are unpickled here
+        return False
 
 
 def _known(item: Row) -> Known:
@@ -168,7 +219,6 @@ class Resumption:
         self.codes = codes
         self.attempt = attempt
         self.cache: ResultCache | None = None  # asked for what is not recorded here
-        self._kept: set[Step] = set()
 
     def covers(self, step: Step) -> bool:
         return step.name in self.earlier or (self.cache is not None and self.cache.covers(step))
@@ -178,11 +228,11 @@ class Resumption:
         known = self.earlier.get(step.name)
         token = current.set(None)  # looking at code may import modules
         try:
-            same = known is not None and self._is_same(step, known)
+            loaded = self._loaded(known) if known and self._is_same(step, known) else None
         finally:
             current.reset(token)
-        if known is not None and same:
-            self._keep(call, known)
+        if known is not None and loaded is not None:
+            self._keep(call, known, loaded)
             return True
         return self.cache is not None and self.cache.take(call)
 
@@ -205,64 +255,87 @@ class Resumption:
             return False
         if row["inputs"] != [dep.name for dep in step.inputs]:
             return False
-        if not all(self._has_same_value(dep) for dep in step.inputs):
+        if len(row["given"]) != len(step.inputs):
             return False
-        return self._has_same_arguments(step, known) and self._is_intact(known.value)
+        if not all(map(self._has_same_value, step.inputs, row["given"])):
+            return False
+        same = _same_content(step.args, known.args, self._arguments_digest)
+        return same and _is_intact(known.value, self.blobs)
 
-    def _has_same_value(self, dep: Step) -> bool:
-        if dep in self._kept:
-            return True
-        known = self.earlier.get(dep.name)
+    def _has_same_value(self, dep: Step, given: str) -> bool:
+        """Whether an input has the value that was given to the step when it was performed."""
         outcome = dep.outcome
-        return known is not None and outcome is not None and outcome.value == known.value
-
-    def _has_same_arguments(self, step: Step, known: Known) -> bool:
-        """By their pickles; where these differ (as sets do, in another process), by content."""
-        if step.args == known.args:
+        if outcome is None or outcome.value == rows.UNRECORDED:
+            return False
+        if _packed_digest(outcome.value) == given:
             return True
-        if rows.UNRECORDED in (step.args, known.args):
+        # The same content may have another pickle; large values are not looked into here.
+        known = self.earlier.get(dep.name)
+        if known is None or not isinstance(known.value, bytes):
             return False
-        try:
-            return self._arguments_digest(step.args) == self._arguments_digest(known.args)
-        except (Unproven, BlobCorrupt):
+        if not isinstance(outcome.value, bytes) or _packed_digest(known.value) != given:
             return False
-        except Exception:  # noqa: BLE001 - users' classes are unpickled here
-            return False
+        return _same_content(outcome.value, known.value, self._value_digest)
+
+    def _value_digest(self, packed: Packed | None) -> str:
+        return value_digest(unpack(packed, self.blobs), code_digest=self.codes().digest)
 
     def _arguments_digest(self, packed: Packed | None) -> str:
         arguments = unpack_arguments(packed, self.blobs, _Input)
         return value_digest(arguments, code_digest=self.codes().digest)
 
-    def _is_intact(self, value: Packed | None) -> bool:
-        if not isinstance(value, str):
-            return True
-        try:
-            self.blobs.get(value, verify=True)
-        except BlobCorrupt:
-            return False
-        return True
-
     # -- keeping ---------------------------------------------------------------------------------
 
-    def _keep(self, call: StepCall, known: Known) -> None:
+    def _loaded(self, known: Known) -> Any:
+        """What goes with a kept value; None where it cannot be used.
+
+        In debug mode the value itself: the body cannot go on with one that raises on loading,
+        which a step that is performed gives all the same.
+        """
+        if not self.session.in_process:
+            return ()
+        try:
+            return (unpack(known.value, self.blobs),)
+        except Exception:  # noqa: BLE001 - whatever the user's classes raise
+            return None
+
+    def _keep(self, call: StepCall, known: Known, loaded: Any) -> None:
         step, row = call.step, known.row
-        self._kept.add(step)
         for item in row["attempts"]:
             self.attempt(step, item["number"], _outcome_of(item))
         step.attempt = call.attempt = row["attempt"]
         if step.key is not None and row["key"] is not None:
             step.key.key = row["key"]
             step.key.fingerprint = row["fingerprint"]
-            step.key.origin = row["origin"]
+            step.key.origin = self._origin(row)
         outcome = _outcome_of(row)._replace(
-            value=known.value, preview=row["preview"], names=self._names(known.value)
+            value=known.value,
+            preview=row["preview"],
+            names=self._names(known.value),
+            kept=loaded or None,
         )
         self.session.post(call.done, call, outcome)  # not at once: chains may be long
+
+    def _origin(self, row: Row) -> int | None:
+        """The recorded step whose value it is; those of this run have other numbers now."""
+        origin: int | None = row["origin"]
+        own = origin is not None and origin >> rows.SHIFT == row["run"]
+        return None if own else origin
 
     def _names(self, value: Packed | None) -> tuple[str, ...]:
         if value is None or b"__main__" not in bytes(self.blobs.main_part(value)):
             return ()
         return main_names(self.blobs.main_part(value), sys.modules["__main__"].__dict__)
+
+
+def _is_intact(value: Packed | None, blobs: BlobStore) -> bool:
+    if not isinstance(value, str):
+        return True
+    try:
+        blobs.get(value, verify=True)
+    except BlobCorrupt:
+        return False
+    return True
 
 
 def _outcome_of(row: Row) -> Outcome:
@@ -300,6 +373,16 @@ class _Input:
 # -- what would be done ----------------------------------------------------------------------
 
 
+NOT_DONE = {
+    "pending": "it was not begun",
+    "queued": "it was not begun",
+    "running": "it was interrupted",
+    "failed": "it failed",
+    "skipped": "it was skipped",
+    "cancelled": "it was cancelled",
+}
+
+
 def plan_of(folder: str, seq: int) -> list[tuple[str, str, str]]:
     """What resuming a run would do: (step, "kept" or "performed", why), as far as records tell.
 
@@ -311,6 +394,29 @@ def plan_of(folder: str, seq: int) -> list[tuple[str, str, str]]:
     A step after one that is performed is listed as performed; it is kept if that gives the value
     that it gave.
     """
+    found = _recorded(folder, seq)
+    values = {row["name"]: _packed_digest(row["value"]) for row in found}
+    codes = Codes()
+    blobs = BlobStore(os.path.join(folder, "blobs"))
+    performed = {row["name"]: why for row in found if (why := _why_lost(row, codes, blobs))}
+    while True:  # records of several resumptions have no common order
+        known = len(performed)
+        for row in found:
+            if row["name"] not in performed:
+                why = _why_after(row, values, performed)
+                if why:
+                    performed[row["name"]] = why
+        if len(performed) == known:
+            break
+    told = []
+    for row in found:
+        why = performed.get(row["name"], "")
+        told.append((row["name"], "performed" if why else "kept", why or _proviso(row)))
+    return told
+
+
+def _recorded(folder: str, seq: int) -> list[Row]:
+    """The best record of each step: where the present one has no value, that of before."""
     connection = connect_to_read(folder)
     try:
         within = {"first": rows.step_id(seq, 0), "last": rows.step_id(seq + 1, 0)}
@@ -318,21 +424,41 @@ def plan_of(folder: str, seq: int) -> list[tuple[str, str, str]]:
         earlier = [_known(item) for item in fetch(connection, "earlier_steps", run=seq)]
     finally:
         connection.close()
-    names = {row["id"] & 0xFFFFFFFF: row["name"] for row in found}
-    for row in found:
-        row["inputs"] = [names[p] for p in rows.unpack_positions(row["inputs"])]
-    there = set(names.values())
-    # Recorded before the last resumption, which did not come so far.
-    found += [{**k.row, "value": k.value} for k in earlier if k.row["name"] not in there]
-    codes = Codes()
-    performed: dict[str, str] = {}
-    told = []
-    for row in found:
-        why = _why_performed(row, codes, performed)
-        if why:
-            performed[row["name"]] = why
-        told.append((row["name"], "performed" if why else "kept", why))
-    return told
+    _name_inputs(found)
+    before = {k.row["name"]: {**k.row, "value": k.value} for k in earlier}
+    best = [row if _has_value(row) else before.get(row["name"], row) for row in found]
+    there = {row["name"] for row in found}
+    rest = [row for name, row in before.items() if name not in there]
+    return best + sorted(rest, key=lambda row: int(row["id"]))
+
+
+def _why_lost(row: Row, codes: Codes, blobs: BlobStore) -> str:
+    """Why a record is of no use, whatever the others are."""
+    if row["state"] not in SUCCESS:
+        return NOT_DONE.get(row["state"], f"it is {row['state']}")
+    if row["value"] == rows.UNRECORDED:
+        return "its value could not be recorded"
+    if not _proviso(row):
+        present = _present_code(row, codes)
+        if present is None:
+            return "its function is not found"
+        if present != row["code"]:
+            return "its code has changed"
+    return "" if _is_intact(row["value"], blobs) else "its value is missing or damaged"
+
+
+def _why_after(row: Row, values: dict[str, str], performed: dict[str, str]) -> str:
+    needs = [name for name in row["inputs"] if name in performed]
+    if needs:
+        return f"it needs {', '.join(needs)}"
+    given = zip(row["inputs"], row["given"], strict=True)
+    changed = [name for name, value in given if values.get(name) != value]
+    return f"the value of {', '.join(changed)} has changed" if changed else ""
+
+
+def _proviso(row: Row) -> str:
+    """What must hold besides: a function that has no name of its own is found by the body alone."""
+    return "if its function, made while running, is the same" if "<" in row["qualname"] else ""
 
 
 def _present_code(row: Row, codes: Codes) -> str | None:
@@ -341,18 +467,5 @@ def _present_code(row: Row, codes: Codes) -> str | None:
         found = find_recorded(row["module"], row["qualname"], row["file"])
     except ConfigError:
         return None
-    return str(codes.of(getattr(found, "fn", found)).digest)
-
-
-def _why_performed(row: Row, codes: Codes, performed: dict[str, str]) -> str:
-    if row["state"] not in SUCCESS:
-        return f"it is {row['state']}"
-    if row["value"] == rows.UNRECORDED:
-        return "its value could not be recorded"
-    present = _present_code(row, codes)
-    if present is None:
-        return "its function is not found"
-    if present != row["code"]:
-        return "its code has changed"
-    needs = [name for name in row["inputs"] if name in performed]
-    return f"it needs {', '.join(needs)}" if needs else ""
+    fn = getattr(found, "fn", found)
+    return str(codes.of(fn).digest) if callable(fn) else None

@@ -110,6 +110,16 @@ class CodeKeys:
         }
         return {name: text for name, text in texts.items() if text is not None}
 
+    def importable(self, fn: Callable[..., Any]) -> list[str]:
+        """`module:qualname` of the functions and classes reached, but those of `__main__`."""
+        label, part, reach = self._reach(_function(fn))
+        found = {
+            f"{item.object.__module__}:{item.object.__qualname__}"
+            for name, item in self._parts(label, part, reach)
+            if name.startswith(("function ", "class ")) and _is_named(item.object)
+        }
+        return sorted(name for name in found if not name.startswith("__main__:"))
+
     def _reach(self, fn: Any) -> tuple[str, Part, Reach]:
         """The parts of a function, with all counted that any code among them asks for."""
         features: frozenset[str] = frozenset()
@@ -136,6 +146,12 @@ class CodeKeys:
                 if needed not in found:
                     found[needed] = reach.parts[needed]
                     todo.append((needed, found[needed]))
+
+
+def _is_named(found: Any) -> bool:
+    return isinstance(getattr(found, "__module__", None), str) and isinstance(
+        getattr(found, "__qualname__", None), str
+    )
 
 
 def _function(fn: Any) -> Any:

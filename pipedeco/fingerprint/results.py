@@ -54,3 +54,17 @@ def find_named(name: str) -> Any:
     for part in qualname.split("."):
         found = getattr(found, part, None)
     return found
+
+
+def parts_of(names: list[str]) -> dict[str, str]:
+    """What the functions and classes of these names reach in this process; see `CodeKey.parts`."""
+    import importlib
+
+    keys = CodeKeys(value_digest=value_digest)
+    found: dict[str, str] = {}
+    for name in names:
+        importlib.import_module(name.partition(":")[0])
+        code = find_named(name)
+        if code is not None:
+            found.update(keys.key(code).parts)
+    return found

@@ -376,7 +376,6 @@ print(main(), "packaging" in sys.modules)
     assert lab.run(source).out == "33 False\n"
 
 
-@pytest.mark.xfail(strict=True, reason="nobody asks the worker which global it has")
 def test_a_global_that_only_the_controller_has_changed(lab):
     """What was made by a worker's value of a global is not known under the controller's."""
     lab.write("lib.py", "RATE = 1\n\ndef times(x):\n    return x * RATE\n")
