@@ -804,7 +804,7 @@ class Execution:
             f"in step {step.name}, attempt {step.attempt} on worker {outcome.worker or '-'}, of run "
             f"{self.id} ({self.pipeline.name}), called at {_place(self.pipeline.fn, step.line)}\n"
             f"see it with: pipedeco show {self.id}; step through it with: "
-            f"{self.pipeline.name}.debug(...)"
+            f"pipedeco debug {self.id} {_word(step.name)}"
         )
 
     def _not_performed(self, step: Step) -> BaseException:
@@ -843,6 +843,12 @@ def _wait_for(step: Step, timeout: float | None) -> bool:
         with contextlib.suppress(ValueError):  # it has just ended
             step.watchers.remove(tell)
     return in_time
+
+
+def _word(name: str) -> str:
+    """A name as one word of a command line."""
+    plain = name.replace("-", "").replace("_", "")
+    return name if plain.isalnum() else "'" + name.replace("'", "'\\''") + "'"
 
 
 def _home(fn: Any) -> dict[str, Any]:

@@ -265,7 +265,7 @@ def test_the_note_on_a_steps_own_exception():
     assert re.search(rf"in step boom, attempt 1 on worker \w+, of run {run.id} \(body\)", note)
     assert f"called at {__file__}:" in note
     assert f"see it with: pipedeco show {run.id}" in note
-    assert "step through it with: body.debug(...)" in note
+    assert f"step through it with: pipedeco debug {run.id} boom" in note
 
 
 @pytest.mark.parametrize("mode", ["debug", "local"])
