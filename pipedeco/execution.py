@@ -9,11 +9,9 @@ What leaves the run has been committed before.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import json
 import os
-import signal
 import sys
 import threading
 import time
@@ -21,10 +19,9 @@ from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.blobs import BlobStore
-from pipedeco.capture import Captures  # before ours: its hook at exit must be the last
 from pipedeco.components import bound_arguments
 from pipedeco.config import project_folder
-from pipedeco.display import Display, Displays
+from pipedeco.display import Display
 from pipedeco.errors import (
     BlobCorrupt,
     GraphError,
@@ -33,9 +30,9 @@ from pipedeco.errors import (
     RunCancelled,
     RunFailed,
     StepFailed,
-    StepSkipped,
     Terminated,
 )
+from pipedeco.failures import Failures, first_line
 from pipedeco.graph import (
     CANCELLED,
     COMPLETED,
@@ -48,180 +45,24 @@ from pipedeco.graph import (
     StepCall,
     StepError,
 )
+from pipedeco.process import CONTROLLER
 from pipedeco.result import resolve
-from pipedeco.runners import RunFacts, Runner, make_runner
+from pipedeco.runners import RunFacts
 from pipedeco.scheduler import Scheduler, unread_failures
-from pipedeco.serialization import Packed, Pickler, main_names, unpack, unpack_exception
-from pipedeco.store.recorder import Recorder, RunLog
+from pipedeco.serialization import Packed, Pickler, main_names, unpack
+from pipedeco.store.recorder import RunLog
 from pipedeco.text import preview
 from pipedeco.tracing import Trace, current, inside_step, watch_threads
-from pipedeco.worker.perform import CONTROL_FLOW, describe_error, error_text, failed, user_part
+from pipedeco.worker.perform import describe_error, failed, user_part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType, TracebackType
-
-    from pipedeco.cache import Codes, Flights, ResultCache
+    from pipedeco.cache import Codes, ResultCache
     from pipedeco.fingerprint.code import CodeKey
     from pipedeco.graph import StepKey
     from pipedeco.resuming import Resumption, TakenOver
 
 UNRECORDED = b""
 STOPPING = 20.0  # seconds within which a run that is interrupted must have stopped
-
-
-class Controller:
-    """What the runs of this process share: runners, recorders, and who is alive."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._reset()
-
-    def _reset(self) -> None:
-        self.runners: dict[tuple[str, str], Runner] = {}
-        self.recorders: dict[str, Recorder] = {}
-        self.live: dict[Execution, None] = {}
-        self.flights: dict[str, Flights] = {}  # by store
-        self.displays = Displays()
-        self.captures = Captures()
-        self.codes: Codes | None = None
-        self.unread: dict[str, str] = {}  # started, failed, and nobody asked: id -> what to say
-        self._keeper: threading.Thread | None = None
-        self._former: Any = None  # the disposition of SIGTERM that ours stands before
-        self._hooked = False
-
-    def runner(self, mode: str, start_method: str) -> Runner:
-        with self._lock:
-            self._hook()
-            key = (mode, start_method)
-            if key not in self.runners or not self.runners[key].alive:
-                self.runners[key] = make_runner(mode, start_method)
-                # Ours goes first at exit: multiprocess's own hook joins workers that still live.
-                atexit.unregister(self.close)
-                atexit.register(self.close)
-            return self.runners[key]
-
-    def recorder(self, folder: str) -> Recorder:
-        with self._lock:
-            self._hook()
-            if folder not in self.recorders or not self.recorders[folder].alive:
-                self.recorders[folder] = Recorder(folder)
-            return self.recorders[folder]
-
-    def code_keys(self) -> Codes:
-        """The keys of the code of this process; values that it uses are looked at again."""
-        with self._lock:
-            if self.codes is None:
-                from pipedeco.cache import Codes
-
-                self.codes = Codes()
-            else:
-                self.codes.refresh()
-            return self.codes
-
-    def flights_of(self, folder: str) -> Flights:
-        with self._lock:
-            place = os.path.realpath(folder)  # a store may have several names
-            if place not in self.flights:
-                from pipedeco.cache import Flights
-
-                self.flights[place] = Flights(place)
-            return self.flights[place]
-
-    def enter(self, execution: Execution) -> None:
-        """A run begins: from now on SIGTERM cancels it first."""
-        self.live[execution] = None
-        in_main = threading.current_thread() is threading.main_thread()
-        if in_main:
-            handler = signal.getsignal(signal.SIGTERM)
-            if handler not in (signal.SIG_IGN, None, self._on_sigterm):
-                self._former = handler
-                signal.signal(signal.SIGTERM, self._on_sigterm)
-
-    def leave(self, execution: Execution) -> None:
-        self.live.pop(execution, None)
-        self.tidy()
-
-    def tidy(self) -> None:
-        """Restore SIGTERM when no run is live; only the main thread can."""
-        in_main = threading.current_thread() is threading.main_thread()
-        if not self.live and in_main and self._former is not None:
-            if signal.getsignal(signal.SIGTERM) == self._on_sigterm:  # else the user's own is newer
-                signal.signal(signal.SIGTERM, self._former)
-            self._former = None
-
-    def watch_main(self) -> None:
-        """Cancel started runs when Ctrl-C ended the main thread, which else waits for them."""
-        if self._keeper is None:
-            self._keeper = threading.Thread(target=self._keep, name="pipedeco-keeper", daemon=True)
-            self._keeper.start()
-
-    def _keep(self) -> None:
-        threading.main_thread().join()
-        if getattr(sys, "last_type", None) is KeyboardInterrupt:
-            for execution in list(self.live):
-                execution.cancel("it was interrupted")
-
-    def note_unread(self, execution: Execution) -> None:
-        """A started run failed; who never asks for its result is told at the process's end."""
-        error = execution.error
-        if isinstance(error, Exception) and not isinstance(error, RunCancelled):
-            self.unread[execution.id] = (
-                f"pipedeco: run {execution.id} of {execution.pipeline.name} failed, and nobody "
-                f"asked for its result: {type(error).__name__}: "
-                f"{_first_line(error).partition('; see it with')[0]}\n"
-                f"see it with: pipedeco show {execution.id}\n"
-            )
-
-    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
-        for execution in list(self.live):
-            execution.cancel("SIGTERM")
-        if any(e.thread is threading.main_thread() for e in self.live):
-            raise Terminated
-        self.give_way()
-
-    def give_way(self) -> None:
-        """Every run is cancelled; let the former disposition of SIGTERM apply."""
-        for execution in list(self.live):
-            execution.over.wait(10.0)
-        if self._former is not None:
-            signal.signal(signal.SIGTERM, self._former)
-            self._former = None
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    def _hook(self) -> None:
-        if not self._hooked:
-            self._hooked = True
-            atexit.register(self.close)
-            os.register_at_fork(after_in_child=self._forget)
-
-    def _forget(self) -> None:
-        """In a forked child nothing of this is ours; it is kept, as closing it would harm."""
-        self._parents = (self.runners, self.recorders, self.live)
-        self.displays.abandon()
-        self._lock = threading.Lock()
-        self._reset()
-        self._hooked = True
-        current.set(None)
-
-    def close(self) -> None:
-        """At the process's end: leave no process, lose no record."""
-        for execution in list(self.live):
-            execution.cancel("the process ended")
-            execution.over.wait(10.0)
-        for text in self.unread.values():
-            sys.stderr.write(text)
-        for runner in self.runners.values():
-            runner.stop()
-        for recorder in self.recorders.values():
-            recorder.close()
-        for runner in self.runners.values():
-            runner.close()
-        self.runners.clear()
-        self.recorders.clear()
-
-
-CONTROLLER = Controller()
 
 
 class Plan(NamedTuple):
@@ -261,8 +102,7 @@ class Execution:
         self.value: Any = None
         self.over = threading.Event()  # set when all is recorded
         self.children: list[Execution] = []
-        self._failures: dict[int, BaseException] = {}
-        self._tracebacks: dict[int, TracebackType | None] = {}
+        self.failures = Failures(self.id, plan.pipeline)
         self._cancelled: str | None = None
         self._crash: BaseException | None = None
         self._idle = threading.Event()
@@ -473,7 +313,7 @@ class Execution:
         more = f" (and {len(unread) - 1} more: {others})" if others else ""
         error = RunFailed(
             f"run {self.id} of {self.pipeline.name} failed: step {first.name} raised "
-            f"{type(cause).__name__}: {_first_line(cause)}{more}; "
+            f"{type(cause).__name__}: {first_line(cause)}{more}; "
             f"see it with: pipedeco show {self.id}",
             run=self.id,
             step=first.name,
@@ -723,9 +563,7 @@ class Execution:
     def load(self, step: Step) -> Any:
         if step.state not in SUCCESS:
             step.root_failure.read = True
-            failure = self.failure(step)
-            assert failure is not None
-            raise failure.with_traceback(self._tracebacks[step.root_failure.position])
+            raise self.failures.fresh(step)
         outcome = step.outcome
         assert outcome is not None
         if outcome.kept is not None:
@@ -744,14 +582,7 @@ class Execution:
 
     def failure(self, step: Step) -> BaseException | None:
         """The exception that reading this ended step raises, always the same one."""
-        if step.state in SUCCESS:
-            return None
-        root = step.root_failure
-        if root.position not in self._failures:
-            error = self._make_failure(root)
-            self._failures[root.position] = error
-            self._tracebacks[root.position] = error.__traceback__  # raising adds to it
-        return self._failures[root.position]
+        return None if step.state in SUCCESS else self.failures.of(step)
 
     def cancel_step(self, step: Step) -> bool:
         if step.state in ENDED:
@@ -770,65 +601,6 @@ class Execution:
         answered.wait()
         return answers[0]
 
-    def _make_failure(self, step: Step) -> BaseException:
-        if step.state != FAILED or step.outcome is None or step.outcome.error is None:
-            return self._not_performed(step)
-        outcome = step.outcome
-        known = outcome.error
-        assert known is not None
-        error = outcome.exception or _unpacked(known)
-        if error is None or not isinstance(error, Exception) or isinstance(error, CONTROL_FLOW):
-            error = StepFailed(
-                f"step {step.name} of run {self.id} raised {known.type}: {known.text}",
-                type=known.type,
-                traceback=known.traceback,
-            )
-            error.add_note(known.traceback)
-        if isinstance(error, BlobCorrupt):
-            self._name_producer(error, step)
-        if isinstance(error, PipedecoError):
-            error.__dict__.setdefault("run", self.id)
-            error.__dict__.setdefault("step", step.name)
-        error.add_note(self._note(step, outcome))
-        return error
-
-    def _name_producer(self, error: BlobCorrupt, step: Step) -> None:
-        """Say which step's value it is that this one could not read."""
-        for dep in step.inputs:
-            value = dep.outcome.value if dep.outcome is not None else None
-            if isinstance(value, str) and value in str(error):
-                error.add_note(f"it is the value of step {dep.name}")
-
-    def _note(self, step: Step, outcome: Outcome) -> str:
-        return (
-            f"in step {step.name}, attempt {step.attempt} on worker {outcome.worker or '-'}, of run "
-            f"{self.id} ({self.pipeline.name}), called at {_place(self.pipeline.fn, step.line)}\n"
-            f"see it with: pipedeco show {self.id}; step through it with: "
-            f"pipedeco debug {self.id} {_word(step.name)}"
-        )
-
-    def _not_performed(self, step: Step) -> BaseException:
-        from pipedeco.errors import StepCancelled
-
-        kind = StepCancelled if step.state == CANCELLED else StepSkipped
-        return kind(
-            f"step {step.name} of run {self.id} was {step.state}: {step.reason or 'by its worker'}",
-            run=self.id,
-            step=step.name,
-        )
-
-
-def _unpacked(known: StepError) -> BaseException | None:
-    try:
-        return unpack_exception(known.pickled) if known.pickled is not None else None
-    except Exception:  # noqa: BLE001 - the user's exception class; it survived the trip in the worker
-        return None
-
-
-def _place(fn: Callable[..., Any], line: int) -> str:
-    code = getattr(fn, "__code__", None)
-    return f"{code.co_filename}:{line}" if code is not None else f"line {line}"
-
 
 def _wait_for(step: Step, timeout: float | None) -> bool:
     ended = threading.Lock()
@@ -845,12 +617,6 @@ def _wait_for(step: Step, timeout: float | None) -> bool:
     return in_time
 
 
-def _word(name: str) -> str:
-    """A name as one word of a command line."""
-    plain = name.replace("-", "").replace("_", "")
-    return name if plain.isalnum() else "'" + name.replace("'", "'\\''") + "'"
-
-
 def _home(fn: Any) -> dict[str, Any]:
     """Where a function is defined, for who looks for it in another process."""
     code = getattr(fn, "__code__", None)
@@ -859,8 +625,3 @@ def _home(fn: Any) -> dict[str, Any]:
         "qualname": str(getattr(fn, "__qualname__", "")),
         "file": os.path.abspath(code.co_filename) if code is not None else None,
     }
-
-
-def _first_line(error: BaseException | None) -> str:
-    lines = error_text(error).splitlines() if error is not None else []
-    return lines[0][:200] if lines else ""

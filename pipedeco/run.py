@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from pipedeco.blobs import BlobStore
 from pipedeco.config import (
@@ -15,36 +14,33 @@ from pipedeco.config import (
     find_store,
     find_workers,
 )
-from pipedeco.draw import Edge, Node
 from pipedeco.errors import (
-    BlobCorrupt,
     ConfigError,
     RunBusy,
     RunNotFound,
-    StepFailed,
-    StepSkipped,
-    StoreError,
 )
-from pipedeco.execution import CONTROLLER, Execution, Plan
+from pipedeco.execution import Execution, Plan
 from pipedeco.graph import (
-    CANCELLED,
     INTERRUPTED,
     RUNNING,
-    SKIPPED,
-    SUCCESS,
-    Call,
-    Drawn,
-    Logs,
-    edges_between,
 )
-from pipedeco.serialization import unpack, unpack_arguments, unpack_exception
+from pipedeco.process import CONTROLLER
+from pipedeco.records import (
+    UNRECORDED,
+    Row,
+    RunGraph,
+    StepRecord,
+    Steps,
+    error_text,
+    execute,
+    load,
+    query,
+    recorded_error,
+)
 from pipedeco.store import rows
-from pipedeco.store.database import connect_to_read, database_path, fetch, queries
+from pipedeco.store.database import database_path
 from pipedeco.store.owner import is_alive
 from pipedeco.text import duration, plain_text
-
-Row = dict[str, Any]
-UNRECORDED = b""
 
 
 def plan_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
@@ -92,7 +88,7 @@ def prepare_resume(run: Run, **changes: Any) -> Execution:
             run=run.id,
         )
     pipeline = run.find_pipeline().with_options(**{"mode": run.mode, "store": run.store, **changes})
-    args, kwargs = _load(row["args"], run._blobs, f"the parameters of run {run.id}")
+    args, kwargs = load(row["args"], run.blobs, f"the parameters of run {run.id}")
     return Execution(plan_run(pipeline, args, kwargs)._replace(resumes=run.id))
 
 
@@ -108,7 +104,7 @@ def prepare_rerun(run: Run, pipeline: Any, params: dict[str, Any], **changes: An
     Raises ConfigError for a parameter that there is not.
     """
     row = run._fresh()
-    known = _load(row["args"], run._blobs, f"the parameters of run {run.id}")
+    known = load(row["args"], run.blobs, f"the parameters of run {run.id}")
     args, kwargs = changed_arguments(pipeline, known[0], known[1], params)
     pipeline = pipeline.with_options(**{"store": run.store, **changes})
     return Execution(plan_run(pipeline, args, kwargs)._replace(reruns=run.id))
@@ -251,7 +247,7 @@ class Run:
         shown: dict[str, Any] = json.loads(row["parameters"])
         if row["args"] == UNRECORDED:
             return shown
-        args, kwargs = _load(row["args"], self._blobs, f"the parameters of run {self.id}")
+        args, kwargs = load(row["args"], self.blobs, f"the parameters of run {self.id}")
         return dict(zip(shown, (*args, *kwargs.values()), strict=False))
 
     @property
@@ -274,7 +270,7 @@ class Run:
                 "its controller was killed before the run ended; go on with: "
                 f"pipedeco resume {self.id}"
             )
-        return _error_text(self._fresh())
+        return error_text(self._fresh())
 
     @property
     def progress(self) -> float:
@@ -313,7 +309,13 @@ class Run:
     @property
     def graph(self) -> RunGraph:
         """The steps' names and the edges between them."""
-        return RunGraph(self)
+        execution = self._execution
+        reads = (
+            rows.unpack_positions(self._fresh()["reads"])
+            if execution is None
+            else list(execution.graph.reads)
+        )
+        return RunGraph(self.name, self.steps, reads)
 
     def logs(self, step: str | None = None) -> str:
         """What a step wrote (stdout, then stderr); without a name, all steps in order."""
@@ -354,8 +356,8 @@ class Run:
             return self._execution.value
         row = self._fresh()
         if row["status"] != "completed":
-            raise _recorded_error(row, f"run {self.id} of {row['pipeline']} is {self.status}")
-        return _load(row["value"], self._blobs, f"the result of run {self.id}")
+            raise recorded_error(row, f"run {self.id} of {row['pipeline']} is {self.status}")
+        return load(row["value"], self.blobs, f"the result of run {self.id}")
 
     def cancel(self) -> None:
         """Cancel the run: nothing new starts, running steps are stopped.  Returns at once.
@@ -365,7 +367,7 @@ class Run:
         if self._execution is not None:
             self._execution.cancel()
         elif self.status == RUNNING:
-            _execute(
+            execute(
                 self.store,
                 "ask_to_cancel",
                 id=self.id,
@@ -458,7 +460,7 @@ class Run:
         return {"first": rows.step_id(seq, 0), "last": rows.step_id(seq + 1, 0)}
 
     @property
-    def _blobs(self) -> BlobStore:
+    def blobs(self) -> BlobStore:
         return BlobStore(os.path.join(self.store, "blobs"))
 
     def _flush(self) -> None:
@@ -467,7 +469,7 @@ class Run:
             execution.recorder.flush(execution)
 
     def _query(self, name: str, **parameters: Any) -> list[Row]:
-        return _query(self.store, name, **parameters)
+        return query(self.store, name, **parameters)
 
     def to_json(self) -> dict[str, Any]:
         """The run under the names of its attributes, as plain types."""
@@ -509,204 +511,6 @@ class Run:
         return f"{self.name}  {self.id}  {self.status}, {progress}{error}"
 
 
-class Steps(Mapping[str, "StepRecord"]):
-    """Step records by name, in the order of the calls."""
-
-    def __init__(self) -> None:
-        self._records: dict[str, StepRecord] = {}
-        self._by_position: dict[int, StepRecord] = {}
-
-    def _add(self, record: StepRecord) -> None:
-        self._records[record.name] = record
-        self._by_position[record.position] = record
-
-    def __getitem__(self, name: str) -> StepRecord:
-        """The record of a step; KeyError names the steps there are."""
-        if name not in self._records:
-            known = ", ".join(list(self._records)[:20]) or "none"
-            raise KeyError(f"there is no step {name!r}; there are: {known}")
-        return self._records[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._records)
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def at(self, position: int) -> StepRecord:
-        return self._by_position[position]
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} steps: {', '.join(list(self)[:10])}>"
-
-
-class AttemptRecord:
-    """One try of a step: `number`, `state`, `worker`, `started`, `ended`, `duration`, `error`."""
-
-    def __init__(self, run: Run, row: Row) -> None:
-        self._run = run
-        self._row = row
-        self.number: int = row["number"]
-        self.state: str = row["state"]
-        self.worker: str | None = row["worker"]
-        self.started: float | None = row["started"]
-        self.duration: float | None = row["duration"]
-        self.error = _error_text(row)
-        self.traceback: str | None = row["traceback"]
-
-    @property
-    def ended(self) -> float | None:
-        return None if self.started is None else self.started + (self.duration or 0.0)
-
-    def logs(self) -> str:
-        """What the attempt wrote: stdout, then stderr."""
-        return _read_logs(self._run, rows.unpack_logs(self._row["logs"]))
-
-    def to_json(self) -> dict[str, Any]:
-        names = ("number", "state", "worker", "started", "ended", "duration", "error")
-        return {name: getattr(self, name) for name in names}
-
-    def __repr__(self) -> str:
-        return f"<attempt {self.number} {self.state}>"
-
-
-class StepRecord:
-    """What is remembered of a step.
-
-    Attributes: `name`, `component`, `state`, `attempts` (records of all, the last included),
-    `started`, `ended`, `duration` (of the last attempt, seconds), `worker`, `inputs` (parameter
-    name -> value), `error` (text or None), `traceback`, `reason` (why it was skipped or
-    cancelled), `preview` (of its value), `parents` and `after` (names of steps), `child_run` (the
-    id of the run that a pipeline's step is).
-    """
-
-    def __init__(
-        self, run: Run, steps: Steps, row: Row, attempts: list[Row], child: str | None
-    ) -> None:
-        self._run = run
-        self._steps = steps
-        self._row = row
-        self._earlier = attempts
-        self.name: str = row["name"]
-        self.component: str = row["component_name"]
-        self.position: int = row["id"] & 0xFFFFFFFF
-        self.state: str = row["state"]
-        self.worker: str | None = row["worker"]
-        self.started: float | None = row["started"]
-        self.duration: float | None = row["duration"]
-        self.error = _error_text(row)
-        self.traceback: str | None = row["traceback"]
-        self.reason: str | None = row["reason"]
-        self.preview: str | None = row["preview"]
-        self.child_run: str | None = child
-        self.reads: int = row["reads"]  # how many results the body had read before the call
-
-    @property
-    def ended(self) -> float | None:
-        return None if self.started is None else self.started + (self.duration or 0.0)
-
-    @property
-    def attempts(self) -> list[AttemptRecord]:
-        found = [AttemptRecord(self._run, row) for row in self._earlier]
-        if self._row["attempt"]:
-            found.append(AttemptRecord(self._run, {**self._row, "number": self._row["attempt"]}))
-        return found
-
-    @property
-    def parents(self) -> list[str]:
-        """The steps whose values stand in the arguments."""
-        return [self._steps.at(p).name for p in rows.unpack_positions(self._row["inputs"])]
-
-    @property
-    def after(self) -> list[str]:
-        """The steps that it depends on without their values."""
-        return [self._steps.at(p).name for p in rows.unpack_positions(self._row["after"])]
-
-    @property
-    def inputs(self) -> dict[str, Any]:
-        """The arguments by parameter name, as the function got them.
-
-        Raises StoreError where they were not recorded, BlobCorrupt where they are lost.
-        """
-        if self._row["args"] == UNRECORDED:
-            raise StoreError(f"the arguments of step {self.name} could not be recorded")
-        positions = rows.unpack_positions(self._row["inputs"])
-        args, kwargs = unpack_arguments(
-            self._row["args"], self._run._blobs, lambda n: self._steps.at(positions[n]).result()
-        )
-        names = json.loads(self._row["parameters"])
-        named = {
-            names[i] if i < len(names) else f"args[{i}]": value for i, value in enumerate(args)
-        }
-        return {**named, **kwargs}
-
-    def result(self) -> Any:
-        """The value; raises the step's failure, or StepSkipped where it was not performed."""
-        if self.state in SUCCESS:
-            return _load(
-                self._row["value"],
-                self._run._blobs,
-                f"the result of step {self.name} of run {self._run.id}",
-            )
-        raise _recorded_error(
-            self._row, f"step {self.name} of run {self._run.id} is {self.state}", self.reason
-        )
-
-    def logs(self) -> str:
-        """What the last attempt wrote: stdout, then stderr."""
-        return _read_logs(self._run, rows.unpack_logs(self._row["logs"]))
-
-    def to_json(self) -> dict[str, Any]:
-        """The record under the names of its attributes, as plain types."""
-        names = (
-            "name", "component", "state", "worker", "started", "ended", "duration", "error",
-            "reason", "parents", "after", "child_run",
-        )  # fmt: skip
-        found = {name: getattr(self, name) for name in names}
-        found["attempts"] = [attempt.to_json() for attempt in self.attempts]
-        found["result"] = self.preview
-        return found
-
-    def __repr__(self) -> str:
-        return f"<step {self.name} {self.state}>"
-
-
-class RunGraph(Drawn):
-    """The steps of a run and the edges between them, as recorded."""
-
-    def __init__(self, run: Run) -> None:
-        self._records = run.steps
-        self.title = run.name
-        execution = run._execution
-        self._reads = (
-            rows.unpack_positions(run._fresh()["reads"])
-            if execution is None
-            else list(execution.graph.reads)
-        )
-
-    @property
-    def steps(self) -> list[str]:
-        """The names of the steps in the order of the calls."""
-        return list(self._records)
-
-    @property
-    def nodes(self) -> list[Node]:
-        return [
-            Node(step.name, step.component, step.state, step.duration)
-            for step in self._records.values()
-        ]
-
-    @property
-    def edges(self) -> list[Edge]:
-        calls = (
-            Call(step.name, step.parents, step.after, step.reads) for step in self._records.values()
-        )
-        return edges_between(calls, [self._records.at(p).name for p in self._reads])
-
-    def __repr__(self) -> str:
-        return f"<graph of {len(self._records)} steps>"
-
-
 def get_run(name: str = "latest", *, store: str | None = None) -> Run:
     """The run of that name.
 
@@ -723,21 +527,21 @@ def get_run(name: str = "latest", *, store: str | None = None) -> Run:
     if not os.path.exists(database_path(folder)):
         raise RunNotFound(f"there is no run {name!r}: nothing was recorded in {folder} yet")
     if name == "latest":
-        found = _query(folder, "latest_run")
+        found = query(folder, "latest_run")
     elif "#" in name:
         pipeline, _, number = name.rpartition("#")
         valid = number.isdecimal() and len(number) < 18
         found = (
-            _query(folder, "numbered_run", pipeline=pipeline, number=int(number)) if valid else []
+            query(folder, "numbered_run", pipeline=pipeline, number=int(number)) if valid else []
         )
     else:
-        found = _query(folder, "find_runs", prefix=_escaped(name)) if name else []
+        found = query(folder, "find_runs", prefix=_escaped(name)) if name else []
         found = [row for row in found if row["id"] == name] or found
     if len(found) == 1:
         return _from_row(folder, found[0])
     if found:
         raise RunNotFound(f"more than one run begins with {name!r}; type more of the id")
-    newest = _query(folder, "list_runs", pipeline=name, version=None, archived=True, limit=1)
+    newest = query(folder, "list_runs", pipeline=name, version=None, archived=True, limit=1)
     hint = f"; did you mean {name}#{newest[0]['number']}?" if newest else ""
     raise RunNotFound(
         f"there is no run {name!r} in {folder}{hint}; list the runs with: pipedeco runs"
@@ -766,7 +570,7 @@ def runs(
     _await_live(folder)
     if not os.path.exists(database_path(folder)):
         return []
-    found = _query(
+    found = query(
         folder, "list_runs", pipeline=pipeline, version=version, archived=archived, limit=limit
     )
     return [_from_row(folder, row) for row in found]
@@ -781,84 +585,10 @@ def _await_live(folder: str) -> None:
 
 def _from_row(folder: str, row: Row) -> Run:
     live = next((e for e in list(CONTROLLER.live) if e.id == row["id"]), None)
-    return Run(folder, row["id"], live, row)
+    return Run(folder, row["id"], cast("Execution | None", live), row)
 
 
 def _escaped(text: str) -> str:
     for character in ("\\", "%", "_"):
         text = text.replace(character, "\\" + character)
     return text
-
-
-def _query(folder: str, name: str, **parameters: Any) -> list[Row]:
-    import sqlite3
-
-    connection = connect_to_read(folder)
-    try:
-        return fetch(connection, name, **parameters)
-    except sqlite3.Error as error:
-        raise StoreError(f"the store {folder} cannot be read: {error}") from error
-    finally:
-        connection.close()
-
-
-def _execute(folder: str, name: str, **parameters: Any) -> None:
-    """Change something in the store, in a transaction of its own."""
-    import sqlite3
-
-    connection = connect_to_read(folder)
-    try:
-        connection.execute(queries()[name], parameters)
-    except sqlite3.Error as error:
-        raise StoreError(f"the store {folder} cannot be written: {error}") from error
-    finally:
-        connection.close()
-
-
-def _load(packed: Any, blobs: BlobStore, what: str) -> Any:
-    if packed == UNRECORDED:
-        raise StoreError(f"{what} could not be recorded: it cannot be pickled")
-    try:
-        return unpack(packed, blobs, verify=True)
-    except BlobCorrupt as error:
-        raise BlobCorrupt(f"{what}: {error}") from error
-    except Exception as error:  # whatever the classes of the value raise, or their absence
-        raise StoreError(
-            f"{what} cannot be loaded in this process: {type(error).__name__}: {error}; import or "
-            "define what it is made of"
-        ) from error
-
-
-def _error_text(row: Row) -> str | None:
-    parts = [row["error_type"], row["error_text"]]
-    return ": ".join(part for part in parts if part) if row["error_type"] else None
-
-
-def _recorded_error(row: Row, what: str, reason: str | None = None) -> BaseException:
-    """The exception that a record holds, or one that tells what is known."""
-    if row["error"] is not None:
-        return unpack_exception(row["error"])
-    if row.get("state") == SKIPPED:
-        return StepSkipped(f"{what}: {reason}")
-    if row.get("state") == CANCELLED:
-        from pipedeco.errors import StepCancelled  # loads concurrent.futures
-
-        return StepCancelled(f"{what}: {reason}")
-    text = f"{what}: {_error_text(row)}" if row["error_type"] else what
-    return StepFailed(text, type=row["error_type"], traceback=row["traceback"])
-
-
-def _read_logs(run: Run, logs: Logs | None) -> str:
-    if logs is None:
-        return ""
-    parts = (("out", logs.out_start, logs.out_end), ("err", logs.err_start, logs.err_end))
-    return "".join(_read_part(run, f"{logs.name}.{stream}", a, b) for stream, a, b in parts)
-
-
-def _read_part(run: Run, name: str, start: int, end: int) -> str:
-    path = os.path.join(run.store, "logs", run.id, name)
-    if not os.path.exists(path):
-        return ""
-    with open(path, "rb") as file:
-        file.seek(start)
-        return file.read(-1 if end < 0 else end - start).decode("utf-8", "backslashreplace")

@@ -76,7 +76,7 @@ def mode(request, tmp_path, monkeypatch):
 
 def _controller():
     """pipedeco's own, where a run was ever made; tests of other parts need not load it."""
-    module = sys.modules.get("pipedeco.execution")
+    module = sys.modules.get("pipedeco.process")
     return getattr(module, "CONTROLLER", None)
 
 

@@ -133,7 +133,7 @@ def store(tmp_path, monkeypatch):
 
 
 def _close_recorders():
-    from pipedeco.execution import CONTROLLER
+    from pipedeco.process import CONTROLLER
 
     for folder in list(CONTROLLER.recorders):
         CONTROLLER.recorders.pop(folder).close()

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from cyclopts.completion import CompletionContext
 
     from pipedeco.graph import Drawn
-    from pipedeco.run import Run, StepRecord
+    from pipedeco.records import StepRecord
+    from pipedeco.run import Run
 
 POLL = 0.25  # seconds between two looks at a run that goes on
 

@@ -10,8 +10,8 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from pipedeco.errors import RunBusy, RunNotFound, StoreError
-from pipedeco.execution import CONTROLLER
 from pipedeco.graph import RUNNING
+from pipedeco.process import CONTROLLER
 from pipedeco.run import Run, get_run
 from pipedeco.store.database import as_dicts, connect_to_read, queries
 from pipedeco.store.owner import is_alive

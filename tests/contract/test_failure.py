@@ -94,7 +94,7 @@ def test_the_note(mode):
     with pytest.raises(ValueError, match="broken") as caught:
         body()
     notes = "\n".join(caught.value.__notes__)
-    for part in ("step fail", "attempt 1", "worker ", "body.debug(", "pipedeco show"):
+    for part in ("step fail", "attempt 1", "worker ", "pipedeco debug", "pipedeco show"):
         assert part in notes
     assert len(caught.value.__notes__) == 1
 

@@ -1,0 +1,191 @@
+"""What the runs of this process share: runners, recorders, the display, and who is alive."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipedeco.capture import Captures  # before ours: its hook at exit must be the last
+from pipedeco.display import Displays
+from pipedeco.errors import RunCancelled, Terminated
+from pipedeco.failures import first_line
+from pipedeco.runners import Runner, make_runner
+from pipedeco.store.recorder import Recorder
+from pipedeco.tracing import current
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from pipedeco.cache import Codes, Flights
+
+
+class Live(Protocol):
+    """What the process asks of a run that it performs."""
+
+    id: str
+    error: BaseException | None
+    over: threading.Event
+    thread: threading.Thread | None
+    pipeline: Any
+    plan: Any
+    log: Any
+
+    def cancel(self, reason: str) -> None: ...
+
+
+class Controller:
+    """What the runs of this process share: runners, recorders, and who is alive."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reset()
+
+    def _reset(self) -> None:
+        self.runners: dict[tuple[str, str], Runner] = {}
+        self.recorders: dict[str, Recorder] = {}
+        self.live: dict[Live, None] = {}
+        self.flights: dict[str, Flights] = {}  # by store
+        self.displays = Displays()
+        self.captures = Captures()
+        self.codes: Codes | None = None
+        self.unread: dict[str, str] = {}  # started, failed, and nobody asked: id -> what to say
+        self._keeper: threading.Thread | None = None
+        self._former: Any = None  # the disposition of SIGTERM that ours stands before
+        self._hooked = False
+
+    def runner(self, mode: str, start_method: str) -> Runner:
+        with self._lock:
+            self._hook()
+            key = (mode, start_method)
+            if key not in self.runners or not self.runners[key].alive:
+                self.runners[key] = make_runner(mode, start_method)
+                # Ours goes first at exit: multiprocess's own hook joins workers that still live.
+                atexit.unregister(self.close)
+                atexit.register(self.close)
+            return self.runners[key]
+
+    def recorder(self, folder: str) -> Recorder:
+        with self._lock:
+            self._hook()
+            if folder not in self.recorders or not self.recorders[folder].alive:
+                self.recorders[folder] = Recorder(folder)
+            return self.recorders[folder]
+
+    def code_keys(self) -> Codes:
+        """The keys of the code of this process; values that it uses are looked at again."""
+        with self._lock:
+            if self.codes is None:
+                from pipedeco.cache import Codes
+
+                self.codes = Codes()
+            else:
+                self.codes.refresh()
+            return self.codes
+
+    def flights_of(self, folder: str) -> Flights:
+        with self._lock:
+            place = os.path.realpath(folder)  # a store may have several names
+            if place not in self.flights:
+                from pipedeco.cache import Flights
+
+                self.flights[place] = Flights(place)
+            return self.flights[place]
+
+    def enter(self, execution: Live) -> None:
+        """A run begins: from now on SIGTERM cancels it first."""
+        self.live[execution] = None
+        in_main = threading.current_thread() is threading.main_thread()
+        if in_main:
+            handler = signal.getsignal(signal.SIGTERM)
+            if handler not in (signal.SIG_IGN, None, self._on_sigterm):
+                self._former = handler
+                signal.signal(signal.SIGTERM, self._on_sigterm)
+
+    def leave(self, execution: Live) -> None:
+        self.live.pop(execution, None)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Restore SIGTERM when no run is live; only the main thread can."""
+        in_main = threading.current_thread() is threading.main_thread()
+        if not self.live and in_main and self._former is not None:
+            if signal.getsignal(signal.SIGTERM) == self._on_sigterm:  # else the user's own is newer
+                signal.signal(signal.SIGTERM, self._former)
+            self._former = None
+
+    def watch_main(self) -> None:
+        """Cancel started runs when Ctrl-C ended the main thread, which else waits for them."""
+        if self._keeper is None:
+            self._keeper = threading.Thread(target=self._keep, name="pipedeco-keeper", daemon=True)
+            self._keeper.start()
+
+    def _keep(self) -> None:
+        threading.main_thread().join()
+        if getattr(sys, "last_type", None) is KeyboardInterrupt:
+            for execution in list(self.live):
+                execution.cancel("it was interrupted")
+
+    def note_unread(self, execution: Live) -> None:
+        """A started run failed; who never asks for its result is told at the process's end."""
+        error = execution.error
+        if isinstance(error, Exception) and not isinstance(error, RunCancelled):
+            self.unread[execution.id] = (
+                f"pipedeco: run {execution.id} of {execution.pipeline.name} failed, and nobody "
+                f"asked for its result: {type(error).__name__}: "
+                f"{first_line(error).partition('; see it with')[0]}\n"
+                f"see it with: pipedeco show {execution.id}\n"
+            )
+
+    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
+        for execution in list(self.live):
+            execution.cancel("SIGTERM")
+        if any(e.thread is threading.main_thread() for e in self.live):
+            raise Terminated
+        self.give_way()
+
+    def give_way(self) -> None:
+        """Every run is cancelled; let the former disposition of SIGTERM apply."""
+        for execution in list(self.live):
+            execution.over.wait(10.0)
+        if self._former is not None:
+            signal.signal(signal.SIGTERM, self._former)
+            self._former = None
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _hook(self) -> None:
+        if not self._hooked:
+            self._hooked = True
+            atexit.register(self.close)
+            os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        """In a forked child nothing of this is ours; it is kept, as closing it would harm."""
+        self._parents = (self.runners, self.recorders, self.live)
+        self.displays.abandon()
+        self._lock = threading.Lock()
+        self._reset()
+        self._hooked = True
+        current.set(None)
+
+    def close(self) -> None:
+        """At the process's end: leave no process, lose no record."""
+        for execution in list(self.live):
+            execution.cancel("the process ended")
+            execution.over.wait(10.0)
+        for text in self.unread.values():
+            sys.stderr.write(text)
+        for runner in self.runners.values():
+            runner.stop()
+        for recorder in self.recorders.values():
+            recorder.close()
+        for runner in self.runners.values():
+            runner.close()
+        self.runners.clear()
+        self.recorders.clear()
+
+
+CONTROLLER = Controller()

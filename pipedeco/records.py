@@ -1,0 +1,303 @@
+"""What is remembered of the steps of a run, and how it is read from a store."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from pipedeco.blobs import BlobStore
+from pipedeco.draw import Edge, Node
+from pipedeco.errors import BlobCorrupt, StepFailed, StepSkipped, StoreError
+from pipedeco.graph import CANCELLED, SKIPPED, SUCCESS, Call, Drawn, Logs, edges_between
+from pipedeco.serialization import unpack, unpack_arguments, unpack_exception
+from pipedeco.store import rows
+from pipedeco.store.database import connect_to_read, fetch, queries
+
+Row = dict[str, Any]
+UNRECORDED = b""
+
+
+class Recorded(Protocol):
+    """What records ask of their run."""
+
+    id: str
+    store: str
+
+    @property
+    def blobs(self) -> BlobStore: ...
+
+
+class Steps(Mapping[str, "StepRecord"]):
+    """Step records by name, in the order of the calls."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, StepRecord] = {}
+        self._by_position: dict[int, StepRecord] = {}
+
+    def _add(self, record: StepRecord) -> None:
+        self._records[record.name] = record
+        self._by_position[record.position] = record
+
+    def __getitem__(self, name: str) -> StepRecord:
+        """The record of a step; KeyError names the steps there are."""
+        if name not in self._records:
+            known = ", ".join(list(self._records)[:20]) or "none"
+            raise KeyError(f"there is no step {name!r}; there are: {known}")
+        return self._records[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def at(self, position: int) -> StepRecord:
+        return self._by_position[position]
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} steps: {', '.join(list(self)[:10])}>"
+
+
+class AttemptRecord:
+    """One try of a step: `number`, `state`, `worker`, `started`, `ended`, `duration`, `error`."""
+
+    def __init__(self, run: Recorded, row: Row) -> None:
+        self._run = run
+        self._row = row
+        self.number: int = row["number"]
+        self.state: str = row["state"]
+        self.worker: str | None = row["worker"]
+        self.started: float | None = row["started"]
+        self.duration: float | None = row["duration"]
+        self.error = error_text(row)
+        self.traceback: str | None = row["traceback"]
+
+    @property
+    def ended(self) -> float | None:
+        return None if self.started is None else self.started + (self.duration or 0.0)
+
+    def logs(self) -> str:
+        """What the attempt wrote: stdout, then stderr."""
+        return read_logs(self._run, rows.unpack_logs(self._row["logs"]))
+
+    def to_json(self) -> dict[str, Any]:
+        names = ("number", "state", "worker", "started", "ended", "duration", "error")
+        return {name: getattr(self, name) for name in names}
+
+    def __repr__(self) -> str:
+        return f"<attempt {self.number} {self.state}>"
+
+
+class StepRecord:
+    """What is remembered of a step.
+
+    Attributes: `name`, `component`, `state`, `attempts` (records of all, the last included),
+    `started`, `ended`, `duration` (of the last attempt, seconds), `worker`, `inputs` (parameter
+    name -> value), `error` (text or None), `traceback`, `reason` (why it was skipped or
+    cancelled), `preview` (of its value), `parents` and `after` (names of steps), `child_run` (the
+    id of the run that a pipeline's step is).
+    """
+
+    def __init__(
+        self, run: Recorded, steps: Steps, row: Row, attempts: list[Row], child: str | None
+    ) -> None:
+        self._run = run
+        self._steps = steps
+        self._row = row
+        self._earlier = attempts
+        self.name: str = row["name"]
+        self.component: str = row["component_name"]
+        self.position: int = row["id"] & 0xFFFFFFFF
+        self.state: str = row["state"]
+        self.worker: str | None = row["worker"]
+        self.started: float | None = row["started"]
+        self.duration: float | None = row["duration"]
+        self.error = error_text(row)
+        self.traceback: str | None = row["traceback"]
+        self.reason: str | None = row["reason"]
+        self.preview: str | None = row["preview"]
+        self.child_run: str | None = child
+        self.reads: int = row["reads"]  # how many results the body had read before the call
+
+    @property
+    def ended(self) -> float | None:
+        return None if self.started is None else self.started + (self.duration or 0.0)
+
+    @property
+    def attempts(self) -> list[AttemptRecord]:
+        found = [AttemptRecord(self._run, row) for row in self._earlier]
+        if self._row["attempt"]:
+            found.append(AttemptRecord(self._run, {**self._row, "number": self._row["attempt"]}))
+        return found
+
+    @property
+    def parents(self) -> list[str]:
+        """The steps whose values stand in the arguments."""
+        return [self._steps.at(p).name for p in rows.unpack_positions(self._row["inputs"])]
+
+    @property
+    def after(self) -> list[str]:
+        """The steps that it depends on without their values."""
+        return [self._steps.at(p).name for p in rows.unpack_positions(self._row["after"])]
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The arguments by parameter name, as the function got them.
+
+        Raises StoreError where they were not recorded, BlobCorrupt where they are lost.
+        """
+        if self._row["args"] == UNRECORDED:
+            raise StoreError(f"the arguments of step {self.name} could not be recorded")
+        positions = rows.unpack_positions(self._row["inputs"])
+        args, kwargs = unpack_arguments(
+            self._row["args"], self._run.blobs, lambda n: self._steps.at(positions[n]).result()
+        )
+        names = json.loads(self._row["parameters"])
+        named = {
+            names[i] if i < len(names) else f"args[{i}]": value for i, value in enumerate(args)
+        }
+        return {**named, **kwargs}
+
+    def result(self) -> Any:
+        """The value; raises the step's failure, or StepSkipped where it was not performed."""
+        if self.state in SUCCESS:
+            return load(
+                self._row["value"],
+                self._run.blobs,
+                f"the result of step {self.name} of run {self._run.id}",
+            )
+        raise recorded_error(
+            self._row, f"step {self.name} of run {self._run.id} is {self.state}", self.reason
+        )
+
+    def logs(self) -> str:
+        """What the last attempt wrote: stdout, then stderr."""
+        return read_logs(self._run, rows.unpack_logs(self._row["logs"]))
+
+    def to_json(self) -> dict[str, Any]:
+        """The record under the names of its attributes, as plain types."""
+        names = (
+            "name", "component", "state", "worker", "started", "ended", "duration", "error",
+            "reason", "parents", "after", "child_run",
+        )  # fmt: skip
+        found = {name: getattr(self, name) for name in names}
+        found["attempts"] = [attempt.to_json() for attempt in self.attempts]
+        found["result"] = self.preview
+        return found
+
+    def __repr__(self) -> str:
+        return f"<step {self.name} {self.state}>"
+
+
+class RunGraph(Drawn):
+    """The steps of a run and the edges between them, as recorded.
+
+    Parameters
+    ----------
+    title: of drawings.
+    records: of the steps.
+    reads: positions of the steps that the body read, in that order.
+    """
+
+    def __init__(self, title: str, records: Steps, reads: list[int]) -> None:
+        self.title = title
+        self._records = records
+        self._reads = reads
+
+    @property
+    def steps(self) -> list[str]:
+        """The names of the steps in the order of the calls."""
+        return list(self._records)
+
+    @property
+    def nodes(self) -> list[Node]:
+        return [
+            Node(step.name, step.component, step.state, step.duration)
+            for step in self._records.values()
+        ]
+
+    @property
+    def edges(self) -> list[Edge]:
+        calls = (
+            Call(step.name, step.parents, step.after, step.reads) for step in self._records.values()
+        )
+        return edges_between(calls, [self._records.at(p).name for p in self._reads])
+
+    def __repr__(self) -> str:
+        return f"<graph of {len(self._records)} steps>"
+
+
+def query(folder: str, name: str, **parameters: Any) -> list[Row]:
+    import sqlite3
+
+    connection = connect_to_read(folder)
+    try:
+        return fetch(connection, name, **parameters)
+    except sqlite3.Error as error:
+        raise StoreError(f"the store {folder} cannot be read: {error}") from error
+    finally:
+        connection.close()
+
+
+def execute(folder: str, name: str, **parameters: Any) -> None:
+    """Change something in the store, in a transaction of its own."""
+    import sqlite3
+
+    connection = connect_to_read(folder)
+    try:
+        connection.execute(queries()[name], parameters)
+    except sqlite3.Error as error:
+        raise StoreError(f"the store {folder} cannot be written: {error}") from error
+    finally:
+        connection.close()
+
+
+def load(packed: Any, blobs: BlobStore, what: str) -> Any:
+    if packed == UNRECORDED:
+        raise StoreError(f"{what} could not be recorded: it cannot be pickled")
+    try:
+        return unpack(packed, blobs, verify=True)
+    except BlobCorrupt as error:
+        raise BlobCorrupt(f"{what}: {error}") from error
+    except Exception as error:  # whatever the classes of the value raise, or their absence
+        raise StoreError(
+            f"{what} cannot be loaded in this process: {type(error).__name__}: {error}; import or "
+            "define what it is made of"
+        ) from error
+
+
+def error_text(row: Row) -> str | None:
+    parts = [row["error_type"], row["error_text"]]
+    return ": ".join(part for part in parts if part) if row["error_type"] else None
+
+
+def recorded_error(row: Row, what: str, reason: str | None = None) -> BaseException:
+    """The exception that a record holds, or one that tells what is known."""
+    if row["error"] is not None:
+        return unpack_exception(row["error"])
+    if row.get("state") == SKIPPED:
+        return StepSkipped(f"{what}: {reason}")
+    if row.get("state") == CANCELLED:
+        from pipedeco.errors import StepCancelled  # loads concurrent.futures
+
+        return StepCancelled(f"{what}: {reason}")
+    text = f"{what}: {error_text(row)}" if row["error_type"] else what
+    return StepFailed(text, type=row["error_type"], traceback=row["traceback"])
+
+
+def read_logs(run: Recorded, logs: Logs | None) -> str:
+    if logs is None:
+        return ""
+    parts = (("out", logs.out_start, logs.out_end), ("err", logs.err_start, logs.err_end))
+    return "".join(_read_part(run, f"{logs.name}.{stream}", a, b) for stream, a, b in parts)
+
+
+def _read_part(run: Recorded, name: str, start: int, end: int) -> str:
+    path = os.path.join(run.store, "logs", run.id, name)
+    if not os.path.exists(path):
+        return ""
+    with open(path, "rb") as file:
+        file.seek(start)
+        return file.read(-1 if end < 0 else end - start).decode("utf-8", "backslashreplace")
