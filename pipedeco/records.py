@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pipedeco.blobs import BlobStore
 from pipedeco.draw import Edge, Node
@@ -14,6 +14,9 @@ from pipedeco.graph import CANCELLED, SKIPPED, SUCCESS, Call, Drawn, Logs, edges
 from pipedeco.serialization import unpack, unpack_arguments, unpack_exception
 from pipedeco.store import rows
 from pipedeco.store.database import connect_to_read, fetch, queries
+
+if TYPE_CHECKING:
+    from pipedeco.explaining import Why
 
 Row = dict[str, Any]
 UNRECORDED = b""
@@ -170,6 +173,38 @@ class StepRecord:
             )
         raise recorded_error(
             self._row, f"step {self.name} of run {self._run.id} is {self.state}", self.reason
+        )
+
+    def why(self) -> Why:
+        """Why it was performed, or was not."""
+        from pipedeco.explaining import why
+
+        return why(self._run.store, self._run.id, self.name)
+
+    def replay(self, *, break_: bool = False, debugger: bool = True) -> Any:
+        """Call the step's function with its recorded inputs, in this process; gives its value.
+
+        Nothing is recorded.  On a terminal pdb stops at the line that fails, and with `break_` at
+        the first line; under the debugger of an IDE, and with `debugger=False`, the function is
+        simply called.
+
+        Raises what it raises, ConfigError where it is not found or the step cannot be replayed,
+        StoreError and BlobCorrupt where its inputs are not there any more.
+        """
+        from pipedeco.replay import replay
+
+        return replay(self.recorded(), break_=break_, debugger=debugger)
+
+    def recorded(self) -> Any:
+        """The `replay.Recorded` of the step."""
+        from pipedeco.replay import Recorded as RecordedStep
+
+        return RecordedStep(
+            self._run.store,
+            self._row["id"],
+            self.state,
+            self.child_run,
+            lambda position: self._steps.at(position).result(),
         )
 
     def logs(self) -> str:

@@ -68,7 +68,9 @@ class TakenOver(NamedTuple):
     earlier: dict[str, Known]
 
 
-def take_over(folder: str, run: str, owner: str) -> TakenOver:
+def take_over(
+    folder: str, run: str, owner: str, *, mode: str | None = None, completed: bool = False
+) -> TakenOver:
     """Make the run this controller's, with what it has recorded.
 
     Parameters
@@ -76,6 +78,8 @@ def take_over(folder: str, run: str, owner: str) -> TakenOver:
     folder: of the store.
     run: its id.
     owner: the name of this controller's lock.
+    mode: in which it goes on; by default its own.
+    completed: whether it may be completed, as a child of a run that is not.
 
     Raises RunNotFound, RunBusy where a living process has the run, PipedecoError where it is
     completed, and StoreError.
@@ -87,12 +91,13 @@ def take_over(folder: str, run: str, owner: str) -> TakenOver:
         if not found:
             raise RunNotFound(f"run {run} is not in the store {folder}")
         row = found[0]
-        _check_free(folder, row)
+        check_free(folder, row, completed=completed)
         _put_aside(connection, row["seq"])
         earlier = {item["name"]: _known(item) for item in fetch(
             connection, "earlier_steps", run=row["seq"]
         )}  # fmt: skip
-        connection.execute(queries()["take_over"], {"seq": row["seq"], "owner": owner})
+        facts = {"seq": row["seq"], "owner": owner, "mode": mode or row["mode"]}
+        connection.execute(queries()["take_over"], facts)
         connection.execute("commit")
     except sqlite3.Error as error:
         raise StoreError(f"the store {folder} cannot be written: {error}") from error
@@ -115,8 +120,9 @@ def unfinished_child(folder: str, run: str, step: str, args: Packed | None) -> s
     return found[0]["id"] if same else None
 
 
-def _check_free(folder: str, row: Row) -> None:
-    if row["status"] == "completed":
+def check_free(folder: str, row: Row, *, completed: bool = False) -> None:
+    """Raise PipedecoError where a run is completed, RunBusy where a living process has it."""
+    if row["status"] == "completed" and not completed:
         raise PipedecoError(
             f"run {row['id']} of {row['pipeline']} is completed; there is nothing to resume",
             run=row["id"],

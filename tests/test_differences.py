@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from conftest import wait_until
 
 import pipedeco
 from pipedeco import StoreError, component, get_run, pipeline
@@ -111,6 +112,7 @@ def put_capture(store, run, **parts):
         "notes": [],
         **parts,
     }
+    wait_until(lambda: run.capture is not None, "its own capture is recorded")
     change(store, "update run set capture = ? where id = ?", json.dumps(record), run.id)
 
 

@@ -12,19 +12,30 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 COMMANDS = sorted(
-    set(re.findall(r"^pipedeco [^#\n]+|(?<=`)pipedeco [^`\n]+(?=`)", README, re.MULTILINE))
+    set(re.findall(r"^pipedeco .*?(?=  +#|$)|(?<=`)pipedeco [^`\n]+(?=`)", README, re.MULTILINE))
 )
 
 FIRST = """
+import sys
 from pipedeco import component, pipeline
 @component
 def double(x):
     print("doubling", x)
     return 2 * x
+@component
+def fail(x):
+    raise ValueError(x)
 @pipeline(mode="debug")
-def total(n: int = 2): return sum(double(x) for x in range(n))
-for n in range(3): total(n)
+def total(n: int = 2):
+    if n == 1:
+        fail(n)
+    return sum(double(x) for x in range(n))
+if __name__ == "__main__":
+    total(3), total(2)
+    if "fail" in sys.argv:
+        total(1)
 """
+FAILING = ("debug", "resume")  # commands for a run that has failed
 
 
 def run(command, folder):
@@ -73,13 +84,18 @@ def test_what_the_blocks_print(tmp_path):
 def test_a_command_exists(command, tmp_path):
     """Typed as it stands there, it works on runs of the pipeline that the README has."""
     (tmp_path / "app.py").write_text(FIRST)
-    assert run([sys.executable, "app.py"], tmp_path).stderr == ""
-    done = run(command.split(), tmp_path)
+    words = command.split()
+    failing = words[1] in FAILING
+    run([sys.executable, "app.py", *(["fail"] if failing else [])], tmp_path)
+    done = run(words, tmp_path)
     if "cancel" in command:  # the run has ended
         assert (done.returncode, "does not run" in done.stderr) == (2, True)
-        return
-    assert done.returncode == 0, done.stderr
-    assert done.stdout or (tmp_path / "dag.svg").exists()
+    elif failing:
+        assert "ValueError: 1" in done.stderr
+        assert done.returncode == 1
+    else:
+        assert done.returncode == (words[1] == "diff"), done.stderr  # 1: they differ
+        assert done.stdout or (tmp_path / "dag.svg").exists()
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"make (\w+)", README)) - {"and"}))

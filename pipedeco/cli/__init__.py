@@ -64,7 +64,7 @@ def make_app(words: list[str]) -> App:
     """The commands, their options and their help, all from the functions that they are."""
     from cyclopts import App
 
-    from pipedeco.cli import caching, comparing, keeping, reading, running
+    from pipedeco.cli import caching, comparing, debugging, keeping, reading, running
 
     app = App(name="pipedeco", help=__doc__, version=_version, help_format="plaintext")
     # Once a file is named, these are asked of its pipeline.
@@ -82,6 +82,7 @@ def make_app(words: list[str]) -> App:
     ):
         app.command(command)
     app.command(comparing.diff)
+    app.command(debugging.debug)
     app.command(caching.why)
     app.command(caching.make_cache_app())
     for keeper in (keeping.archive, keeping.unarchive, keeping.rm, keeping.prune):

@@ -217,7 +217,7 @@ def _annotation(fn: Callable[..., Any], parameter: inspect.Parameter) -> Any:
 
 
 def resume(
-    run: Annotated[str, Parameter(completer=complete_run)],
+    run: Annotated[str, Parameter(completer=complete_run)] = "latest",
     /,
     *,
     mode: str | None = None,
