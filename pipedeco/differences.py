@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.errors import RunNotFound, StoreError
 from pipedeco.graph import INTERRUPTED, RUNNING, SUCCESS
+from pipedeco.serialization import UNRECORDED
 from pipedeco.store import rows
 from pipedeco.store.database import as_dicts, connect_to_read, queries
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 FILE = "comparing.sql"
-UNRECORDED = b""
 SAME_LOOK = "looks the same, its stored bytes differ"
 
 

@@ -14,7 +14,8 @@ from heapq import nlargest
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pipedeco.graph import CANCELLED, COMPLETED, FAILED, RUNNING, SUCCESS, Step
+from pipedeco.draw.text import COLOURS, SIGNS
+from pipedeco.graph import CANCELLED, FAILED, SUCCESS, Step
 from pipedeco.terminal import OFF_TERMINAL, Region, is_terminal, is_typed_to, make_console
 from pipedeco.text import duration, plain_text, shortened
 
@@ -34,11 +35,6 @@ MANY = 12  # steps, above which components are shown in their place
 ROWS = 8  # lines below the first
 SLOWEST = 5  # steps of the summary
 FAILURES = 10  # of the summary
-GLYPHS = {COMPLETED: "✓", FAILED: "✗", CANCELLED: "■"}
-COLOURS = {
-    "pending": "dim", "queued": "dim", RUNNING: "cyan", COMPLETED: "green", "cached": "blue",
-    FAILED: "red", CANCELLED: "yellow", "skipped": "yellow", "interrupted": "magenta",
-}  # fmt: skip
 
 
 class Shown(Protocol):
@@ -316,7 +312,7 @@ def _headline(run: Shown, steps: list[Step]) -> str:
     others = "".join(f", {count} {state}" for state, count in counts.items() if count)
     work = sum(_seconds(step) for step in steps)
     return (
-        f"{GLYPHS.get(run.status, '·')} {plain_text(run.name)} {run.status} in "
+        f"{SIGNS.get(run.status, '·')} {plain_text(run.name)} {run.status} in "
         f"{duration(time.time() - run.started)}: {len(steps)} step{'s' * (len(steps) != 1)}{others}"
         f", {duration(work)} of work"
     )

@@ -49,7 +49,7 @@ from pipedeco.process import CONTROLLER
 from pipedeco.result import resolve
 from pipedeco.runners import RunFacts
 from pipedeco.scheduler import Scheduler, unread_failures
-from pipedeco.serialization import Packed, Pickler, main_names, unpack
+from pipedeco.serialization import UNRECORDED, Packed, Pickler, main_names, unpack
 from pipedeco.store.recorder import RunLog
 from pipedeco.text import preview
 from pipedeco.tracing import Trace, current, inside_step, watch_threads
@@ -61,7 +61,6 @@ if TYPE_CHECKING:
     from pipedeco.graph import StepKey
     from pipedeco.resuming import Resumption, TakenOver
 
-UNRECORDED = b""
 STOPPING = 20.0  # seconds within which a run that is interrupted must have stopped
 
 

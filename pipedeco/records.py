@@ -11,7 +11,7 @@ from pipedeco.blobs import BlobStore
 from pipedeco.draw import Edge, Node
 from pipedeco.errors import BlobCorrupt, StepFailed, StepSkipped, StoreError
 from pipedeco.graph import CANCELLED, SKIPPED, SUCCESS, Call, Drawn, Logs, edges_between
-from pipedeco.serialization import unpack, unpack_arguments, unpack_exception
+from pipedeco.serialization import UNRECORDED, unpack, unpack_arguments, unpack_exception
 from pipedeco.store import rows
 from pipedeco.store.database import connect_to_read, fetch, queries
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pipedeco.explaining import Why
 
 Row = dict[str, Any]
-UNRECORDED = b""
 
 
 class Recorded(Protocol):

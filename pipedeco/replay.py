@@ -31,7 +31,7 @@ from pipedeco.fingerprint.packages import Owners
 from pipedeco.fingerprint.values import value_digest
 from pipedeco.graph import CANCELLED, FAILED, RUNNING, SKIPPED, SUCCESS
 from pipedeco.loading import load
-from pipedeco.serialization import unpack_arguments
+from pipedeco.serialization import UNRECORDED, unpack_arguments
 from pipedeco.store import rows
 from pipedeco.store.database import as_dicts, connect_to_read, queries
 from pipedeco.text import plain_text
@@ -169,7 +169,7 @@ def _refuse(recorded: Recorded, facts: Row) -> None:
                 f"{what} is {recorded.state} and never had its inputs: {why}; replay what failed: "
                 f"pipedeco debug {facts['run']}{failed}"
             )
-    if facts["args"] == rows.UNRECORDED:
+    if facts["args"] == UNRECORDED:
         raise StoreError(f"the arguments of {what} could not be recorded: they cannot be pickled")
 
 

@@ -31,7 +31,7 @@ from pipedeco.fingerprint.unproven import Unproven
 from pipedeco.fingerprint.values import value_digest
 from pipedeco.graph import SUCCESS, Outcome, Step, StepCall, StepError
 from pipedeco.loading import find_recorded
-from pipedeco.serialization import Packed, main_names, unpack, unpack_arguments
+from pipedeco.serialization import UNRECORDED, Packed, main_names, unpack, unpack_arguments
 from pipedeco.store import rows
 from pipedeco.store.database import connect_to_read, fetch, queries
 from pipedeco.store.owner import is_alive
@@ -171,7 +171,7 @@ def _name_inputs(steps: list[Row]) -> None:
 
 
 def _has_value(row: Row) -> bool:
-    return row["state"] in SUCCESS and row["value"] != rows.UNRECORDED
+    return row["state"] in SUCCESS and row["value"] != UNRECORDED
 
 
 def _packed_digest(value: Packed | None) -> str:
@@ -182,7 +182,7 @@ def _same_content(
     one: Packed | None, other: Packed | None, digest: Callable[[Packed | None], str]
 ) -> bool:
     """By their pickles; where these differ (as sets do, in another process), by content."""
-    if rows.UNRECORDED in (one, other):
+    if UNRECORDED in (one, other):
         return False
     if one == other:
         return True
@@ -271,7 +271,7 @@ class Resumption:
     def _has_same_value(self, dep: Step, given: str) -> bool:
         """Whether an input has the value that was given to the step when it was performed."""
         outcome = dep.outcome
-        if outcome is None or outcome.value == rows.UNRECORDED:
+        if outcome is None or outcome.value == UNRECORDED:
             return False
         if _packed_digest(outcome.value) == given:
             return True
@@ -442,7 +442,7 @@ def _why_lost(row: Row, codes: Codes, blobs: BlobStore) -> str:
     """Why a record is of no use, whatever the others are."""
     if row["state"] not in SUCCESS:
         return NOT_DONE.get(row["state"], f"it is {row['state']}")
-    if row["value"] == rows.UNRECORDED:
+    if row["value"] == UNRECORDED:
         return "its value could not be recorded"
     if not _proviso(row):
         present = _present_code(row, codes)

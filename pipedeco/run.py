@@ -26,7 +26,6 @@ from pipedeco.graph import (
 )
 from pipedeco.process import CONTROLLER
 from pipedeco.records import (
-    UNRECORDED,
     Row,
     RunGraph,
     StepRecord,
@@ -37,6 +36,7 @@ from pipedeco.records import (
     query,
     recorded_error,
 )
+from pipedeco.serialization import UNRECORDED
 from pipedeco.store import rows
 from pipedeco.store.database import database_path
 from pipedeco.store.owner import is_alive

@@ -26,6 +26,7 @@ PROTOCOL = 5
 INLINE_LIMIT = 64 * 1024
 
 Packed = bytes | str
+UNRECORDED = b""  # stands for a value that could not be packed
 
 # What stands for input number i of the arguments that are being loaded.
 _inputs: ContextVar[Callable[[int], Any]] = ContextVar("pipedeco inputs")

@@ -209,7 +209,7 @@ def test_ctrl_c_says_that_it_stops(folder, terminal):
     screen.wait_for("step-2 ")
     screen.send("\x03")
     assert screen.wait() == 130
-    assert "■ few#1 cancelled in" in screen.text
+    assert "⊘ few#1 cancelled in" in screen.text
     assert "Traceback" not in screen.text
     assert screen.raw.rstrip().count(b"\x1b[?25l") == screen.raw.count(b"\x1b[?25h")  # the cursor
 

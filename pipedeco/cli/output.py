@@ -40,7 +40,7 @@ def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from pipedeco.display import COLOURS
+    from pipedeco.draw.text import COLOURS
 
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
     for number, name in enumerate(head):

@@ -20,6 +20,16 @@ SIGNS = {  # for a terminal; the picture has its own
     "interrupted": "↯",
     "failed": "✗",
 }
+COLOURS = {  # on a terminal
+    "cached": "blue",
+    "completed": "green",
+    "queued": "cyan",
+    "running": "cyan",
+    "skipped": "yellow",
+    "cancelled": "magenta",
+    "interrupted": "red",
+    "failed": "red",
+}
 
 
 def badness(state: str) -> int:

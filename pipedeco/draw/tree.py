@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipedeco.draw.order import forward_edges
-from pipedeco.draw.text import SIGNS
+from pipedeco.draw.text import COLOURS, SIGNS
 from pipedeco.text import plain_text, shortened
 
 if TYPE_CHECKING:
@@ -16,15 +16,6 @@ if TYPE_CHECKING:
 
 DEEPEST = 12  # levels; what is deeper stands at this one
 MOST_BOXES = 60
-COLOURS = {
-    "cached": "blue",
-    "completed": "green",
-    "failed": "red",
-    "running": "yellow",
-    "interrupted": "red",
-    "cancelled": "magenta",
-    "queued": "cyan",
-}
 
 
 def terminal_tree(boxes: list[Box], links: list[Link], title: str) -> Tree:

@@ -18,6 +18,7 @@ from pipedeco.errors import NotPicklable, Terminated
 from pipedeco.graph import CANCELLED, FAILED, Called, Logs, Outcome, Step, StepCall
 from pipedeco.result import StepResult, accept_change
 from pipedeco.serialization import (
+    UNRECORDED,
     Packed,
     Pickler,
     contains,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from pipedeco.runners import RunFacts
 
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
-NOT_RECORDED = b""
 
 
 class DebugRunner:
@@ -212,7 +212,7 @@ class DebugSession:
             packed = self._pickler.dump(value, "the result")
         except NotPicklable as error:
             warn_user(f"step {step.name}: {error}; the other modes would fail here")
-            packed = NOT_RECORDED
+            packed = UNRECORDED
         return packed, preview(value), ()
 
     def _warn_timeout(self, step: Step, outcome: Outcome, timeout: float) -> None:

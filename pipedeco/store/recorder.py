@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pipedeco.blobs import BlobStore
 from pipedeco.errors import RunBusy, StoreError
 from pipedeco.graph import COMPLETED, ENDED, RUNNING, Step
+from pipedeco.serialization import UNRECORDED
 from pipedeco.store import rows
 from pipedeco.store.database import connect, queries
 from pipedeco.store.owner import OwnerLock
@@ -401,7 +402,7 @@ class Recorder:
         """Whether others may take a step's value, which then outlives a power cut."""
         self._keys.append(key)
         outcome = step.outcome
-        if step.state != COMPLETED or outcome is None or outcome.value == rows.UNRECORDED:
+        if step.state != COMPLETED or outcome is None or outcome.value == UNRECORDED:
             return False
         if any(digest != _digest_now(path) for path, digest in key.files):
             return False  # nobody knows which content the step has read

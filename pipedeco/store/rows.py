@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 SHIFT = 32  # a step's id is its run's seq and its position
 COLUMNS = {"put_steps": 22, "put_keys": 5, "put_cached": 3}  # of statements for many rows
-UNRECORDED = b""  # stands for a value that could not be
 
 
 def step_id(seq: int, position: int) -> int:
