@@ -18,6 +18,7 @@ import os
 import sys
 import threading
 import time
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pipedeco.blobs import BlobStore
+    from pipedeco.fingerprint.code import CodeKey
     from pipedeco.runners import Session
     from pipedeco.serialization import Packed
 
@@ -72,7 +74,7 @@ class Flights:
 
     def __init__(self, folder: str) -> None:
         self._lock = threading.Lock()
-        self._mine: set[str] = set()
+        self._mine: dict[str, list[Callable[[], None]]] = {}  # and who waits for it
         path = os.path.join(folder, "flights")
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
@@ -86,14 +88,24 @@ class Flights:
             except OSError as error:
                 # Where the file system has no locks: better done twice than never.
                 return error.errno not in (errno.EACCES, errno.EAGAIN)
-            self._mine.add(key)
+            self._mine[key] = []
             return True
+
+    def wait(self, key: str, then: Callable[[], None]) -> bool:
+        """Have `then` called once this process has computed a key; False where it does not."""
+        with self._lock:
+            waiting = self._mine.get(key)
+            if waiting is not None:
+                waiting.append(then)
+            return waiting is not None
 
     def release(self, key: str) -> None:
         with self._lock:
-            if key in self._mine:
-                self._mine.discard(key)
+            waiting = self._mine.pop(key, None)
+            if waiting is not None:
                 fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _place(key))
+        for then in waiting or ():
+            then()
 
     def close(self) -> None:
         os.close(self._file)
@@ -141,6 +153,7 @@ class ResultCache:
         self._claimed: set[str] = set()  # keys that wait for the record of their step
         self._connection: sqlite3.Connection | None = None
         self._intact: set[str] = set()  # blobs whose content was checked
+        self._sent: dict[str, str] = {}  # values of `__main__` as keys first had them
         self._helpers: dict[str, Called] = {}
         self._agreed: dict[Any, bool] = {}  # by function: whether workers have the same code
         self._doubted: dict[Any, list[StepCall]] = {}  # who waits for that
@@ -159,8 +172,9 @@ class ResultCache:
         token = current.set(None)  # modules that the code imports late are imported now
         try:
             code = self.codes.of(component.fn)
-            if code.unproven:
-                return StepKey(cache, code.digest, {}, code.unproven[0])
+            unproven = code.unproven[0] if code.unproven else self._moved(code)
+            if unproven:
+                return StepKey(cache, code.digest, {}, unproven)
             try:
                 arguments = self._arguments(component, args, kwargs, inputs)
             except Unproven as error:
@@ -170,6 +184,17 @@ class ResultCache:
             return key
         finally:
             current.reset(token)
+
+    def _moved(self, code: CodeKey) -> str | None:
+        """What of `__main__` was changed since the run's first look: workers were sent that."""
+        if self.session.in_process:
+            return None
+        for name, digest in code.parts:
+            if name.startswith("value __main__.") and self._sent.setdefault(name, digest) != digest:
+                return (
+                    f"{name.partition(' ')[2]} was changed during the run; workers do not see that"
+                )
+        return None
 
     def _arguments(
         self,
@@ -256,8 +281,11 @@ class ResultCache:
             self._claimed.add(name)
             key.release = lambda: self._release(name)
             return False
-        self._held[call] = None  # somebody computes it; look again later
-        self.session.later(POLL, self._again, call)
+        self._held[call] = None  # somebody computes it; look again then
+        again = partial(self.session.post, self._again, call)
+        # The debug runner acts in the body's thread alone, and must come back to it by itself.
+        if self.session.in_process or not self.flights.wait(name, again):
+            self.session.later(POLL, self._again, call)
         return True
 
     def _release(self, name: str) -> None:
@@ -268,7 +296,15 @@ class ResultCache:
         if call not in self._held:
             return
         del self._held[call]
-        if call.step.state not in ENDED and not self._decide(call):
+        if call.step.state in ENDED:
+            return
+        try:
+            taken = self._decide(call)
+        except Exception as error:  # noqa: BLE001 - users' code is looked at
+            taken = False
+            if call.step.key is not None:
+                call.step.key.unproven = f"looking at it raised {type(error).__name__}: {error}"
+        if not taken:
             self.session.submit(call)
 
     def _refreshes(self, step: Step, key: StepKey) -> bool:

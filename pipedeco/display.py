@@ -156,6 +156,8 @@ class Displays:
                 # Drawing takes time from the runs' own threads; most of it is left to them.
                 pause = max(INTERVAL, (time.thread_time() - begin) / SHARE)
         finally:
+            with self._lock:
+                self._thread = None
             if self._region is not None:
                 try:
                     self._region.close()
@@ -176,10 +178,9 @@ class Displays:
     def _show(self) -> None:
         displays = [display for display in self._shown if display.age >= FIRST]
         terminal = is_terminal(sys.stderr)
-        pictures = [picture(display.run) for display in displays] if terminal else []
         try:
-            if pictures:
-                self._draw(pictures)
+            if terminal and displays:
+                self._draw([picture(display.run) for display in displays])
             elif not terminal:
                 for display in displays:
                     display.write_line()

@@ -110,6 +110,18 @@ class Execution:
         self._display: Display | None = None
         self.recorder = CONTROLLER.recorder(plan.store)
         taken = self._take_over()
+        try:
+            self._set_up(taken)
+        except BaseException as error:
+            if taken is not None:  # nobody else can have it while our lock lives
+                from pipedeco.resuming import give_up
+
+                give_up(plan.store, self.id, taken.epoch, error)
+            raise
+
+    def _set_up(self, taken: TakenOver | None) -> None:
+        """Make what performs and records the run, and begin to record it."""
+        plan = self.plan
         # Workers start while the run is recorded.
         self.runner = CONTROLLER.runner(plan.mode, plan.start_method)
         self.blobs = BlobStore(os.path.join(plan.store, "blobs"))
@@ -196,7 +208,7 @@ class Execution:
         """Nothing new starts, what runs is stopped; returns at once."""
         if self._cancelled is None and not self.over.is_set():
             self._cancelled = reason
-            self.session.post(self.scheduler.cancel, reason)
+            self.session.tell(self.scheduler.cancel, reason)
             for child in list(self.children):
                 child.cancel(reason)
 
@@ -398,7 +410,14 @@ class Execution:
             return None
         from pipedeco.resuming import take_over
 
-        return take_over(self.plan.store, self.plan.resumes, self.recorder.owner.name)
+        child = self.plan.parent is not None
+        return take_over(
+            self.plan.store,
+            self.plan.resumes,
+            self.recorder.owner.name,
+            mode=self.plan.mode,
+            completed=child,  # its parent has not recorded its value
+        )
 
     def _resume(self, taken: TakenOver) -> None:
         """Go on with what was recorded."""
@@ -414,12 +433,13 @@ class Execution:
 
     def _code_keys(self) -> Codes:
         if self.codes is None:
-            self.codes = CONTROLLER.code_keys()
+            parent = self.plan.parent
+            self.codes = CONTROLLER.code_keys() if parent is None else parent._code_keys()
         return self.codes
 
     def _code_of(self, fn: Any) -> tuple[CodeKey, dict[str, str]]:
         """The key of a function's code, and the texts of what it reaches; for the recorder."""
-        codes = self._code_keys()
+        codes = CONTROLLER.recorded_code()
         return codes.of(fn), codes.sources(fn)
 
     def _make_key(

@@ -52,6 +52,7 @@ class Controller:
         self.displays = Displays()
         self.captures = Captures()
         self.codes: Codes | None = None
+        self.recorded: Codes | None = None
         self.unread: dict[str, str] = {}  # started, failed, and nobody asked: id -> what to say
         self._keeper: threading.Thread | None = None
         self._former: Any = None  # the disposition of SIGTERM that ours stands before
@@ -71,7 +72,7 @@ class Controller:
     def recorder(self, folder: str) -> Recorder:
         with self._lock:
             self._hook()
-            if folder not in self.recorders or not self.recorders[folder].alive:
+            if folder not in self.recorders or not self.recorders[folder].serves:
                 self.recorders[folder] = Recorder(folder)
             return self.recorders[folder]
 
@@ -85,6 +86,15 @@ class Controller:
             else:
                 self.codes.refresh()
             return self.codes
+
+    def recorded_code(self) -> Codes:
+        """The keys of code for recorders, which look at it in their own time."""
+        with self._lock:
+            if self.recorded is None:
+                from pipedeco.cache import Codes
+
+                self.recorded = Codes()
+            return self.recorded
 
     def flights_of(self, folder: str) -> Flights:
         with self._lock:
@@ -181,7 +191,10 @@ class Controller:
         for runner in self.runners.values():
             runner.stop()
         for recorder in self.recorders.values():
-            recorder.close()
+            try:
+                recorder.close()
+            except OSError as error:  # the store is gone; workers must go all the same
+                sys.stderr.write(f"pipedeco: {recorder.folder}: {error}\n")
         for runner in self.runners.values():
             runner.close()
         self.runners.clear()

@@ -13,6 +13,7 @@ import json
 import os
 import sqlite3
 import sys
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blake3 import blake3
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipedeco.cache import ResultCache
+    from pipedeco.graph import Called, StepKey
     from pipedeco.runners import Session
 
 Row = dict[str, Any]
@@ -110,7 +112,7 @@ def unfinished_child(folder: str, run: str, step: str, args: Packed | None) -> s
     """The id of the child run that a step began with the same arguments and did not complete."""
     connection = connect_to_read(folder)
     try:
-        found = fetch(connection, "unfinished_child", parent=run, step=step)
+        found = fetch(connection, "earlier_child", parent=run, step=step)
     finally:
         connection.close()
     blobs = BlobStore(os.path.join(folder, "blobs"))
@@ -118,6 +120,17 @@ def unfinished_child(folder: str, run: str, step: str, args: Packed | None) -> s
         args, found[0]["args"], lambda packed: value_digest(unpack(packed, blobs))
     )
     return found[0]["id"] if same else None
+
+
+def give_up(folder: str, run: str, epoch: int, error: BaseException) -> None:
+    """What was taken over cannot be gone on with; it may be resumed again."""
+    facts = {"id": run, "epoch": epoch, "ended": time.time()}
+    connection = connect_to_read(folder)
+    try:
+        known = {"type": type(error).__name__, "text": str(error)[:1000]}
+        connection.execute(queries()["give_up"], {**facts, **known})
+    finally:
+        connection.close()
 
 
 def check_free(folder: str, row: Row, *, completed: bool = False) -> None:
@@ -151,7 +164,9 @@ def _put_aside(connection: sqlite3.Connection, seq: int) -> None:
             row["attempts"] = attempts.get(row["id"], [])
             facts = {"run": seq, "name": row["name"], "row": json.dumps(row), **beside}
             connection.execute(queries()["put_earlier"], facts)
-    for name in ("forget_cached", "forget_keys", "forget_attempts", "forget_steps"):
+    for name in (
+        *("forget_cached", "forget_origins", "forget_keys", "forget_attempts", "forget_steps"),
+    ):
         connection.execute(queries()[name], within)
     connection.execute(queries()["forget_components"], {"run": seq})
 
@@ -225,6 +240,7 @@ class Resumption:
         self.codes = codes
         self.attempt = attempt
         self.cache: ResultCache | None = None  # asked for what is not recorded here
+        self._present: dict[Called, str] = {}  # digests of the code as it is now
 
     def covers(self, step: Step) -> bool:
         return step.name in self.earlier or (self.cache is not None and self.cache.covers(step))
@@ -257,16 +273,21 @@ class Resumption:
             or row["is_pipeline"] != step.called.is_pipeline
         ):
             return False
-        if row["code"] != self.codes().of(step.called.component.fn).digest:
+        if row["code"] != self._code(step.called):
             return False
         if row["inputs"] != [dep.name for dep in step.inputs]:
             return False
-        if len(row["given"]) != len(step.inputs):
+        if len(row["given"]) != len(step.inputs) or not _has_same_key(step.key, row):
             return False
         if not all(map(self._has_same_value, step.inputs, row["given"])):
             return False
         same = _same_content(step.args, known.args, self._arguments_digest)
         return same and _is_intact(known.value, self.blobs)
+
+    def _code(self, called: Called) -> str:
+        if called not in self._present:
+            self._present[called] = self.codes().of(called.component.fn).digest
+        return self._present[called]
 
     def _has_same_value(self, dep: Step, given: str) -> bool:
         """Whether an input has the value that was given to the step when it was performed."""
@@ -314,6 +335,7 @@ class Resumption:
             step.key.key = row["key"]
             step.key.fingerprint = row["fingerprint"]
             step.key.origin = self._origin(row)
+            step.key.inputs = json.loads(row.get("key_parts") or "{}").get("inputs", {})
         outcome = _outcome_of(row)._replace(
             value=known.value,
             preview=row["preview"],
@@ -332,6 +354,21 @@ class Resumption:
         if value is None or b"__main__" not in bytes(self.blobs.main_part(value)):
             return ()
         return main_names(self.blobs.main_part(value), sys.modules["__main__"].__dict__)
+
+
+def _has_same_key(key: StepKey | None, row: Row) -> bool:
+    """Whether nothing has changed that only the key of a cached component's step tells.
+
+    That is the cache's version, the content of files, and the code of functions among the
+    arguments.
+    """
+    if key is None or not row.get("key_parts"):
+        return True
+    parts = json.loads(row["key_parts"])
+    if parts.get("version") != key.cache.version:
+        return False
+    unproven = key.unproven or parts.get("unproven")
+    return bool(unproven) or parts.get("arguments", {}) == key.arguments
 
 
 def _is_intact(value: Packed | None, blobs: BlobStore) -> bool:
@@ -402,9 +439,9 @@ def plan_of(folder: str, seq: int) -> list[tuple[str, str, str]]:
     """
     found = _recorded(folder, seq)
     values = {row["name"]: _packed_digest(row["value"]) for row in found}
-    codes = Codes()
+    present = _Present()
     blobs = BlobStore(os.path.join(folder, "blobs"))
-    performed = {row["name"]: why for row in found if (why := _why_lost(row, codes, blobs))}
+    performed = {row["name"]: why for row in found if (why := _why_lost(row, present, blobs))}
     while True:  # records of several resumptions have no common order
         known = len(performed)
         for row in found:
@@ -438,17 +475,17 @@ def _recorded(folder: str, seq: int) -> list[Row]:
     return best + sorted(rest, key=lambda row: int(row["id"]))
 
 
-def _why_lost(row: Row, codes: Codes, blobs: BlobStore) -> str:
+def _why_lost(row: Row, present: _Present, blobs: BlobStore) -> str:
     """Why a record is of no use, whatever the others are."""
     if row["state"] not in SUCCESS:
         return NOT_DONE.get(row["state"], f"it is {row['state']}")
     if row["value"] == UNRECORDED:
         return "its value could not be recorded"
     if not _proviso(row):
-        present = _present_code(row, codes)
-        if present is None:
+        code = present[row["module"], row["qualname"], row["file"]]
+        if code is None:
             return "its function is not found"
-        if present != row["code"]:
+        if code != row["code"]:
             return "its code has changed"
     return "" if _is_intact(row["value"], blobs) else "its value is missing or damaged"
 
@@ -467,11 +504,18 @@ def _proviso(row: Row) -> str:
     return "if its function, made while running, is the same" if "<" in row["qualname"] else ""
 
 
-def _present_code(row: Row, codes: Codes) -> str | None:
-    """The digest of a component's code as it is now."""
-    try:
-        found = find_recorded(row["module"], row["qualname"], row["file"])
-    except ConfigError:
-        return None
-    fn = getattr(found, "fn", found)
-    return str(codes.of(fn).digest) if callable(fn) else None
+class _Present(dict[tuple[str, str, str | None], str | None]):
+    """The digests of functions as they are now, by module, name and file; None for lost ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.codes = Codes()
+
+    def __missing__(self, named: tuple[str, str, str | None]) -> str | None:
+        try:
+            found = find_recorded(*named)
+        except ConfigError:
+            found = None
+        fn = getattr(found, "fn", found)
+        code = self[named] = str(self.codes.of(fn).digest) if callable(fn) else None
+        return code

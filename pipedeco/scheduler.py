@@ -180,12 +180,23 @@ class Scheduler:
         step.state = QUEUED
         call = StepCall(step, self)
         self.active[step] = call
-        if self.recall is not None and self.recall.take(call):
+        if self.recall is not None and self._recalls(call):
             return
         if step.called.is_pipeline:
             self.start_child(call)
         else:
             self.session.submit(call)
+
+    def _recalls(self, call: StepCall) -> bool:
+        """Whether the step's value is known, or will be; what goes wrong there makes it performed."""
+        assert self.recall is not None
+        try:
+            return self.recall.take(call)
+        except Exception:
+            import logging
+
+            logging.getLogger("pipedeco").exception("step %s is not looked up", call.step.name)
+            return False
 
     def _retry(self, step: Step, outcome: Outcome) -> bool:
         """Whether the step gets another attempt; if so, it is on its way."""

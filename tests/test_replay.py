@@ -432,7 +432,8 @@ def test_break_without_a_terminal(app):
 def test_the_failing_line(app, terminal):
     """pdb stands there, with the step and the failure on top, and none of our frames."""
     shown = terminal(app, "flow#1", "fit")
-    text = ask(shown, "p x", "\n7.0").partition("(Pdb)")[0]
+    text = shown.wait_for("(Pdb)").partition("(Pdb)")[0]
+    ask(shown, "p x", "\n7.0")
     assert f"step fit of run {get_run().id} (flow#1) fails as recorded" in text
     assert text.endswith("app.py(13)divide()\n-> return x / RATE\n")
     ask(shown, "up", "-> return divide(total)")

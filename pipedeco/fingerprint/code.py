@@ -17,13 +17,16 @@ place, and a change of layout may cost a miss.  What cannot be proven is said in
 
 from __future__ import annotations
 
+import sys
 from collections import namedtuple
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.definitions import Decorated
 from pipedeco.fingerprint.codes import Codes, digest_of
 from pipedeco.fingerprint.packages import Owners, python_part
+from pipedeco.fingerprint.parts import PLAIN
 from pipedeco.fingerprint.reach import Reach
+from pipedeco.fingerprint.unproven import Unproven
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,6 +50,11 @@ if TYPE_CHECKING:
 else:
     CodeKey = namedtuple("CodeKey", ("digest", "parts", "unproven"))
     CodeKey.__doc__ = "A function's code and all that it reaches."
+
+
+def unread_code(why: str) -> CodeKey:
+    """Stands for code that could not be looked at."""
+    return CodeKey("", (), (why,))
 
 
 def code_key(fn: Callable[..., Any], *, value_digest: ValueDigest) -> CodeKey:
@@ -76,20 +84,32 @@ class CodeKeys:
         self._owners = Owners()
         self._reaches: dict[frozenset[str], Reach] = {}
         self._keys: dict[int, tuple[Any, CodeKey]] = {}
+        self._watched: dict[int, list[_Global]] = {}
 
     def key(self, fn: Callable[..., Any]) -> CodeKey:
-        """The key of a function's code; see `code_key`."""
+        """The key of a function's code; see `code_key`.
+
+        A global that was changed since the last call makes another key.
+        """
         found = self._keys.get(id(fn))
+        if found is not None and not all(item.is_same() for item in self._watched[id(fn)]):
+            self.refresh()
+            found = None
         if found is None:
             label, part, reach = self._reach(_function(fn))
             parts = dict(self._parts(label, part, reach))
             found = self._keys[id(fn)] = (fn, _key(parts))
+            watched = [
+                _watch(name, part.object, self._value_digest) for name, part in parts.items()
+            ]
+            self._watched[id(fn)] = [item for item in watched if item is not None]
         return found[1]
 
     def refresh(self) -> None:
         """Look again at values and names, which may have changed; to be called before each run."""
         self._reaches.clear()
         self._keys.clear()
+        self._watched.clear()
         self._owners.refresh()
         self._codes.forget_files()
 
@@ -152,6 +172,41 @@ def _is_named(found: Any) -> bool:
     return isinstance(getattr(found, "__module__", None), str) and isinstance(
         getattr(found, "__qualname__", None), str
     )
+
+
+class _Global:
+    """A name of a module and what it stood for."""
+
+    __slots__ = ("content", "digest", "found", "name", "names")
+
+    def __init__(self, names: dict[str, Any], name: str, found: Any, digest: ValueDigest) -> None:
+        self.names = names
+        self.name = name
+        self.found = found
+        self.digest = digest
+        # Functions and classes change by being replaced; what is in them is not looked at again.
+        fixed = id(type(found)) in PLAIN or isinstance(found, type) or callable(found)
+        self.content = None if fixed else self._content()
+
+    def is_same(self) -> bool:
+        if self.names.get(self.name, self) is not self.found:
+            return False
+        return self.content is None or self.content == self._content()
+
+    def _content(self) -> str:
+        try:
+            return self.digest(self.found, code_digest=lambda item: str(id(item)), what=self.name)
+        except Unproven:
+            return ""  # no key is made of it anyway
+
+
+def _watch(label: str, found: Any, digest: ValueDigest) -> _Global | None:
+    """What a part's label names, where that is a global of a module."""
+    module, _, name = label.partition(" ")[2].rpartition(".")
+    names = getattr(sys.modules.get(module), "__dict__", None)
+    if names is None or names.get(name, _Global) is not found:
+        return None
+    return _Global(names, name, found, digest)
 
 
 def _function(fn: Any) -> Any:

@@ -40,6 +40,9 @@ class Session(Protocol):
     def post(self, action: Callable[..., None], *args: Any) -> None:
         """Have `action(*args)` executed on the scheduler's thread, in order; never waits."""
 
+    def tell(self, action: Callable[..., None], *args: Any) -> None:
+        """The same from a thread that must not wait for a step; as soon as may be."""
+
     def later(self, seconds: float, action: Callable[..., None], *args: Any) -> None:
         """The same after a time."""
 

@@ -85,6 +85,16 @@ class DebugSession:
             finally:
                 self._acting = False
 
+    def tell(self, action: Callable[..., None], *args: Any) -> None:
+        if self._lock.acquire(blocking=False):
+            try:
+                if not self._acting:
+                    action(*args)
+                    return
+            finally:
+                self._lock.release()
+        self._actions.append((action, args))  # who acts now does it next
+
     def later(self, seconds: float, action: Callable[..., None], *args: Any) -> None:
         self.post(time.sleep, seconds)
         self.post(action, *args)

@@ -104,7 +104,7 @@ class LocalSession:
         self.definitions = MainDefinitions()
         self.pickler = Pickler(facts.blobs)
         self.echo = Echo(facts.logs)
-        self.post = runner.post
+        self.post = self.tell = runner.post
         self.later = runner.later
 
     def prepare(self, called: Called) -> None:

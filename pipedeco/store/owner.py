@@ -34,7 +34,10 @@ class OwnerLock:
     def release(self) -> None:
         """At a clean end: every run of ours has ended, so nobody asks for the lock again."""
         if self._file is not None:
-            os.unlink(self._path)
+            try:
+                os.unlink(self._path)
+            except FileNotFoundError:  # the store was removed
+                pass
             self._close()
 
     def _close(self) -> None:

@@ -12,7 +12,7 @@ returning seq, number;
 
 -- name: expected_steps
 select steps, ended - started from run
-where pipeline = :pipeline and version is :version and status = 'completed'
+where pipeline = :pipeline and version is :version and status = 'completed' and epoch = 1
 order by number desc limit 1;
 
 -- name: end_run
@@ -22,7 +22,7 @@ update run set status = :status, ended = :ended, steps = :steps, reads = :reads,
 where seq = :seq and epoch = :epoch;
 
 -- name: take_over
-update run set epoch = epoch + 1, owner = :owner, status = 'running', ended = null, cancel = null,
+update run set epoch = epoch + 1, owner = :owner, mode = :mode, status = 'running', ended = null, cancel = null,
                value = null, preview = null, error_type = null, error_text = null,
                traceback = null, error = null
 where seq = :seq;
@@ -30,7 +30,7 @@ where seq = :seq;
 -- name: steps_to_resume
 select step.*, component.name as component_name, component.is_pipeline, component.code,
        component.module, component.qualname, component.file,
-       step_key.key, step_key.fingerprint, step_key.origin
+       step_key.key, step_key.fingerprint, step_key.origin, step_key.parts as key_parts
 from step join component on component.run = step.run and component.number = step.component
 left join step_key on step_key.step = step.id
 where step.id >= :first and step.id < :last order by step.id;
@@ -50,6 +50,9 @@ delete from cache where step >= :first and step < :last;
 -- name: forget_keys
 delete from step_key where step >= :first and step < :last;
 
+-- name: forget_origins
+update step_key set origin = null where origin >= :first and origin < :last;
+
 -- name: forget_attempts
 delete from attempt where step >= :first and step < :last;
 
@@ -59,9 +62,13 @@ delete from step where id >= :first and id < :last;
 -- name: forget_components
 delete from component where run = :run;
 
--- name: unfinished_child
+-- name: give_up
+update run set status = 'failed', ended = :ended, error_type = :type, error_text = :text
+where id = :id and epoch = :epoch;
+
+-- name: earlier_child
 select id, args from run
-where parent_run = :parent and parent_step = :step and status <> 'completed'
+where parent_run = :parent and parent_step = :step
 order by seq desc limit 1;
 
 -- name: ask_to_cancel
@@ -83,14 +90,18 @@ update run set code = :code, parts = :parts, sources = :sources, version = :vers
 where seq = :seq and epoch = :epoch;
 
 -- name: put_capture
-update run set capture = :capture where seq = :seq;
+update run set capture = :capture where seq = :seq and epoch = :epoch;
 
 -- name: put_source
 insert or ignore into source values (:digest, :text);
 
--- name: last_code
-select version, code from run where pipeline = :pipeline and code is not null
+-- name: known_code
+select version from run where pipeline = :pipeline and code = :code and version is not null
 order by number desc limit 1;
+
+-- name: known_versions
+select distinct version from run
+where pipeline = :pipeline and code is not null and version is not null;
 
 -- name: put_keys
 insert or replace into step_key (step, key, parts, fingerprint, origin) values
@@ -99,7 +110,8 @@ insert or replace into step_key (step, key, parts, fingerprint, origin) values
 insert or replace into cache (key, step, created) values
 
 -- name: put_fingerprint
-update step_key set fingerprint = :fingerprint where step = :step or step = :origin;
+update step_key set fingerprint = :fingerprint
+where step = :step or (step = :origin and key = :key);
 
 -- name: cached_value
 select step.id, step.value, step.preview, step_key.fingerprint, cache.created

@@ -20,7 +20,7 @@ from pipedeco.errors import RunBusy, StoreError
 from pipedeco.graph import COMPLETED, ENDED, RUNNING, Step
 from pipedeco.serialization import UNRECORDED
 from pipedeco.store import rows
-from pipedeco.store.database import connect, queries
+from pipedeco.store.database import connect, database_path, queries
 from pipedeco.store.owner import OwnerLock
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ class Recorder:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.connection = connect(folder)
+        there = os.stat(database_path(folder))
+        self._database = there.st_dev, there.st_ino
         self.owner = OwnerLock(folder)
         self.blobs = BlobStore(os.path.join(folder, "blobs"))
         self.runs: dict[Any, RunLog] = {}  # by what step.run is
@@ -125,6 +127,15 @@ class Recorder:
     @property
     def alive(self) -> bool:
         return self._thread.is_alive()
+
+    @property
+    def serves(self) -> bool:
+        """Whether it lives, and its database is the one that has the name."""
+        try:
+            now = os.stat(database_path(self.folder))
+        except OSError:
+            return False
+        return self.alive and (now.st_dev, now.st_ino) == self._database
 
     def begin(self, run: Any, log: RunLog) -> None:
         log.facts["owner"] = self.owner.name
@@ -202,12 +213,24 @@ class Recorder:
     # -- the thread ----------------------------------------------------------------------
 
     def _loop(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:
+            failure = StoreError(f"the recorder of {self.folder} has failed: {error!r}")
+            for log in list(self.runs.values()):
+                self._give_up(log, failure)
+                log.begun.set()
+            raise
+        finally:
+            self.connection.close()
+
+    def _work(self) -> None:
         while not (self._closing and not self._queue and not self._captured):
             self._wait()
             group = self._take()
-            if group or self._captured:
+            ready = any(log.capture is None or log.capture.done for log in self._captured)
+            if group or ready or (self._captured and self._closing):
                 self._write(group)
-        self.connection.close()
 
     def _wait(self) -> None:
         """Sleep until a group is old or large enough, or somebody waits for it."""
@@ -247,7 +270,11 @@ class Recorder:
             assert log.capture is not None
             if log.capture.done or self._closing:
                 self._captured.remove(log)
-                facts = {"capture": log.capture.to_json(1.0), "seq": log.seq}
+                facts = {
+                    "capture": log.capture.to_json(0.0 if log.capture.done else 1.0),
+                    "seq": log.seq,
+                    "epoch": log.epoch,
+                }
                 self.connection.execute(queries()["put_capture"], facts)
 
     def _hear(self) -> None:
@@ -266,10 +293,10 @@ class Recorder:
 
     def _write(self, group: list[Any]) -> None:
         """Commit one group; what it cannot write is told to the runs, never dropped silently."""
-        self._read_code(group)
         flushed = [entry for entry in group if entry.__class__ is tuple and entry[0] == "flush"]
         for entry in flushed:
             group += self._live_steps(entry[2])
+        self._read_code(group)
         try:
             self.connection.execute("begin immediate")
             self._write_entries(group)
@@ -328,10 +355,7 @@ class Recorder:
         code = self._code(log, log.fn, ("code", "parts", "sources"))
         version = facts["version"]
         if version is None:
-            last = self.connection.execute(
-                queries()["last_code"], {"pipeline": facts["pipeline"]}
-            ).fetchone()
-            version = next_version(last, code["code"])
+            version = self._version(facts["pipeline"], code["code"])
         found = self.connection.execute(
             queries()["expected_steps"], {"pipeline": facts["pipeline"], "version": version}
         )
@@ -339,6 +363,15 @@ class Recorder:
         self.connection.execute(
             queries()["put_code"], {**code, "version": version, "seq": log.seq, "epoch": log.epoch}
         )
+
+    def _version(self, pipeline: str, code: str) -> str:
+        """The version of a pipeline that names none: another one for other code."""
+        facts = {"pipeline": pipeline, "code": code}
+        same = self.connection.execute(queries()["known_code"], facts).fetchone()
+        if same is not None:
+            return str(same[0])
+        found = self.connection.execute(queries()["known_versions"], {"pipeline": pipeline})
+        return next_version([row[0] for row in found])
 
     def _read_code(self, group: list[Any]) -> None:
         """Look at code that is met for the first time; not while the database is locked."""
@@ -351,7 +384,13 @@ class Recorder:
             else:
                 continue
             if log is not None and id(fn) not in log.codes:
-                log.codes[id(fn)] = log.code_of(fn)
+                try:
+                    log.codes[id(fn)] = log.code_of(fn)
+                except Exception as error:  # noqa: BLE001 - users' classes are looked at
+                    from pipedeco.fingerprint.code import unread_code
+
+                    why = f"its code could not be read: {type(error).__name__}"
+                    log.codes[id(fn)] = unread_code(why), {}
 
     def _write_fingerprint(self, step: Step) -> None:
         log = self._owned(step.run)
@@ -360,6 +399,7 @@ class Recorder:
                 "step": rows.step_id(log.seq, step.position),
                 "fingerprint": step.key.fingerprint,
                 "origin": step.key.origin,
+                "key": step.key.key,
             }
             self.connection.execute(queries()["put_fingerprint"], facts)
 
@@ -449,7 +489,7 @@ class Recorder:
         """The columns on a function's code; the texts become rows of their own."""
         from blake3 import blake3
 
-        key, texts = log.codes.get(id(fn)) or log.code_of(fn)
+        key, texts = log.codes[id(fn)]
         sources = {}
         for name, text in texts.items():
             data = text.encode("utf-8", "surrogatepass")
@@ -467,16 +507,18 @@ class Recorder:
         return {name: found[name] for name in names}
 
 
-def next_version(last: tuple[str | None, str] | None, code: str) -> str:
-    """The version of a pipeline that names none: its last number rises with the code."""
-    if last is None:
+def next_version(known: list[str]) -> str:
+    """The version after these: the last number of the highest rises; 1.0.0 after none."""
+    if not known:
         return "1.0.0"
-    version, known = last
-    if version is not None and known == code:
-        return version
-    numbers = [int(part) for part in (version or "1.0.0").split(".") if part.isdecimal()]
-    numbers = [*numbers, 0, 0, 0][:3]
-    return f"{numbers[0]}.{numbers[1]}.{numbers[2] + 1}"
+    highest = max(_numbers(version) for version in known)
+    return f"{highest[0]}.{highest[1]}.{highest[2] + 1}"
+
+
+def _numbers(version: str) -> tuple[int, int, int]:
+    numbers = [int(part) for part in version.split(".") if part.isdecimal()]
+    first, second, third = [*numbers, 0, 0, 0][:3]
+    return first, second, third
 
 
 def _release(key: StepKey) -> None:

@@ -842,7 +842,8 @@ def test_allow_failure(mode, log, log2):
 
     runs = [body.start() for _ in range(2)]
     assert [run.result(10) for run in runs] == [8, 8]
-    assert [states(run) for run in runs] == [["failed", "completed"], ["failed", "cached"]]
+    # Either may be the one that performs it.
+    assert sorted(states(run) for run in runs) == [["failed", "cached"], ["failed", "completed"]]
 
 
 def test_depends_on(mode, log, log2):
