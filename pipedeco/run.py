@@ -417,10 +417,12 @@ class Run:
     def resume_plan(self) -> list[tuple[str, str, str]]:
         """What `resume` would do: (step, "kept" or "performed", why).
 
-        Raises ConfigError where the pipeline is not found.
+        Raises ConfigError where the pipeline is not found, and RunBusy and PipedecoError as
+        `resume` does.
         """
-        from pipedeco.resuming import plan_of
+        from pipedeco.resuming import check_free, plan_of
 
+        check_free(self.store, self._fresh())
         self.find_pipeline()  # what it defines, its steps are made of
         return plan_of(self.store, self._facts["seq"])
 
@@ -443,7 +445,7 @@ class Run:
 
     def _fresh(self) -> Row:
         """The run's row as it is now."""
-        if self._row is not None and self._row["ended"] is not None:
+        if self._row is not None and self._row["status"] == "completed":  # others may be resumed
             return self._row
         execution = self._execution
         if execution is not None and not execution.over.is_set():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pipedeco.errors import GraphError, NotPicklable
 from pipedeco.graph import Called, Graph, Step, distinct
 from pipedeco.result import StepResult, changed_in_place, make_result
-from pipedeco.serialization import Packed, Pickler, given_input, main_names
+from pipedeco.serialization import UNRECORDED, Packed, Pickler, given_input, main_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,7 +123,7 @@ class Trace:
             return self.pickle(component, args, kwargs)
         except NotPicklable as error:
             warn_user(f"{error}; the other modes would refuse this call")
-            return Arguments(None, tuple(self._found), ())
+            return Arguments(UNRECORDED, tuple(self._found), ())
 
     def pickle(self, component: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         """The arguments as they are now.  Raises NotPicklable and GraphError."""

@@ -23,6 +23,7 @@ where seq = :seq and epoch = :epoch;
 
 -- name: take_over
 update run set epoch = epoch + 1, owner = :owner, mode = :mode, status = 'running', ended = null, cancel = null,
+               steps = null, reads = null,
                value = null, preview = null, error_type = null, error_text = null,
                traceback = null, error = null
 where seq = :seq;
