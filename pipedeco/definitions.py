@@ -15,7 +15,7 @@ import io
 import marshal
 import pickle
 import sys
-from types import CodeType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.errors import NotPicklable
@@ -72,6 +72,11 @@ class MainDefinitions:
         for name in names:
             self._visit(name, visited, ordered)
         return list(ordered.values())
+
+    def values(self, found: Iterable[Definition]) -> list[Definition]:
+        """Those that are no functions, classes and modules: a step may have changed its worker's."""
+        code = (type, FunctionType, BuiltinFunctionType, ModuleType, Decorated)
+        return [item for item in found if not isinstance(self._main.get(item.name), code)]
 
     def known(self, packed: bytes | memoryview) -> tuple[str, ...]:
         """The names of `__main__` that a pickled value refers to."""

@@ -563,13 +563,12 @@ def test_no_package_is_imported():
 
 
 def test_arrays():
-    """Type, shape and content count; how the items lie in memory does not."""
+    """Type, shape and content count, and the order of the axes in memory; gaps do not."""
     np = pytest.importorskip("numpy")
     array = np.arange(24.0).reshape(2, 3, 4)
     same = [
-        (array, np.asfortranarray(array)),
         (array[:, ::2], array[:, ::2].copy()),
-        (array.T, array.T.copy()),
+        (array.T, array.T.copy(order="K")),
         (np.array([1, "a", [2]], dtype=object), np.array([1, "a", [2]], dtype=object)),
         (np.ma.array([1, 2], mask=[0, 1]), np.ma.array([1, 2], mask=[0, 1])),
         (np.random.default_rng(1), np.random.default_rng(1)),
@@ -613,7 +612,7 @@ def test_a_mapped_array_equals_one_in_memory(tmp_path):
     np.save(tmp_path / "array.npy", array)
     mapped = np.load(tmp_path / "array.npy", mmap_mode="r")
     assert value_digest(mapped) == value_digest(array)
-    assert value_digest(np.asfortranarray(array)) == value_digest(array)
+    assert value_digest(np.asfortranarray(array)) != value_digest(array)
     assert value_digest(array[:, ::2]) == value_digest(array[:, ::2].copy())
 
 

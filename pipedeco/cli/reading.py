@@ -68,7 +68,7 @@ def runs(
     elif found:
         _print_runs(found)
     else:
-        of = f" of {pipeline}" if pipeline else ""
+        of = (f" of {pipeline}" if pipeline else "") + (f" of version {version}" if version else "")
         say(f"no runs{of} are recorded in {find_store(store)}")
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipedeco.run import Run
 
 FAILED = 1
+USAGE = 2
 CANCELLED = 130  # as if SIGINT had ended us
 PATIENCE = 15.0  # seconds for a run to end after it was cancelled
 OURS = (
@@ -75,16 +76,29 @@ def run(
     call = parse(pipeline, source, arguments)
     if call is None:  # it was help that was asked for
         return 0
-    return execute(pipeline, *call)
+    execution = prepare(pipeline, *call)
+    code = finish(execution)
+    unknown = _unknown(refresh or (), execution)
+    if unknown and not code:
+        complain(f"--refresh names {', '.join(unknown)}, which the run has no step or component of")
+        return USAGE
+    return code
 
 
-def execute(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-    """Run a pipeline, print the start of its value, and give the exit code."""
+def _unknown(names: tuple[str, ...], execution: Execution) -> list[str]:
+    """Which of these names are of no step and no component."""
+    steps = execution.graph.steps
+    there = {"all", *(step.name for step in steps), *(step.called.name for step in steps)}
+    return [name for name in names if name not in there] if not execution.children else []
+
+
+def prepare(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Execution:
+    """A run that is about to be executed."""
     try:
-        execution = pipeline.prepare(args, kwargs)
+        execution: Execution = pipeline.prepare(args, kwargs)
     except TypeError as error:
         raise PipedecoError(f"{pipeline.name}: {error}") from None
-    return finish(execution)
+    return execution
 
 
 def finish(execution: Execution) -> int:

@@ -24,8 +24,19 @@ _PIECE = 1 << 24  # bytes that are copied at once where an array is not contiguo
 def _ndarray(value: Any) -> Node:
     numpy = sys.modules["numpy"]
     array = numpy.asarray(value)
-    children = (dtype_key(array.dtype), array.shape, array_content(array))
+    children = (dtype_key(array.dtype), array.shape, array_content(array), _layout(array))
     return Node(b"13:numpy.ndarray", children, KEPT, _place)
+
+
+def _layout(array: Any) -> tuple[int, ...] | None:
+    """The axes from the slowest to the quickest, where that is not C's order: code may ask for it.
+
+    A view that a copy would make whole in the same order is as good as that copy.
+    """
+    if array.ndim < 2 or array.size < 2 or array.flags.c_contiguous:
+        return None
+    axes = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+    return None if axes == list(range(array.ndim)) else tuple(axes)
 
 
 def _numpy_scalar(value: Any) -> Node:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import sys
 from collections import namedtuple
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.definitions import Decorated
@@ -184,20 +185,35 @@ class _Global:
         self.name = name
         self.found = found
         self.digest = digest
-        # Functions and classes change by being replaced; what is in them is not looked at again.
-        fixed = id(type(found)) in PLAIN or isinstance(found, type) or callable(found)
-        self.content = None if fixed else self._content()
+        self.content = None if id(type(found)) in PLAIN else self._content()
 
     def is_same(self) -> bool:
         if self.names.get(self.name, self) is not self.found:
             return False
         return self.content is None or self.content == self._content()
 
-    def _content(self) -> str:
+    def _content(self) -> Any:
+        if isinstance(self.found, type):  # methods and attributes may be replaced
+            return [(name, id(value)) for name, value in vars(self.found).items()]
+        if isinstance(self.found, FunctionType):
+            return _function_content(self.found)
         try:
             return self.digest(self.found, code_digest=lambda item: str(id(item)), what=self.name)
         except Unproven:
             return ""  # no key is made of it anyway
+
+
+def _function_content(found: FunctionType) -> Any:
+    """What of a function can be replaced."""
+    cells = [_cell(cell) for cell in found.__closure__ or ()]
+    return id(found.__code__), cells, id(found.__defaults__), [*map(id, vars(found).values())]
+
+
+def _cell(cell: Any) -> int:
+    try:
+        return id(cell.cell_contents)
+    except ValueError:  # it is empty
+        return 0
 
 
 def _watch(label: str, found: Any, digest: ValueDigest) -> _Global | None:

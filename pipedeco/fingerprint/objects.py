@@ -212,8 +212,7 @@ def _reduce(value: Any) -> Any:
 
 def _reduced(value: Any, reduced: Any) -> Node:
     if type(reduced) is str:
-        module = getattr(value, "__module__", None) or type(value).__module__
-        return Node(b"6:global", (type(value), str(module), reduced))
+        return Node(b"6:global", (type(value), _module_of(value, reduced), reduced))
     if type(reduced) is not tuple or not 2 <= len(reduced) <= 6:
         raise Unproven("its __reduce_ex__ gives neither a name nor a tuple")
     function, arguments, state, items, pairs, setter = (*reduced, *[None] * 4)[:6]
@@ -227,6 +226,17 @@ def _reduced(value: Any, reduced: Any) -> Node:
             children.append(part)
     children.extend(_state_parts(state))
     return Node(b"9:object %02d" % shape, children, KEPT, _part_of_object)
+
+
+def _module_of(value: Any, name: str) -> str:
+    """The module in which a name leads to this very object."""
+    named = getattr(value, "__module__", None) or type(value).__module__
+    if vars(sys.modules.get(str(named), types)).get(name) is value:
+        return str(named)
+    for module, found in list(sys.modules.items()):
+        if getattr(found, "__dict__", {}).get(name) is value:
+            return module
+    raise Unproven(f"calls itself {name}, which leads nowhere")
 
 
 def _items(items: Any) -> list[Any] | None:

@@ -331,7 +331,7 @@ class LocalRunner:
                 return self._start(single_use=True)
             if self.idle:
                 return self._take_idle(head)
-        if _is_exclusive(head) or head.called.function.mean == UNKNOWN:
+        if _is_exclusive(head) or head.key is not None or head.called.function.mean == UNKNOWN:
             return None
         open_slots = [slot for slot in session.busy if slot.load < BATCH / 2 and not slot.exclusive]
         return min(open_slots, key=_load, default=None)
@@ -377,7 +377,7 @@ class LocalRunner:
             step = ready[0].step
             mean = step.called.function.mean
             alone = not slot.calls and not taken
-            if not alone and (mean == UNKNOWN or _is_exclusive(step)):
+            if not alone and (mean == UNKNOWN or _is_exclusive(step) or step.key is not None):
                 return
             taken += 1
             load += mean
@@ -447,10 +447,12 @@ class LocalRunner:
         for dep in step.inputs:
             if dep.outcome is not None and dep.outcome.names:
                 names += dep.outcome.names
-        if not names or names in slot.complete:
+        if not names or (names in slot.complete and step.key is None):
             return
         found = session.definitions.reached(names)
         new = [item for item in found if slot.shipped.get(item.name) != item.data]
+        if step.key is not None:  # what others will take for its value is made of no leftovers
+            new += [item for item in session.definitions.values(found) if item not in new]
         if new:
             self.pool.send(slot.worker, ("define", [tuple(definition) for definition in new]))
         slot.shipped.update(new)  # pairs of name and data

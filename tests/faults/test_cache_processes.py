@@ -640,3 +640,32 @@ assert others(1) == 1
     lab.run(source)
     assert len(lines(lab, "quick")) == 2
     assert len(lines(lab, "slow")) == 1
+
+
+def test_what_a_step_left_in_a_worker_is_in_no_cached_value(lab):
+    """A global that an earlier step has changed in the worker is as it was sent again."""
+    source = """
+import os
+from pipedeco import component, get_run, pipeline, value
+
+CONF = {"rate": 1}
+RATE = 1
+
+@component
+def configure(rate):
+    global RATE
+    CONF["rate"] = RATE = rate
+
+@component(cache=True)
+def cost(x):
+    return x * CONF["rate"] * RATE
+
+@pipeline(workers=1)
+def flow(rate):
+    value(configure(rate))
+    return value(cost(10))
+
+print(flow(int(os.environ["RATE_ASKED"])), get_run().steps["cost"].state)
+"""
+    assert lab.run(source, RATE_ASKED="5").out == "10 completed\n"
+    assert lab.run(source, RATE_ASKED="1").out == "10 cached\n"
