@@ -96,6 +96,10 @@ update run set capture = :capture where seq = :seq and epoch = :epoch;
 -- name: put_source
 insert or ignore into source values (:digest, :text);
 
+-- name: last_version
+select version from run where pipeline = :pipeline and version is not null
+order by number desc limit 1;
+
 -- name: known_code
 select version from run where pipeline = :pipeline and code = :code and version is not null
 order by number desc limit 1;

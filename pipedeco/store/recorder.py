@@ -342,6 +342,8 @@ class Recorder:
 
     def _write_begin(self, log: RunLog) -> None:
         facts = log.facts
+        # As long as the code is not known: what the last run's version says.
+        self._expect(log, facts["version"])
         row = self.connection.execute(queries()["begin_run"], facts).fetchone()
         log.seq, log.number = row
         if log.capture is not None:
@@ -356,13 +358,19 @@ class Recorder:
         version = facts["version"]
         if version is None:
             version = self._version(facts["pipeline"], code["code"])
-        found = self.connection.execute(
-            queries()["expected_steps"], {"pipeline": facts["pipeline"], "version": version}
-        )
-        log.expected, log.expected_seconds = found.fetchone() or (0, 0.0)
+        self._expect(log, version)
         self.connection.execute(
             queries()["put_code"], {**code, "version": version, "seq": log.seq, "epoch": log.epoch}
         )
+
+    def _expect(self, log: RunLog, version: str | None) -> None:
+        """Note what the version's last completed run took; of the last version where it is None."""
+        facts = {"pipeline": log.facts["pipeline"], "version": version}
+        if version is None:
+            last = self.connection.execute(queries()["last_version"], facts).fetchone()
+            facts["version"] = last[0] if last is not None else None
+        found = self.connection.execute(queries()["expected_steps"], facts)
+        log.expected, log.expected_seconds = found.fetchone() or (0, 0.0)
 
     def _version(self, pipeline: str, code: str) -> str:
         """The version of a pipeline that names none: another one for other code."""

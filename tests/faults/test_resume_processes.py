@@ -573,7 +573,7 @@ def mend(lab, old, new, name="app.py"):
     path = lab.folder / name
     text = path.read_text()
     assert old in text
-    path.write_text(text.replace(old, new))
+    lab.write(name, text.replace(old, new))
 
 
 @pytest.fixture
