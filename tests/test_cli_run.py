@@ -91,6 +91,14 @@ def leaves(code: int):
     raise SystemExit(code)
 
 @pipeline
+def inner():
+    return echo(1)
+
+@pipeline
+def outer():
+    return inner()
+
+@pipeline
 def lines(n: int = 3000):
     return [echo(i) for i in range(n)]
 '''
@@ -206,6 +214,15 @@ def test_a_store_that_cannot_be_made_is_one_sentence(folder):
     code, _, err = call(folder, "run", "app.py:failing", "--store", "/proc/none")
     assert (code, err.count("\n")) == (2, 1), err
     assert "the store /proc/none cannot be made" in err
+
+
+def test_refresh_of_what_there_is_not(folder):
+    """Is told after the run; a name may be that of a child run's step."""
+    code, _, err = call(folder, "run", "app.py:inner", "--refresh", "ecoh")
+    assert code == 2
+    assert "--refresh names ecoh" in err
+    for name in ("app.py:inner", "app.py:outer"):
+        assert call(folder, "run", name, "--refresh", "echo")[0] == 0
 
 
 # -- run: how it ends -------------------------------------------------------------------------

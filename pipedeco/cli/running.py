@@ -88,8 +88,10 @@ def run(
 def _unknown(names: tuple[str, ...], execution: Execution) -> list[str]:
     """Which of these names are of no step and no component."""
     steps = execution.graph.steps
+    if any(step.called.is_pipeline for step in steps):  # the names may be of a child run's
+        return []
     there = {"all", *(step.name for step in steps), *(step.called.name for step in steps)}
-    return [name for name in names if name not in there] if not execution.children else []
+    return [name for name in names if name not in there]
 
 
 def prepare(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Execution:
