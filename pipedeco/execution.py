@@ -45,6 +45,7 @@ from pipedeco.graph import (
     StepCall,
     StepError,
 )
+from pipedeco.interrupts import Interrupts, wait_in_parts
 from pipedeco.process import CONTROLLER
 from pipedeco.result import resolve
 from pipedeco.runners import RunFacts
@@ -102,6 +103,7 @@ class Execution:
         self.over = threading.Event()  # set when all is recorded
         self.children: list[Execution] = []
         self.failures = Failures(self.id, plan.pipeline)
+        self.interrupts = Interrupts()
         self._cancelled: str | None = None
         self._crash: BaseException | None = None
         self._idle = threading.Event()
@@ -189,7 +191,8 @@ class Execution:
             raise
         finally:
             self._leave()
-        if isinstance(error, Terminated):
+        error = self.interrupts.kept or error  # one that came while we recorded
+        if isinstance(error, Terminated) and self.plan.parent is None:
             CONTROLLER.give_way()
             error = self._run_cancelled()  # a handler of the user's own has returned
         if error is not None:
@@ -268,13 +271,16 @@ class Execution:
         watch_threads()
         tokens = current.set(self.trace), inside_step.set(False)
         try:
+            self.interrupts.open()
             return resolve(self.pipeline.fn(*self.plan.args, **self.plan.kwargs)), None
         except BaseException as error:  # noqa: BLE001 - the user's body
+            self.interrupts.shut()  # first of all: another signal must not meet what follows
             error.__traceback__ = user_part(error.__traceback__)
             if isinstance(error, TypeError) and "StepResult" in str(error):
                 error.add_note("a library got a StepResult; pass it pipedeco.value(...) of it")
             return None, error
         finally:
+            self.interrupts.shut()
             self.trace.open = False
             current.reset(tokens[0])
             inside_step.reset(tokens[1])
@@ -287,7 +293,10 @@ class Execution:
         self.session.post(self.scheduler.when_idle, self._idle.set)
         while True:
             try:
-                if not self._idle.wait(None if stopped is None else STOPPING):
+                self.interrupts.open(once=True)
+                in_time = wait_in_parts(self._idle.wait, None if stopped is None else STOPPING)
+                self.interrupts.shut()
+                if not in_time:
                     self.crashed(PipedecoError(f"run {self.id} did not stop when it was told to"))
                 break
             except KeyboardInterrupt as again:
@@ -617,7 +626,7 @@ class Execution:
             self.scheduler.cancel_step(step, answer)
         else:
             self.session.post(self.scheduler.cancel_step, step, answer)
-        answered.wait()
+        wait_in_parts(answered.wait, None)
         return answers[0]
 
 
@@ -629,7 +638,7 @@ def _wait_for(step: Step, timeout: float | None) -> bool:
         ended.release()
 
     step.watch(tell)
-    in_time = ended.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+    in_time = wait_in_parts(lambda seconds: ended.acquire(timeout=seconds), timeout)
     if not in_time and step.watchers and tell in step.watchers:
         with contextlib.suppress(ValueError):  # it has just ended
             step.watchers.remove(tell)

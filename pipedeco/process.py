@@ -13,6 +13,7 @@ from pipedeco.capture import Captures  # before ours: its hook at exit must be t
 from pipedeco.display import Displays
 from pipedeco.errors import RunCancelled, Terminated
 from pipedeco.failures import first_line
+from pipedeco.interrupts import Interrupts
 from pipedeco.runners import Runner, make_runner
 from pipedeco.store.recorder import Recorder
 from pipedeco.tracing import current
@@ -30,6 +31,7 @@ class Live(Protocol):
     error: BaseException | None
     over: threading.Event
     thread: threading.Thread | None
+    interrupts: Interrupts
     pipeline: Any
     plan: Any
     log: Any
@@ -55,7 +57,8 @@ class Controller:
         self.recorded: Codes | None = None
         self.unread: dict[str, str] = {}  # started, failed, and nobody asked: id -> what to say
         self._keeper: threading.Thread | None = None
-        self._former: Any = None  # the disposition of SIGTERM that ours stands before
+        # The dispositions of signals that ours stand before.
+        self._former: dict[int, Any] = {}
         self._hooked = False
 
     def runner(self, mode: str, start_method: str) -> Runner:
@@ -106,26 +109,34 @@ class Controller:
             return self.flights[place]
 
     def enter(self, execution: Live) -> None:
-        """A run begins: from now on SIGTERM cancels it first."""
+        """A run begins: from now on signals cancel it first."""
         self.live[execution] = None
-        in_main = threading.current_thread() is threading.main_thread()
-        if in_main:
-            handler = signal.getsignal(signal.SIGTERM)
-            if handler not in (signal.SIG_IGN, None, self._on_sigterm):
-                self._former = handler
-                signal.signal(signal.SIGTERM, self._on_sigterm)
+        if threading.current_thread() is threading.main_thread():
+            former = signal.getsignal(signal.SIGTERM)
+            if former not in (signal.SIG_IGN, None, self._on_sigterm):
+                self._handle(signal.SIGTERM, self._on_sigterm, former)
+            former = signal.getsignal(signal.SIGINT)
+            if former is signal.default_int_handler:  # a handler of the user's has its own way
+                self._handle(signal.SIGINT, self._on_sigint, former)
+
+    def _handle(self, number: int, handler: Any, former: Any) -> None:
+        self._former[number] = former
+        signal.signal(number, handler)
 
     def leave(self, execution: Live) -> None:
         self.live.pop(execution, None)
         self.tidy()
 
     def tidy(self) -> None:
-        """Restore SIGTERM when no run is live; only the main thread can."""
+        """Restore the signals when no run is live; only the main thread can."""
         in_main = threading.current_thread() is threading.main_thread()
-        if not self.live and in_main and self._former is not None:
-            if signal.getsignal(signal.SIGTERM) == self._on_sigterm:  # else the user's own is newer
-                signal.signal(signal.SIGTERM, self._former)
-            self._former = None
+        if self.live or not self._former or not in_main:
+            return
+        ours = {signal.SIGTERM: self._on_sigterm, signal.SIGINT: self._on_sigint}
+        while self._former:
+            number, former = self._former.popitem()
+            if signal.getsignal(number) == ours[signal.Signals(number)]:  # else the user's is newer
+                signal.signal(number, former)
 
     def watch_main(self) -> None:
         """Cancel started runs when Ctrl-C ended the main thread, which else waits for them."""
@@ -153,17 +164,31 @@ class Controller:
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
         for execution in list(self.live):
             execution.cancel("SIGTERM")
-        if any(e.thread is threading.main_thread() for e in self.live):
-            raise Terminated
-        self.give_way()
+        executed = self._executed_here()
+        if executed is None:
+            self.give_way()
+        else:
+            executed.interrupts.arrived(Terminated())
+
+    def _on_sigint(self, number: int, frame: FrameType | None) -> None:
+        executed = self._executed_here()
+        if executed is None:
+            signal.default_int_handler(number, frame)
+        else:
+            executed.interrupts.arrived(KeyboardInterrupt())
+
+    def _executed_here(self) -> Live | None:
+        """The run that the main thread executes, the innermost of several."""
+        main = threading.main_thread()
+        return next((e for e in reversed(list(self.live)) if e.thread is main), None)
 
     def give_way(self) -> None:
         """Every run is cancelled; let the former disposition of SIGTERM apply."""
         for execution in list(self.live):
             execution.over.wait(10.0)
-        if self._former is not None:
-            signal.signal(signal.SIGTERM, self._former)
-            self._former = None
+        former = self._former.pop(signal.SIGTERM, None)
+        if former is not None:
+            signal.signal(signal.SIGTERM, former)
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _hook(self) -> None:

@@ -24,6 +24,7 @@ from pipedeco.graph import (
     INTERRUPTED,
     RUNNING,
 )
+from pipedeco.interrupts import wait_in_parts
 from pipedeco.process import CONTROLLER
 from pipedeco.records import (
     Row,
@@ -334,12 +335,12 @@ class Run:
         if self._execution is None:
             return self._wait_for_other(timeout)
         try:
-            ended = self._execution.over.wait(timeout)
+            ended = wait_in_parts(self._execution.over.wait, timeout)
             CONTROLLER.tidy()
             return ended
         except KeyboardInterrupt:
             self._execution.cancel("it was interrupted")
-            self._execution.over.wait()
+            wait_in_parts(self._execution.over.wait, None)
             raise
 
     def result(self, timeout: float | None = None) -> Any:

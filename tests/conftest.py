@@ -1,6 +1,7 @@
 """What tests share: a store of their own, the modes, and a check that nothing is left behind."""
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -35,6 +36,8 @@ def mark():
     """Mark every process that the tests start, however far it wanders."""
     os.environ[MARK] = uuid.uuid4().hex
     os.environ["PIPEDECO_PROGRESS"] = "off"  # tests of the display turn it on
+    # A shell has what it starts in the background ignore Ctrl-C, which tests press.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield os.environ[MARK]
     _close_pipedeco()
     wait_until(lambda: not _marked(os.environ[MARK]), "no marked process is left", 5.0)

@@ -41,6 +41,8 @@ FAILING = ("debug", "resume")  # commands for a run that has failed
 def run(command, folder):
     """Run a command in a folder of its own, with the store there."""
     environment = {**os.environ, "PIPEDECO_STORE": str(folder / "store")}
+    # What installs something does it here, for a shell that CI may not have around it.
+    environment |= {"HOME": str(folder), "SHELL": "/bin/bash"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     environment.pop("PIPEDECO_MODE", None)
     return subprocess.run(

@@ -23,7 +23,7 @@ from typing import Any
 from pipedeco.blobs import BlobStore, make_private
 from pipedeco.definitions import find, main_globals
 from pipedeco.errors import PipedecoError, StepFailed
-from pipedeco.graph import CANCELLED, COMPLETED, Outcome
+from pipedeco.graph import CANCELLED, COMPLETED, FAILED, Outcome
 from pipedeco.serialization import Pickler, loads, main_names, unpack, unpack_arguments
 from pipedeco.text import preview
 from pipedeco.tracing import inside_step
@@ -70,6 +70,8 @@ class Worker:
         self.pid = os.getpid()
         self.in_step = False
         self.cancel: BaseException | None = None  # what the step was interrupted with
+        self.cancelled = 0  # the run that a SIGTERM of the controller's has cancelled
+        self.lost = False  # whether the step did not meet `cancel`, which Python dropped
         self.sending = threading.Lock()
         self.receiving = threading.Lock()
         self.decoder = Decoder()
@@ -80,14 +82,19 @@ class Worker:
         inside_step.set(True)
         signal.signal(signal.SIGTERM, self.on_sigterm)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.unraisablehook = self.on_unraisable
         if not os.environ.get("PYTHONBREAKPOINT"):  # else the user has a remote debugger
             sys.breakpointhook = _no_breakpoint
         self.watch.start()
         queue = self.queue
         while True:
             self.watch.begin()
-            while queue:
-                self.handle(queue.popleft())
+            while True:
+                try:
+                    message = queue.popleft()
+                except IndexError:  # empty; the watch thread may have given back the last
+                    break
+                self.handle(message)
                 if self.watch.due():
                     self.flush()
             self.flush()
@@ -200,7 +207,7 @@ class Worker:
 
     def perform(self, message: tuple[Any, ...]) -> None:
         _, number, function_id, args, inputs = message
-        if self.page[2] == self.run:  # cancelled before it began
+        if self.run in (self.page[2], self.cancelled):  # cancelled before it began
             self.send(("given_back", [number]))
             return
         if inputs is not None:
@@ -211,6 +218,7 @@ class Worker:
                 return
         self.page[1] = time.monotonic_ns()
         self.page[0] = number
+        self.lost = False
         try:
             self.in_step = True
             outcome = self.attempt(function_id, args, inputs)
@@ -218,8 +226,9 @@ class Worker:
         except PipedecoError as error:  # the cancel came between two of our own lines
             self.in_step = False
             outcome = Outcome(CANCELLED, time.time(), 0.0, exception=error)
-        if self.cancel is not None and outcome.exception is self.cancel:
-            outcome = outcome._replace(state=CANCELLED, error=None)
+        if outcome.state == FAILED and self.cancelled == self.run:
+            told = outcome.exception is self.cancel  # else what it did in answer is of interest
+            outcome = outcome._replace(state=CANCELLED, error=None if told else outcome.error)
         logs = self.clean()
         known = None if outcome.error is None else tuple(outcome.error)
         if os.getpid() != self.pid:  # the step forked, and this is the child's way out
@@ -279,17 +288,36 @@ class Worker:
     def on_sigterm(self, number: int, frame: FrameType | None) -> None:
         """A cancel that the controller announced ends the step; any other SIGTERM ends us.
 
-        The page tells, as the connection may be in use by what the signal interrupts.
+        The page tells, as the connection may be in use by what the signal interrupts.  A signal
+        may come late, when another run is performed, and a cancel may come as several.
         """
-        if self.page[2] == self.run:
-            if self.in_step:
-                from pipedeco.errors import StepCancelled  # loads concurrent.futures
+        announced, self.page[2] = self.page[2], 0
+        if announced:
+            self.cancelled = announced
+        elif not self.lost and self.cancelled != self.run:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+        if (announced or self.lost) and self.cancelled == self.run and self.in_step:
+            from pipedeco.errors import StepCancelled  # loads concurrent.futures
 
-                self.cancel = StepCancelled("the run was cancelled")
-                raise self.cancel
-            return
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTERM)
+            self.lost = False
+            self.cancel = StepCancelled("the run was cancelled")
+            raise self.cancel
+
+    def remind(self) -> None:
+        """Signal a cancel to a step that has not met it; for the watch thread.
+
+        A signal that comes just before a thread blocks does not wake it, and Python drops what a
+        handler raises while it destroys an object.
+        """
+        if self.in_step and (self.lost or self.page[2] == self.run):
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+    def on_unraisable(self, unraisable: Any) -> None:
+        if self.cancel is not None and unraisable.exc_value is self.cancel:
+            self.lost = True
+        else:
+            sys.__unraisablehook__(unraisable)
 
 
 def _no_breakpoint(*_: Any, **__: Any) -> None:
@@ -398,6 +426,7 @@ class _Watch(threading.Thread):
             if self.busy and self.due(TICK):
                 self.worker.flush()
                 self.worker.poll()
+                self.worker.remind()
 
 
 def main(connection: socket.socket, page: Any) -> None:

@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import traceback
 
 import pytest
 from conftest import wait_for, wait_until
@@ -23,8 +25,8 @@ def echo(*x):
 @component
 def hang(began, ended=None):
     """Runs until it is stopped; says so where it is."""
-    open(began, "w").close()
     try:
+        open(began, "w").close()
         wait_for("/nowhere", timeout=15)
     finally:
         if ended:
@@ -43,16 +45,18 @@ def states(run):
 @only_local
 def test_cancel(mode, began, tmp_path):
     """`run.cancel()` stops what runs, starts nothing new, and records everything cancelled."""
+    called = tmp_path / "called"
 
     @pipeline
     def body():
         value(echo())
         hung = hang(began)
         echo(hung)
+        called.touch()
         return hung
 
     run = body.start()
-    wait_for(began)
+    wait_for(began, called)
     begin = time.monotonic()
     run.cancel()
     with pytest.raises(RunCancelled, match=run.id):
@@ -442,40 +446,44 @@ def test_a_second_ctrl_c(mode, began, tmp_path):
 
 
 @only_local
-def test_ctrl_c_while_waiting_for_a_run(mode, began, tmp_path):
+def test_ctrl_c_while_waiting_for_a_run(mode, began):
     """Ctrl-C in `run.result()` cancels the run."""
-    controller = os.getpid()
 
-    @component
     def interrupt():
+        main = threading.main_thread().ident
         wait_for(began)
-        os.kill(controller, signal.SIGINT)
-        hang.fn(str(tmp_path / "began-2"))
+        wait_until(lambda: "in result\n" in "".join(traceback.format_stack(frames()[main])))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    frames = sys._current_frames
 
     @pipeline
     def body():
-        interrupt()
         return hang(began)
 
     run = body.start()
+    thread = threading.Thread(target=interrupt)
+    thread.start()
     with pytest.raises(KeyboardInterrupt):
         run.result(30)
+    thread.join()
     assert run.wait(10)
     assert run.status == "cancelled"
 
 
-def test_sigterm_after_a_run(mode):
-    """After a run, a started one too, SIGTERM's disposition is what it was."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_after_a_run(mode, number):
+    """After a run, a started one too, the dispositions are what they were."""
 
     @pipeline
     def body():
         return echo(1)
 
-    former = signal.getsignal(signal.SIGTERM)
+    former = signal.getsignal(number)
     body()
-    assert signal.getsignal(signal.SIGTERM) is former
+    assert signal.getsignal(number) is former
     body.start().result(10)
-    assert signal.getsignal(signal.SIGTERM) is former
+    assert signal.getsignal(number) is former
 
 
 @only_local

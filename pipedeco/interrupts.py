@@ -1,0 +1,83 @@
+"""Ctrl-C and SIGTERM in the thread that executes a run: raised where that is safe, else kept.
+
+An exception that a signal handler raises comes between any two lines, ours too.  So ours are
+shut while they record or wind up, and open where the user's body runs or where nothing but
+waiting is done.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipedeco.errors import Terminated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Seconds.  A signal that comes in the moment before a thread blocks in a lock does not wake it
+# (CPython looks for signals before it, not in it), so the main thread blocks for no longer.
+LONGEST_WAIT = 0.25
+
+
+class Interrupts:
+    """What a signal does to the thread that executes one run.
+
+    Attributes: `kept`, the exception of a signal that came where nothing may be raised.
+    """
+
+    __slots__ = ("_once", "_open", "kept")
+
+    def __init__(self) -> None:
+        self.kept: BaseException | None = None
+        self._open = False
+        self._once = False
+
+    def open(self, *, once: bool = False) -> None:
+        """From now on signals are raised, the one that was kept at once.
+
+        Parameters
+        ----------
+        once: shut again with the first of them, so that who catches it meets no second.
+        """
+        self._once = once
+        self._open = True
+        if self.kept is not None:
+            kept, self.kept = self.kept, None
+            self.arrived(kept)
+
+    def shut(self) -> None:
+        """From now on signals are kept."""
+        self._open = False
+
+    def arrived(self, error: BaseException) -> None:
+        """A signal has come; raises `error`, or keeps it for later."""
+        if not self._open:
+            if not isinstance(self.kept, Terminated):  # which ends more than a run
+                self.kept = error
+            return
+        if self._once:
+            self._open = False
+        raise error
+
+
+def wait_in_parts(wait: Callable[[float], bool], timeout: float | None) -> bool:
+    """Wait so that no signal is slept through.
+
+    Parameters
+    ----------
+    wait: waits for at most so many seconds; whether what it waits for has happened.
+    timeout: seconds in all, or None for as long as it takes.
+    """
+    from time import monotonic
+
+    if timeout is None:
+        while not wait(LONGEST_WAIT):
+            pass
+        return True
+    deadline = monotonic() + timeout
+    while True:
+        left = max(0.0, deadline - monotonic())
+        if wait(min(left, LONGEST_WAIT)):
+            return True
+        if left <= LONGEST_WAIT:
+            return False
