@@ -19,7 +19,14 @@ from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.errors import NotPicklable
-from pipedeco.serialization import PROTOCOL, dumps_by_dill, loads, main_names, not_picklable
+from pipedeco.serialization import (
+    PROTOCOL,
+    cloud_pickler,
+    dumps_by_dill,
+    loads,
+    main_names,
+    not_picklable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -237,10 +244,8 @@ class _MainGlobals(dict[str, Any]):
 
 def _cloudpickle_main(value: Any, main: dict[str, Any]) -> bytes:
     """A value by cloudpickle, its functions bound to the worker's `__main__`."""
-    import cloudpickle
-
     file = io.BytesIO()
-    pickler = cloudpickle.Pickler(file, PROTOCOL)
+    pickler = cloud_pickler()(file, PROTOCOL)
     pickler.globals_ref[id(main)] = _MainGlobals(__name__=MAIN)
     pickler.dump(value)
     return file.getvalue()

@@ -13,6 +13,8 @@ import io
 import pickle
 import sys
 from contextvars import ContextVar
+from functools import cache
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.errors import NotPicklable
@@ -210,9 +212,8 @@ def _load_inband(data: bytes, buffers: list[bytearray]) -> Any:
 
 def _cloudpickle_to(file: Any, reducers: dict[type, Any], keep: Callable[[Any], None]) -> Any:
     """Cloudpickle with reducers of ours; what __main__ names travels by its name, as in pickle."""
-    import cloudpickle
 
-    class ByReference(cloudpickle.Pickler):  # type: ignore[misc]
+    class ByReference(cloud_pickler()):  # type: ignore[misc]
         def reducer_override(self, obj: Any) -> Any:
             if type(obj) in reducers:
                 return reducers[type(obj)](obj)
@@ -221,6 +222,30 @@ def _cloudpickle_to(file: Any, reducers: dict[type, Any], keep: Callable[[Any], 
             return super().reducer_override(obj)
 
     return ByReference(file, PROTOCOL, buffer_callback=keep)
+
+
+@cache
+def cloud_pickler() -> Any:
+    """Cloudpickle's class, except that code keeps the name of its file.
+
+    From 3.1.3 on cloudpickle writes "<dynamic-code>" there, and tracebacks lose their lines.
+    """
+    import cloudpickle
+
+    reduce = cloudpickle.Pickler.dispatch_table[CodeType]
+
+    def reduce_code(code: CodeType) -> tuple[Any, ...]:
+        make, parts = reduce(code)
+        return _code_of_file, (code.co_filename, make, parts)
+
+    class NamingFiles(cloudpickle.Pickler):  # type: ignore[misc]
+        dispatch_table = cloudpickle.Pickler.dispatch_table.new_child({CodeType: reduce_code})
+
+    return NamingFiles
+
+
+def _code_of_file(name: str, make: Callable[..., CodeType], parts: tuple[Any, ...]) -> CodeType:
+    return make(*parts).replace(co_filename=name)
 
 
 def _dill_pickler() -> Any:
