@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pipedeco.graph import Graph
+    from pipedeco.runners import UnderWay
 
 FIRST = 0.5  # seconds without a display
 INTERVAL = 0.2  # seconds between two drawings, at least
@@ -56,12 +57,17 @@ class Shown(Protocol):
     @property
     def ended_steps(self) -> int: ...
     @property
+    def share(self) -> float:
+        """The same, and of the steps under way the part that they have told of."""
+        ...
+
+    @property
     def stopping(self) -> str | None:
         """Why it is being cancelled."""
         ...
 
-    def running(self) -> list[tuple[Step, float]]:
-        """The steps under way, and since how many seconds."""
+    def running(self) -> list[UnderWay]:
+        """The steps under way."""
         ...
 
 
@@ -236,13 +242,13 @@ def picture(run: Shown) -> RenderableType:
 
 
 def _step_rows(run: Shown) -> Iterable[tuple[str, str]]:
-    return [(name, duration(seconds)) for name, seconds in _under_way(run)]
+    return _under_way(run)
 
 
 def _component_rows(run: Shown) -> list[tuple[str, str]]:
     """One line a component that is not done: its steps, and how long the present one takes."""
     longest: dict[str, float] = {}
-    for step, seconds in run.running():
+    for step, seconds, _ in run.running():
         longest[step.called.name] = max(seconds, longest.get(step.called.name, 0.0))
     found = []
     for called in list(run.graph.called.values()):
@@ -254,13 +260,17 @@ def _component_rows(run: Shown) -> list[tuple[str, str]]:
     return found
 
 
-def _under_way(run: Shown) -> list[tuple[str, float]]:
-    """Names of the steps that run now, those of child runs behind their parents'."""
-    found = [(step.name, seconds) for step, seconds in run.running()]
+def _under_way(run: Shown) -> list[tuple[str, str]]:
+    """The steps that run now and what is known of them, those of child runs behind their parents'."""
+    found = []
+    for step, seconds, progress in run.running():
+        told = f"{progress:.0%}  " if progress else ""
+        found.append((step.name, told + duration(seconds)))
     for child in list(run.children):
-        step = child.plan.parent_step
-        found.append((f"{step} {child.ended_steps}/{_known(child)}", time.time() - child.started))
-        found += [(f"{step} / {name}", seconds) for name, seconds in _under_way(child)]
+        step_name = child.plan.parent_step
+        done = f"{step_name} {child.ended_steps}/{_known(child)}"
+        found.append((done, duration(time.time() - child.started)))
+        found += [(f"{step_name} / {name}", text) for name, text in _under_way(child)]
     return found
 
 
@@ -278,7 +288,7 @@ def _clock(run: Shown) -> str:
 
 
 def _share(run: Shown) -> float:
-    return run.ended_steps / max(_known(run), 1)
+    return run.share / max(_known(run), 1)
 
 
 # -- at the end ----------------------------------------------------------------------------

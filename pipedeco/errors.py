@@ -14,6 +14,7 @@
     ├── StepCancelled      a step was cancelled (also concurrent.futures.CancelledError)
     ├── StoreError         the store cannot be used
     │   └── BlobCorrupt    a recorded value is missing or damaged
+    ├── ReportError        what a step reports cannot be recorded
     ├── ConfigError        an option, a setting or a file of settings is wrong
     └── GraphError         the body does what a pipeline cannot do
 
@@ -101,6 +102,10 @@ class StoreError(PipedecoError):
 
 class BlobCorrupt(StoreError):
     """A recorded value is missing from the store, or is not what was written."""
+
+
+class ReportError(PipedecoError):
+    """What a step or a body reports (a metric, a figure, an artifact) cannot be recorded."""
 
 
 class ConfigError(PipedecoError):

@@ -48,12 +48,13 @@ from pipedeco.graph import (
 from pipedeco.interrupts import Interrupts, wait_in_parts
 from pipedeco.process import CONTROLLER
 from pipedeco.result import resolve
-from pipedeco.runners import RunFacts
+from pipedeco.runners import RunFacts, UnderWay
 from pipedeco.scheduler import Scheduler, unread_failures
 from pipedeco.serialization import UNRECORDED, Packed, Pickler, main_names, unpack
 from pipedeco.store.recorder import RunLog
 from pipedeco.text import preview
-from pipedeco.tracing import Trace, current, inside_step, watch_threads
+from pipedeco.tracing import Trace, current, inside_step, reporting, watch_threads
+from pipedeco.tracking import Reporter, StepName
 from pipedeco.worker.perform import describe_error, failed, user_part
 
 if TYPE_CHECKING:
@@ -130,8 +131,18 @@ class Execution:
         logs = os.path.join(plan.store, "logs", self.id)
         prefix = "" if taken is None else f"e{taken.epoch}-"  # former logs stay as they are
         facts = RunFacts(
-            self.id, plan.workers, plan.start_method, self.blobs, logs, prefix, self.crashed
+            self.id,
+            self.pipeline.name,
+            plan.workers,
+            plan.start_method,
+            self.blobs,
+            logs,
+            prefix,
+            self.crashed,
         )
+        body = os.path.join(logs, f"{prefix}body.events")
+        self.reporter = Reporter(_no_step)
+        self.reporter.enter(self.id, self.pipeline.name, body, self.blobs)
         self.session = self.runner.open(facts)
         self.codes: Codes | None = None
         self.cache: ResultCache | None = None
@@ -160,6 +171,10 @@ class Execution:
             self.crashed,
             cancel=self.cancel,
             code_of=self._code_of,
+            progress=lambda: self.progress,
+            logs=logs,
+            body=body,
+            tags=plan.pipeline.options.tags,
             capture=CONTROLLER.captures.begin(project_folder()) if plan.parent is None else None,
         )
         if taken is None:
@@ -238,7 +253,7 @@ class Execution:
         """Ended steps of the steps known, or of the last completed run where it had more."""
         if self.status == COMPLETED:
             return 1.0
-        now = self.scheduler.ended / max(len(self.graph), self.log.expected, 1)
+        now = self.share / max(len(self.graph), self.log.expected, 1)
         if now < 1.0 or self.over.is_set():  # an open body may call more
             self._progress = max(self._progress, now)
         return self._progress
@@ -259,17 +274,23 @@ class Execution:
         return self.scheduler.ended
 
     @property
+    def share(self) -> float:
+        """Ended steps, and of those under way the part that they have told of."""
+        own = sum(step.progress for step in self.session.running())
+        return self.scheduler.ended + own + sum(child.progress for child in list(self.children))
+
+    @property
     def stopping(self) -> str | None:
         return self._cancelled
 
-    def running(self) -> list[tuple[Step, float]]:
+    def running(self) -> list[UnderWay]:
         return self.session.running()
 
     # -- the body ------------------------------------------------------------------------
 
     def _call_body(self) -> tuple[Any, BaseException | None]:
         watch_threads()
-        tokens = current.set(self.trace), inside_step.set(False)
+        tokens = current.set(self.trace), inside_step.set(False), reporting.set(self.reporter)
         try:
             self.interrupts.open()
             return resolve(self.pipeline.fn(*self.plan.args, **self.plan.kwargs)), None
@@ -284,6 +305,7 @@ class Execution:
             self.trace.open = False
             current.reset(tokens[0])
             inside_step.reset(tokens[1])
+            reporting.reset(tokens[2])
 
     def _settle(self, error: BaseException | None) -> BaseException | None:
         """Wait until no step is under way; what the run ends with."""
@@ -401,6 +423,7 @@ class Execution:
     def _leave(self) -> None:
         try:
             self.session.close()
+            self.reporter.close()
             if self.cache is not None:
                 self.cache.close()
         finally:
@@ -628,6 +651,11 @@ class Execution:
             self.session.post(self.scheduler.cancel_step, step, answer)
         wait_in_parts(answered.wait, None)
         return answers[0]
+
+
+def _no_step(_call: Any) -> StepName:
+    """What reports in a body speaks of no step."""
+    return StepName("", "", 0, 0)
 
 
 def _wait_for(step: Step, timeout: float | None) -> bool:

@@ -41,28 +41,32 @@ class StepError(NamedTuple):
 
 
 class Logs(NamedTuple):
-    """Where a step's output stands: a log's name, and from which byte to which, by stream."""
+    """Where a step's output and reports stand: a log's name, and from which byte to which, by
+    stream; an end of -1 is not known yet."""
 
     name: str
     out_start: int
     out_end: int
     err_start: int
     err_end: int
+    events_start: int = 0
+    events_end: int = 0
 
 
 class LogPosition:
-    """Where the output of the step begins that a worker performs now; moves on with the worker."""
+    """Where the output and the reports of the step begins that a worker performs now; moves on with the worker."""
 
-    __slots__ = ("err", "name", "out")
+    __slots__ = ("err", "events", "name", "out")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.out = 0
         self.err = 0
+        self.events = 0
 
     def so_far(self) -> Logs:
         """The part of the present step, which has no end yet."""
-        return Logs(self.name, self.out, -1, self.err, -1)
+        return Logs(self.name, self.out, -1, self.err, -1, self.events, -1)
 
 
 class Outcome(NamedTuple):
@@ -206,8 +210,7 @@ class Step:
     @property
     def name(self) -> str:
         """`fit`, then `fit-2`, `fit-3`."""
-        first = self.call_number == 1
-        return self.called.name if first else f"{self.called.name}-{self.call_number}"
+        return numbered(self.called.name, self.call_number)
 
     @property
     def ended(self) -> bool:
@@ -243,6 +246,11 @@ class Step:
 
     def __repr__(self) -> str:
         return f"<step {self.name} {self.state}>"
+
+
+def numbered(component: str, call: int) -> str:
+    """What the step of a component's n-th call is called."""
+    return component if call == 1 else f"{component}-{call}"
 
 
 class Drawn:
@@ -353,7 +361,10 @@ class Graph(Drawn):
 
     @property
     def nodes(self) -> list[Node]:
-        return [Node(step.name, step.called.name) for step in self.steps]
+        return [
+            Node(step.name, step.called.name, stage=step.called.options.stage)
+            for step in self.steps
+        ]
 
     @property
     def edges(self) -> list[Edge]:

@@ -103,14 +103,20 @@ class ComponentOptions(_Frozen):
 
     __slots__ = (
         "allow_failure",
+        "auto_log",
         "cache",
         "depends_on",
         "fresh_process",
+        "monitor_artifacts",
+        "monitor_metrics",
+        "monitor_models",
         "name",
         "outputs",
         "retries",
         "retry_delay",
         "retry_on",
+        "stage",
+        "tags",
         "timeout",
     )
 
@@ -124,6 +130,12 @@ class ComponentOptions(_Frozen):
     allow_failure: bool
     fresh_process: bool
     depends_on: tuple[Any, ...]
+    monitor_metrics: tuple[tuple[str, str], ...]
+    monitor_artifacts: tuple[tuple[str, str], ...]
+    monitor_models: tuple[tuple[str, str], ...]
+    stage: str | None
+    tags: tuple[str, ...]
+    auto_log: bool | None
 
     def __init__(
         self,
@@ -138,6 +150,12 @@ class ComponentOptions(_Frozen):
         allow_failure: bool = False,
         fresh_process: bool = False,
         depends_on: Sequence[Any] = (),
+        monitor_metrics: Sequence[str | tuple[str, str]] = (),
+        monitor_artifacts: Sequence[str | tuple[str, str]] = (),
+        monitor_models: Sequence[str | tuple[str, str]] = (),
+        stage: str | None = None,
+        tags: Sequence[str] = (),
+        auto_log: bool | None = None,
     ) -> None:
         self._set(
             name=_name(name),
@@ -152,13 +170,30 @@ class ComponentOptions(_Frozen):
             allow_failure=bool(allow_failure),
             fresh_process=bool(fresh_process),
             depends_on=_sequence("depends_on", depends_on),
+            monitor_metrics=_monitors("monitor_metrics", monitor_metrics),
+            monitor_artifacts=_monitors("monitor_artifacts", monitor_artifacts),
+            monitor_models=_monitors("monitor_models", monitor_models),
+            stage=_name(stage),
+            tags=check_tags(tags),
+            auto_log=None if auto_log is None else bool(auto_log),
         )
+
+    @property
+    def monitors(self) -> dict[str, tuple[tuple[str, str], ...]]:
+        """Those that are set, by what they mirror."""
+        found = {
+            "metrics": self.monitor_metrics,
+            "artifacts": self.monitor_artifacts,
+            "models": self.monitor_models,
+        }
+        return {kind: monitors for kind, monitors in found.items() if monitors}
 
 
 class PipelineOptions(_Frozen):
     """How a pipeline's runs go; see `pipedeco.pipeline` for each option."""
 
     __slots__ = (
+        "auto_log",
         "cache",
         "mode",
         "name",
@@ -166,6 +201,7 @@ class PipelineOptions(_Frozen):
         "refresh",
         "start_method",
         "store",
+        "tags",
         "version",
         "workers",
     )
@@ -179,6 +215,8 @@ class PipelineOptions(_Frozen):
     store: str | None
     cache: bool
     refresh: bool | tuple[str, ...]
+    tags: tuple[str, ...]
+    auto_log: bool
 
     def __init__(
         self,
@@ -192,6 +230,8 @@ class PipelineOptions(_Frozen):
         store: Any = None,
         cache: bool = True,
         refresh: bool | str | Sequence[str] = False,
+        tags: Sequence[str] = (),
+        auto_log: bool = True,
     ) -> None:
         self._set(
             name=_name(name),
@@ -203,6 +243,8 @@ class PipelineOptions(_Frozen):
             store=None if store is None else str(store),
             cache=bool(cache),
             refresh=_refresh(refresh),
+            tags=check_tags(tags),
+            auto_log=bool(auto_log),
         )
 
 
@@ -291,6 +333,26 @@ def _outputs(value: Any) -> tuple[str, ...] | int | None:
     if not names or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"outputs is the names of the outputs, or their number, not {value!r}")
     return names
+
+
+def check_tags(value: Any) -> tuple[str, ...]:
+    tags = (value,) if isinstance(value, str) else _sequence("tags", value)
+    if not all(isinstance(tag, str) and tag for tag in tags):
+        raise ConfigError(f"tags is a list of texts, not {value!r}")
+    return tags
+
+
+def _monitors(option: str, value: Any) -> tuple[tuple[str, str], ...]:
+    """Names, patterns with `*`, or pairs of one and the name on the run."""
+    found = []
+    for item in (value,) if isinstance(value, str) else _sequence(option, value):
+        pair = (item, item) if isinstance(item, str) else item
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise ConfigError(f"{option} is a list of names, or of pairs of names, not {value!r}")
+        if not all(isinstance(name, str) and name for name in pair):
+            raise ConfigError(f"{option} has names that are texts, not {item!r}")
+        found.append((pair[0], pair[1]))
+    return tuple(found)
 
 
 def _sequence(option: str, value: Any) -> tuple[Any, ...]:

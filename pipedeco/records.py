@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipedeco.blobs import BlobStore
 from pipedeco.draw import Edge, Node
 from pipedeco.errors import BlobCorrupt, StepFailed, StepSkipped, StoreError
-from pipedeco.graph import CANCELLED, SKIPPED, SUCCESS, Call, Drawn, Logs, edges_between
+from pipedeco.events import OF_STEP, last_progress, read
+from pipedeco.graph import (
+    CACHED,
+    CANCELLED,
+    SKIPPED,
+    SUCCESS,
+    Call,
+    Drawn,
+    Logs,
+    edges_between,
+)
+from pipedeco.reported import Entry, Reported, frame
 from pipedeco.serialization import UNRECORDED, unpack, unpack_arguments, unpack_exception
 from pipedeco.store import rows
 from pipedeco.store.database import connect_to_read, fetch, queries
+from pipedeco.store.reports import part_of
 
 if TYPE_CHECKING:
+    from pipedeco.events import Event, Part
     from pipedeco.explaining import Why
+    from pipedeco.reported import Artifact, Figure, Items, Table, Text
 
 Row = dict[str, Any]
 
@@ -65,8 +79,9 @@ class Steps(Mapping[str, "StepRecord"]):
 class AttemptRecord:
     """One try of a step: `number`, `state`, `worker`, `started`, `ended`, `duration`, `error`."""
 
-    def __init__(self, run: Recorded, row: Row) -> None:
+    def __init__(self, run: Recorded, step: str, row: Row) -> None:
         self._run = run
+        self._step = step
         self._row = row
         self.number: int = row["number"]
         self.state: str = row["state"]
@@ -84,6 +99,14 @@ class AttemptRecord:
         """What the attempt wrote: stdout, then stderr."""
         return read_logs(self._run, rows.unpack_logs(self._row["logs"]))
 
+    @property
+    def metrics(self) -> Any:
+        """The points that the attempt reported, as `StepRecord.metrics`."""
+        part = part_of(logs_folder(self._run), rows.unpack_logs(self._row["logs"]))
+        events = read(part) if part is not None else ()
+        own = [Entry(e, self._step) for e in events if e.scope == OF_STEP]
+        return frame(Reported(lambda metrics: own, self._run.blobs).points())
+
     def to_json(self) -> dict[str, Any]:
         names = ("number", "state", "worker", "started", "ended", "duration", "error")
         return {name: getattr(self, name) for name in names}
@@ -92,14 +115,61 @@ class AttemptRecord:
         return f"<attempt {self.number} {self.state}>"
 
 
-class StepRecord:
+class Reporting:
+    """What was reported on a step or a run."""
+
+    @property
+    def _reported(self) -> Reported:
+        raise NotImplementedError
+
+    @property
+    def metrics(self) -> Any:
+        """The points of all metrics in order: a DataFrame of pandas where that is installed, else
+        a list of dicts.  Columns: name, value, step, time (seconds since the epoch), source (the
+        step that reported it)."""
+        return frame(self._reported.points())
+
+    @property
+    def last_metrics(self) -> dict[str, float]:
+        """The last value of each metric."""
+        return self._reported.last_values()
+
+    @property
+    def artifacts(self) -> Items[Artifact]:
+        """Artifacts by name, the last of each: `.load()`, `.path()`, `.save(path)`."""
+        return self._reported.artifacts()
+
+    @property
+    def models(self) -> Items[Artifact]:
+        """Models by name, as `artifacts`."""
+        return self._reported.models()
+
+    @property
+    def figures(self) -> Items[Figure]:
+        """Figures and images by name, the last of each; `.history(name)` has all."""
+        return self._reported.figures()
+
+    @property
+    def tables(self) -> Items[Table]:
+        """Tables by name: `.columns`, `.rows`, `.frame()`."""
+        return self._reported.tables()
+
+    @property
+    def texts(self) -> Items[Text]:
+        """Texts by name: `.text`."""
+        return self._reported.texts()
+
+
+class StepRecord(Reporting):
     """What is remembered of a step.
 
     Attributes: `name`, `component`, `state`, `attempts` (records of all, the last included),
     `started`, `ended`, `duration` (of the last attempt, seconds), `worker`, `inputs` (parameter
     name -> value), `error` (text or None), `traceback`, `reason` (why it was skipped or
     cancelled), `preview` (of its value), `parents` and `after` (names of steps), `child_run` (the
-    id of the run that a pipeline's step is).
+    id of the run that a pipeline's step is), `stage`, `tags`, `params` (that it reported),
+    `progress` (its own, 0 to 1), `metrics` and what else it reported; of a step whose value came
+    from the cache what the step reported that made it.
     """
 
     def __init__(
@@ -122,6 +192,50 @@ class StepRecord:
         self.preview: str | None = row["preview"]
         self.child_run: str | None = child
         self.reads: int = row["reads"]  # how many results the body had read before the call
+        facts = json.loads(row["facts"]) if row["facts"] else {}
+        self.stage: str | None = facts.get("stage")
+        self.monitors: dict[str, list[list[str]]] = facts.get("monitors", {})
+        self._tags: list[str] = facts.get("tags", [])
+
+    @property
+    def tags(self) -> list[str]:
+        """Of its component, and those that it was given while it ran."""
+        return list(dict.fromkeys([*self._tags, *self._reported.tags()]))
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters that it reported; by preview where they are no plain values."""
+        return self._reported.params()
+
+    @property
+    def progress(self) -> float:
+        """How far it is, as far as it has told: 0 to 1; 1 when it has ended well."""
+        if self.state in SUCCESS:
+            return 1.0
+        part = self._part()
+        return (last_progress(part) or 0.0) if part is not None else 0.0
+
+    @property
+    def _reported(self) -> Reported:
+        return Reported(self._own_entries, self._run.blobs)
+
+    def _own_entries(self, *, metrics: bool) -> list[Entry]:
+        return [Entry(e, self.name) for e in self.events(metrics=metrics) if e.scope == OF_STEP]
+
+    def events(self, *, metrics: bool) -> Iterable[Event]:
+        """What it reported, on itself and on its run, in order."""
+        part = self._part()
+        return read(part, metrics=metrics) if part is not None else ()
+
+    def _part(self) -> Part | None:
+        """Where its events stand; of a cached step those of the step that made its value."""
+        if self.state != CACHED:
+            return part_of(logs_folder(self._run), rows.unpack_logs(self._row["logs"]))
+        found = query(self._run.store, "origin_of_step", step=self._row["id"])
+        if not found:
+            return None
+        folder = os.path.join(self._run.store, "logs", found[0]["run"])
+        return part_of(folder, rows.unpack_logs(found[0]["logs"]))
 
     @property
     def ended(self) -> float | None:
@@ -129,9 +243,10 @@ class StepRecord:
 
     @property
     def attempts(self) -> list[AttemptRecord]:
-        found = [AttemptRecord(self._run, row) for row in self._earlier]
+        found = [AttemptRecord(self._run, self.name, row) for row in self._earlier]
         if self._row["attempt"]:
-            found.append(AttemptRecord(self._run, {**self._row, "number": self._row["attempt"]}))
+            last = {**self._row, "number": self._row["attempt"]}
+            found.append(AttemptRecord(self._run, self.name, last))
         return found
 
     @property
@@ -214,7 +329,7 @@ class StepRecord:
         """The record under the names of its attributes, as plain types."""
         names = (
             "name", "component", "state", "worker", "started", "ended", "duration", "error",
-            "reason", "parents", "after", "child_run",
+            "reason", "parents", "after", "child_run", "stage", "tags", "progress",
         )  # fmt: skip
         found = {name: getattr(self, name) for name in names}
         found["attempts"] = [attempt.to_json() for attempt in self.attempts]
@@ -248,7 +363,7 @@ class RunGraph(Drawn):
     @property
     def nodes(self) -> list[Node]:
         return [
-            Node(step.name, step.component, step.state, step.duration)
+            Node(step.name, step.component, step.state, step.duration, step.stage)
             for step in self._records.values()
         ]
 
@@ -263,7 +378,7 @@ class RunGraph(Drawn):
         return f"<graph of {len(self._records)} steps>"
 
 
-def query(folder: str, name: str, **parameters: Any) -> list[Row]:
+def query(folder: str, name: str, /, **parameters: Any) -> list[Row]:
     import sqlite3
 
     connection = connect_to_read(folder)
@@ -275,7 +390,7 @@ def query(folder: str, name: str, **parameters: Any) -> list[Row]:
         connection.close()
 
 
-def execute(folder: str, name: str, **parameters: Any) -> None:
+def execute(folder: str, name: str, /, **parameters: Any) -> None:
     """Change something in the store, in a transaction of its own."""
     import sqlite3
 
@@ -319,6 +434,10 @@ def recorded_error(row: Row, what: str, reason: str | None = None) -> BaseExcept
         return StepCancelled(f"{what}: {reason}")
     text = f"{what}: {error_text(row)}" if row["error_type"] else what
     return StepFailed(text, type=row["error_type"], traceback=row["traceback"])
+
+
+def logs_folder(run: Recorded) -> str:
+    return os.path.join(run.store, "logs", run.id)
 
 
 def read_logs(run: Recorded, logs: Logs | None) -> str:

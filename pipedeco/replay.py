@@ -35,7 +35,8 @@ from pipedeco.serialization import UNRECORDED, unpack_arguments
 from pipedeco.store import rows
 from pipedeco.store.database import as_dicts, connect_to_read, queries
 from pipedeco.text import plain_text
-from pipedeco.tracing import current, inside_step
+from pipedeco.tracing import current, inside_step, reporting
+from pipedeco.tracking import silent
 from pipedeco.worker.perform import describe_error, run_coroutine, user_part
 
 if TYPE_CHECKING:
@@ -427,7 +428,8 @@ class Replay:
         With `break_` pdb stops at its first line.
         """
         tracer = sys.gettrace()
-        tokens = current.set(None), inside_step.set(True)  # components are bare functions
+        # Components are bare functions, and what is reported is dropped.
+        tokens = current.set(None), inside_step.set(True), reporting.set(silent())
         try:
             if break_:
                 sys.settrace(self._make_tracer())
@@ -442,6 +444,7 @@ class Replay:
                 sys.settrace(tracer)
             current.reset(tokens[0])
             inside_step.reset(tokens[1])
+            reporting.reset(tokens[2])
 
     def debug(self, *, break_: bool = False) -> Any:
         """As `call`; on a terminal pdb stops at the line that fails, before that leaves."""

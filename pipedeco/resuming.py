@@ -169,6 +169,7 @@ def _put_aside(connection: sqlite3.Connection, seq: int) -> None:
     ):
         connection.execute(queries()[name], within)
     connection.execute(queries()["forget_components"], {"run": seq})
+    connection.execute(queries()["forget_reported"], {"run": seq})
 
 
 def _name_inputs(steps: list[Row]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, cast
+from itertools import islice
+from typing import TYPE_CHECKING, Any, cast
 
 from pipedeco.blobs import BlobStore
 from pipedeco.config import (
@@ -19,14 +20,18 @@ from pipedeco.errors import (
     RunBusy,
     RunNotFound,
 )
+from pipedeco.events import TAG, Part, read
 from pipedeco.execution import Execution, Plan
 from pipedeco.graph import (
     INTERRUPTED,
     RUNNING,
 )
 from pipedeco.interrupts import wait_in_parts
+from pipedeco.monitors import name_on_run
+from pipedeco.options import check_tags
 from pipedeco.process import CONTROLLER
 from pipedeco.records import (
+    Reporting,
     Row,
     RunGraph,
     StepRecord,
@@ -34,14 +39,20 @@ from pipedeco.records import (
     error_text,
     execute,
     load,
+    logs_folder,
     query,
     recorded_error,
 )
+from pipedeco.reported import Entry, Reported
+from pipedeco.search import chosen_runs, parse_criteria
 from pipedeco.serialization import UNRECORDED
 from pipedeco.store import rows
 from pipedeco.store.database import database_path
 from pipedeco.store.owner import is_alive
 from pipedeco.text import duration, plain_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 def plan_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
@@ -158,7 +169,7 @@ def start_execution(execution: Execution) -> Run:
     return Run(plan.store, execution.id, execution)
 
 
-class Run:
+class Run(Reporting):
     """One execution of a pipeline.
 
     A handle: of a run that this process performs, or of a recorded one.  Made by
@@ -167,7 +178,9 @@ class Run:
     Attributes: `id`, `name`, `number`, `pipeline`, `version`, `mode`, `status` (pending, running,
     completed, failed, cancelled, interrupted), `progress` (0 to 1), `params` (name -> value),
     `started`, `ended` (seconds since the epoch), `error` (text or None), `graph`, `steps` (a
-    mapping from step name to StepRecord, in the order of the calls).
+    mapping from step name to StepRecord, in the order of the calls), `tags`, `children` (its child
+    runs), and what was reported on it, or is mirrored onto it by monitors: `metrics`, `artifacts`,
+    `models`, `figures`, `tables`, `texts`.
     """
 
     def __init__(
@@ -243,13 +256,33 @@ class Run:
 
     @property
     def params(self) -> dict[str, Any]:
-        """The arguments of the pipeline by name; by preview where they could not be recorded."""
+        """The arguments of the pipeline by name, by preview where they could not be recorded, and
+        the parameters that were reported on the run."""
         row = self._facts
         shown: dict[str, Any] = json.loads(row["parameters"])
+        told = self._reported.params()
         if row["args"] == UNRECORDED:
-            return shown
+            return {**told, **shown}
         args, kwargs = load(row["args"], self.blobs, f"the parameters of run {self.id}")
-        return dict(zip(shown, (*args, *kwargs.values()), strict=False))
+        return {**told, **dict(zip(shown, (*args, *kwargs.values()), strict=False))}
+
+    @property
+    def tags(self) -> list[str]:
+        """Of its pipeline, those that it was given while it ran, and those that were added since."""
+        known = [row["name"] for row in self._query("tags_of_run", run=self._facts["seq"])]
+        return list(dict.fromkeys([*known, *self._reported.tags()]))
+
+    def add_tags(self, *tags: str) -> None:
+        """Tag the run, which may have ended; see also `runs(tag=...)`."""
+        for tag in check_tags(tags):
+            facts = {"kind": TAG, "name": tag, "number": None, "text": None}
+            execute(self.store, "put_reported", run=self._facts["seq"], **facts)
+
+    @property
+    def children(self) -> list[Run]:
+        """The runs that steps of this one are, in the order of their starts."""
+        found = self._query("child_runs", parent=self.id)
+        return [get_run(row["id"], store=self.store) for row in found]
 
     @property
     def status(self) -> str:
@@ -278,8 +311,11 @@ class Run:
         """Ended steps of the steps known, or of the last completed run where it had more."""
         if self._execution is not None:
             return self._execution.progress
-        if self._fresh()["status"] == "completed":
+        row = self._fresh()
+        if row["status"] == "completed":
             return 1.0
+        if row["progress"] is not None:
+            return float(row["progress"])
         counts = self._query("count_steps", **self._range)
         known: int = sum(row["count"] for row in counts)
         active: int = sum(
@@ -324,6 +360,23 @@ class Run:
         if step is not None:
             return steps[step].logs()
         return "".join(record.logs() for record in steps.values())
+
+    @property
+    def _reported(self) -> Reported:
+        return Reported(self._entries, self.blobs)
+
+    def _entries(self, *, metrics: bool) -> list[Entry]:
+        """What was reported on the run or is mirrored onto it, in the order of its time."""
+        found = []
+        for record in self.steps.values():
+            for event in record.events(metrics=metrics):
+                name = name_on_run(event, record.monitors)
+                if name is not None:
+                    found.append(Entry(event._replace(name=name), record.name))
+        prefix = "" if self._facts["epoch"] == 1 else f"e{self._facts['epoch']}-"
+        body = os.path.join(logs_folder(self), f"{prefix}body.events")
+        found += [Entry(event, None) for event in read(Part(body, 0, -1), metrics=metrics)]
+        return sorted(found, key=lambda entry: entry.event.time)
 
     # -- while it runs -------------------------------------------------------------------
 
@@ -486,7 +539,8 @@ class Run:
             "mode": self.mode,
             "status": self.status,
             "progress": self.progress,
-            "params": json.loads(row["parameters"]),
+            "tags": self.tags,
+            "params": {**self._reported.param_texts(), **json.loads(row["parameters"])},
             "started": self.started,
             "ended": row["ended"],
             "duration": self.duration,
@@ -544,7 +598,7 @@ def get_run(name: str = "latest", *, store: str | None = None) -> Run:
         return _from_row(folder, found[0])
     if found:
         raise RunNotFound(f"more than one run begins with {name!r}; type more of the id")
-    newest = query(folder, "list_runs", pipeline=name, version=None, archived=True, limit=1)
+    newest = query(folder, "newest_of", pipeline=name)
     hint = f"; did you mean {name}#{newest[0]['number']}?" if newest else ""
     raise RunNotFound(
         f"there is no run {name!r} in {folder}{hint}; list the runs with: pipedeco runs"
@@ -555,28 +609,51 @@ def runs(
     pipeline: str | None = None,
     *,
     version: str | None = None,
+    status: str | None = None,
+    tag: str | Sequence[str] = (),
+    param: Mapping[str, Any] | None = None,
     archived: bool = False,
     limit: int = 100,
     store: str | None = None,
+    **metrics: Mapping[str, float],
 ) -> list[Run]:
-    """The recorded runs, the newest first.
+    """The recorded runs that meet all that is asked, the newest first.
 
     Parameters
     ----------
     pipeline: only the runs of the pipeline of this name.
     version: only those of this version.
+    status: only those that are so now.
+    tag: only those that have this tag (or all of several), themselves or on one of their steps.
+    param: only those whose parameters have these values, by name.
     archived: archived ones, too.
     limit: at most so many.
     store: as for `get_run`.
+    metrics: `metric__gt={"accuracy": 0.9}`: only those whose own metrics have such last values;
+        also metric__ge, metric__lt, metric__le, metric__eq (or metric), metric__ne.
+
+    Raises ConfigError for another criterion.
     """
     folder = find_store(store)
+    asked = parse_criteria(metrics)
+    tags = (tag,) if isinstance(tag, str) else tuple(tag)
     _await_live(folder)
     if not os.path.exists(database_path(folder)):
         return []
+    chosen = chosen_runs(folder, tags, param or {}, asked)
     found = query(
-        folder, "list_runs", pipeline=pipeline, version=version, archived=archived, limit=limit
+        folder,
+        "list_runs",
+        pipeline=pipeline,
+        version=version,
+        archived=archived,
+        chosen=None if chosen is None else json.dumps(sorted(chosen)),
+        limit=limit if status is None else -1,  # whether a run is interrupted, no column tells
     )
-    return [_from_row(folder, row) for row in found]
+    if status is None:
+        return [_from_row(folder, row) for row in found]
+    made = (_from_row(folder, row) for row in found)
+    return list(islice((run for run in made if run.status == status), limit))
 
 
 def _await_live(folder: str) -> None:

@@ -27,6 +27,9 @@ current: ContextVar[Trace | None] = ContextVar("pipedeco trace", default=None)
 # Whether this context executes a step, where components and pipelines are bare functions.
 inside_step: ContextVar[bool] = ContextVar("pipedeco step", default=False)
 
+# What takes the reports of the step or body that this context executes (a tracking.Reporter).
+reporting: ContextVar[Any] = ContextVar("pipedeco reporting", default=None)
+
 # Whether this context executes a file for its definitions, which ends at a pipeline's call.
 loading: ContextVar[bool] = ContextVar("pipedeco loading", default=False)
 
@@ -210,10 +213,11 @@ def warn_user(message: str) -> None:
 
 @cache
 def watch_threads() -> None:
-    """Have each thread that a body starts carry a note of that body's trace.
+    """Have each thread that a body or a step starts carry a note of its trace and its reporter.
 
     A new thread has an empty context, so a component called in it would silently be a bare
-    function.  Python 3.11 tells nobody of new threads, so Thread.start is wrapped, once.
+    function, and what it reports would be nobody's.  Python 3.11 tells nobody of new threads, so
+    Thread.start is wrapped, once.
     """
     start = threading.Thread.start
 
@@ -222,6 +226,9 @@ def watch_threads() -> None:
         trace = current.get() or foreign_trace()
         if trace is not None:
             thread.__dict__["_pipedeco_trace"] = trace
+        reporter = reporting.get() or threading.current_thread().__dict__.get("_pipedeco_reporter")
+        if reporter is not None:
+            thread.__dict__["_pipedeco_reporter"] = reporter
         start(thread)
 
     threading.Thread.start = noting_start  # type: ignore[method-assign, assignment]

@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from pipedeco import events
 from pipedeco.blobs import BlobStore
 from pipedeco.errors import StoreError
 from pipedeco.housekeeping.access import fetch, goes_on, reading, run_query, someone_lives
@@ -96,6 +97,8 @@ def find_garbage(folder: str) -> list[Leftover]:
     alive = someone_lives(folder)
     with reading(folder) as connection:
         known = references(connection)
+        for row in fetch(connection, "running"):  # and interrupted ones: told of at their end
+            known.update(events.blobs_of(logs_of(folder, row["id"])))
         known.update(f"run {run}" for (run,) in run_query(connection, "run_ids"))
         horizon = _horizon(folder, connection) if alive else math.inf
     return [left for name, left in listed if name not in known and left.changed < horizon]
@@ -116,14 +119,22 @@ def _files(folder: str) -> Iterator[tuple[str, Leftover]]:
         if _STAGING.fullmatch(entry.name):
             yield from _one(entry, "temporary", "")
     for entry in _entries(os.path.join(folder, "blobs")):
-        if _TEMPORARY.fullmatch(entry.name):
-            yield from _one(entry, "temporary", "")
-        elif len(entry.name) == 2 and entry.is_dir(follow_symlinks=False):
-            for blob in _entries(entry.path):
-                if DIGEST.fullmatch(blob.name):
-                    yield from _one(blob, "blob", blob.name)
+        yield from _blob_files(entry)
+    for entry in _entries(os.path.join(folder, "files")):  # copies of blobs, under their names
+        if DIGEST.fullmatch(entry.name):
+            yield from _one(entry, "temporary", entry.name)
     for entry in _entries(os.path.join(folder, "logs")):
         yield from _one(entry, "log", f"run {entry.name}")
+
+
+def _blob_files(entry: os.DirEntry[str]) -> Iterator[tuple[str, Leftover]]:
+    """What stands in a folder of the folder of blobs."""
+    if _TEMPORARY.fullmatch(entry.name):
+        yield from _one(entry, "temporary", "")
+    elif len(entry.name) == 2 and entry.is_dir(follow_symlinks=False):
+        for blob in _entries(entry.path):
+            if DIGEST.fullmatch(blob.name):
+                yield from _one(blob, "blob", blob.name)
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

@@ -3,7 +3,7 @@
     manifest.json        format, schema, the run's id
     rows.jsonl           one [table, {column: value}] a line; bytes as {"bytes": base64}
     blobs/DIGEST         the values that are blobs
-    logs/RUN/NAME.out    what the steps wrote
+    logs/RUN/NAME.out    what the steps wrote; .err, and .events for what they reported
 
 A step's row comes after its run's, a child's after its parent's.
 """
@@ -15,8 +15,10 @@ import json
 import os
 import re
 import zipfile
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from pipedeco import events
 from pipedeco.blobs import hasher_for
 from pipedeco.errors import BlobCorrupt, StoreError
 from pipedeco.housekeeping.access import (
@@ -42,9 +44,14 @@ if TYPE_CHECKING:
 FORMAT = 1
 MANIFEST = "manifest.json"
 ROWS = "rows.jsonl"
-LOG = re.compile(r"[\w-][\w.-]*\.(out|err)", re.ASCII)
-TABLES = ("run", "component", "step", "step_key", "attempt", "earlier")
-PACKED = {"run": ("args", "value"), "step": ("args", "value"), "earlier": ("args", "value")}
+LOG = re.compile(r"[\w-][\w.-]*\.(out|err|events)", re.ASCII)
+TABLES = ("run", "component", "step", "step_key", "attempt", "earlier", "reported", "attachment")
+PACKED = {
+    "run": ("args", "value"),
+    "step": ("args", "value"),
+    "earlier": ("args", "value"),
+    "attachment": ("digest",),
+}
 CHUNK = 1 << 20
 
 
@@ -90,7 +97,7 @@ def _write(folder: str, run: str, file: IO[bytes]) -> None:
             runs = with_children(connection, [find(connection, run)])
             refuse_living(folder, connection, runs)
             with target.open(ROWS, "w", force_zip64=True) as lines:
-                for table, row in _rows(connection, runs):
+                for table, row in chain(_rows(connection, runs), _untold(folder, connection, runs)):
                     for name in PACKED.get(table, ()):
                         if isinstance(row[name], str):
                             digests[row[name]] = None
@@ -111,6 +118,18 @@ def _rows(connection: sqlite3.Connection, runs: list[Row]) -> Iterator[tuple[str
         sources.update((digest, None) for (digest,) in found)
     for digest in sources:
         yield from _table(connection, "source", "export_source", digest=digest)
+
+
+def _untold(
+    folder: str, connection: sqlite3.Connection, runs: list[Row]
+) -> Iterator[tuple[str, Row]]:
+    """The blobs that an interrupted run reported and had not recorded."""
+    for run in runs:
+        told = {digest for (digest,) in run_query(connection, "attached", seq=run["seq"])}
+        named = set(events.blobs_of(logs_of(folder, run["id"])))
+        for digest in sorted(named - told):
+            if os.path.exists(blobs_of(folder).path(digest)):
+                yield "attachment", {"run": run["seq"], "digest": digest}
 
 
 def _table(

@@ -29,6 +29,7 @@ _ORPHANS = {
     "steps_without_run": "steps belong to no run",
     "steps_without_component": "steps name a component that is not there",
     "components_without_run": "components belong to no run",
+    "reported_without_run": "reports belong to no run",
     "attempts_without_step": "attempts belong to no step",
     "keys_without_step": "cache keys belong to no step",
     "earlier_without_run": "earlier records belong to no run",
@@ -209,6 +210,7 @@ def _parts(folder: str, run: str, text: str) -> Iterator[tuple[str, int]]:
         return
     yield f"{base}.out", max(logs.out_start, logs.out_end)
     yield f"{base}.err", max(logs.err_start, logs.err_end)
+    yield f"{base}.events", max(logs.events_start, logs.events_end)
 
 
 # -- what lies about -----------------------------------------------------------------------

@@ -15,12 +15,21 @@ class RunFacts(NamedTuple):
     """What a runner must know of a run."""
 
     id: str
+    pipeline: str
     workers: int
     start_method: str
     blobs: BlobStore
     logs: str  # the folder of the run's logs
     log_prefix: str  # of their names
     crashed: Callable[[BaseException], None]  # tells that the runner itself has failed
+
+
+class UnderWay(NamedTuple):
+    """A step that is being performed."""
+
+    step: Step
+    seconds: float  # since it began
+    progress: float  # the step's own, from 0 to 1
 
 
 class Session(Protocol):
@@ -64,8 +73,8 @@ class Session(Protocol):
     def called(self, step: Step) -> None:
         """The body has made a call and is about to go on; raises what should stop it there."""
 
-    def running(self) -> list[tuple[Step, float]]:
-        """The steps that are being performed, and since how many seconds; from any thread."""
+    def running(self) -> list[UnderWay]:
+        """The steps that are being performed; from any thread."""
 
     def arguments(self, step: Step) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What a child pipeline's body is called with."""

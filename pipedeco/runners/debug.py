@@ -17,6 +17,7 @@ from pipedeco.blobs import make_private
 from pipedeco.errors import NotPicklable, Terminated
 from pipedeco.graph import CANCELLED, FAILED, Called, Logs, Outcome, Step, StepCall
 from pipedeco.result import StepResult, accept_change
+from pipedeco.runners import UnderWay
 from pipedeco.serialization import (
     UNRECORDED,
     Packed,
@@ -26,7 +27,8 @@ from pipedeco.serialization import (
     unpack_arguments,
 )
 from pipedeco.text import preview
-from pipedeco.tracing import current, inside_step, warn_user
+from pipedeco.tracing import current, inside_step, reporting, warn_user
+from pipedeco.tracking import Reporter, StepName
 from pipedeco.worker.perform import failed, perform
 
 if TYPE_CHECKING:
@@ -66,7 +68,11 @@ class DebugSession:
         self._actions: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._acting = False
         self._lock = threading.RLock()  # the body may call from copies of its context
-        self._log = _Log(facts.logs, f"{facts.log_prefix}debug")
+        name = f"{facts.log_prefix}debug"
+        self.reporter = Reporter(_step_name, self._note_progress)
+        self.reporter.enter(facts.id, facts.pipeline, f"{facts.logs}/{name}.events", facts.blobs)
+        self._log = _Log(facts.logs, name, self.reporter)
+        self._performed: UnderWay | None = None
 
     def prepare(self, called: Called) -> None:
         pass
@@ -115,8 +121,9 @@ class DebugSession:
         if step.state in (FAILED, CANCELLED) and not step.called.options.allow_failure:
             step.run.load(step)
 
-    def running(self) -> list[tuple[Step, float]]:
-        return []
+    def running(self) -> list[UnderWay]:
+        performed = self._performed
+        return [] if performed is None else [performed]
 
     def on_scheduler(self) -> bool:
         return False
@@ -126,19 +133,29 @@ class DebugSession:
 
     def close(self) -> None:
         self._log.close()
+        self.reporter.close()
+
+    def _note_progress(self, share: float) -> None:
+        performed = self._performed
+        if performed is not None:
+            self._performed = performed._replace(progress=share)
 
     # -- performing ----------------------------------------------------------------------
 
     def _perform(self, call: StepCall) -> None:
         # What the step does is not the body's doing: no calls to trace, no reads to note.
-        tokens = current.set(None), inside_step.set(True)
+        tokens = current.set(None), inside_step.set(True), reporting.set(self.reporter)
+        self.reporter.call = call
+        self._performed = UnderWay(call.step, 0.0, 0.0)
         try:
             outcome = self._attempt(call)
         except Exception as error:  # noqa: BLE001 - a selection that fails, a warning made an error
             outcome = failed(error, (), time.time(), 0.0, "debug")
         finally:
+            self._performed = self.reporter.call = None
             current.reset(tokens[0])
             inside_step.reset(tokens[1])
+            reporting.reset(tokens[2])
         if isinstance(outcome.exception, KeyboardInterrupt | Terminated):
             call.done(call, outcome._replace(state=CANCELLED, error=None))
             raise outcome.exception
@@ -233,12 +250,22 @@ class DebugSession:
             )
 
 
-class _Log:
-    """What steps write to sys.stdout and sys.stderr, in files like those of a worker."""
+def _step_name(call: StepCall) -> StepName:
+    step = call.step
+    return StepName(step.name, step.called.name, call.attempt, step.position + 1)
 
-    def __init__(self, folder: str, name: str) -> None:
+
+class _Log:
+    """What steps write to sys.stdout and sys.stderr, in files like those of a worker.
+
+    Beside them stands what they report.
+    """
+
+    def __init__(self, folder: str, name: str, reporter: Reporter) -> None:
         self.folder = folder
         self.name = name
+        self._reporter = reporter
+        self._reported = 0  # bytes
         self._tees = _Tee(self, "stdout", "out"), _Tee(self, "stderr", "err")
         self._saved: tuple[Any, Any] = (None, None)
 
@@ -256,9 +283,11 @@ class _Log:
             sys.stdout = self._saved[0]
         if sys.stderr is err:
             sys.stderr = self._saved[1]
-        if out.start == out.size and err.start == err.size:
+        before, self._reported = self._reported, self._reporter.size or self._reported
+        if (out.start, err.start, before) == (out.size, err.size, self._reported):
             return None
-        return Logs(self.name, out.start, out.size, err.start, err.size)
+        ends = (out.start, out.size, err.start, err.size, before, self._reported)
+        return Logs(self.name, *ends)
 
     def close(self) -> None:
         for tee in self._tees:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.definitions import FunctionSpec, MainDefinitions, describe
 from pipedeco.errors import NotPicklable, PipedecoError, StepTimeout, WorkerDied
+from pipedeco.events import length
 from pipedeco.graph import (
     CANCELLED,
     FAILED,
@@ -33,6 +34,7 @@ from pipedeco.graph import (
     StepCall,
     StepError,
 )
+from pipedeco.runners import UnderWay
 from pipedeco.runners.echo import Echo
 from pipedeco.serialization import Pickler, unpack_arguments
 from pipedeco.worker.environment import here
@@ -57,10 +59,11 @@ FALSE_STARTS = 3  # workers that may die one after another before they have begu
 class _Function:
     """A component's function as workers get it."""
 
-    __slots__ = ("id", "mean", "retry_on", "spec")
+    __slots__ = ("id", "mean", "name", "retry_on", "spec")
 
-    def __init__(self, number: int, spec: FunctionSpec, retry_on: bytes | None) -> None:
+    def __init__(self, number: int, name: str, spec: FunctionSpec, retry_on: bytes | None) -> None:
         self.id = number
+        self.name = name
         self.spec = spec
         self.retry_on = retry_on
         self.mean = UNKNOWN  # seconds, of the last outcomes
@@ -112,12 +115,12 @@ class LocalSession:
             return
         # Components that differ in other options share what workers know of them.
         retry_on = called.options.retry_on
-        key = id(called.component.fn), retry_on
+        key = id(called.component.fn), called.name, retry_on
         function = self._functions.get(key)
         if function is None:
             spec = describe(called.component.fn)
             pickled = None if retry_on == (Exception,) else self.pickler.dump_inline(retry_on)
-            function = _Function(next(self.runner.numbers), spec, pickled)
+            function = _Function(next(self.runner.numbers), called.name, spec, pickled)
             self._functions[key] = function
         called.function = function
 
@@ -149,7 +152,7 @@ class LocalSession:
     def called(self, step: Step) -> None:
         pass
 
-    def running(self) -> list[tuple[Step, float]]:
+    def running(self) -> list[UnderWay]:
         found = [_under_way(slot, self) for slot in list(self.busy)]
         return [item for item in found if item is not None]
 
@@ -401,10 +404,9 @@ class LocalRunner:
         slot.position = session.positions.setdefault(name, LogPosition(name))
         session.echo.add(name, lambda: _current_name(slot, session))
         facts = session.facts
-        self.pool.send(
-            slot.worker,
-            ("run", session.key, session.surroundings, facts.blobs.folder, f"{facts.logs}/{name}"),
-        )
+        folders = facts.blobs.folder, f"{facts.logs}/{name}"
+        names = facts.id, facts.pipeline
+        self.pool.send(slot.worker, ("run", session.key, session.surroundings, *folders, names))
 
     def _prepare(
         self, slot: _Slot, session: LocalSession, call: StepCall
@@ -421,17 +423,16 @@ class LocalRunner:
         if function.id not in slot.functions:
             slot.functions.add(function.id)
             spec = function.spec
-            self.pool.send(
-                slot.worker,
-                ("function", function.id, spec.kind, spec.module, spec.data, function.retry_on),
-            )
+            facts = spec.kind, spec.module, spec.data, function.retry_on, function.name
+            self.pool.send(slot.worker, ("function", function.id, *facts))
         number = call.number = next(self.numbers)
         slot.exclusive = _is_exclusive(step)
         timeout = step.called.options.timeout
         if timeout is not None:
             self.later(timeout, self._check_timeout, slot, number, timeout)
+        name = step.call_number, call.attempt
         if not step.inputs:
-            return number, function.id, step.args, None
+            return number, function.id, step.args, None, *name
         # A number stands for the value of a call that the same worker performs before.
         inputs = tuple(
             [
@@ -439,7 +440,7 @@ class LocalRunner:
                 for dep in step.inputs
             ]
         )
-        return number, function.id, step.args, inputs
+        return number, function.id, step.args, inputs, *name
 
     def _ship(self, slot: _Slot, session: LocalSession, step: Step, function: _Function) -> None:
         """Send the names of `__main__` that a call needs and the worker lacks."""
@@ -515,8 +516,9 @@ class LocalRunner:
             self._begin(slot, next(iter(slot.calls.values()))[0])
         call.done(call, outcome)
 
-    def _logs(self, slot: _Slot, call: StepCall, logs: tuple[int, int, int, int]) -> Logs:
-        slot.position.out, slot.position.err = logs[1], logs[3]
+    def _logs(self, slot: _Slot, call: StepCall, logs: tuple[int, ...]) -> Logs:
+        position = slot.position
+        position.out, position.err, position.events = logs[1], logs[3], logs[5]
         if slot.run is not None:
             slot.run.echo.ended(slot.position.name, call.step.name, (logs[1], logs[3]))
         return Logs(slot.position.name, *logs)
@@ -619,13 +621,13 @@ class LocalRunner:
             ),
         )
 
-    def _logs_of_dead(self, slot: _Slot, session: LocalSession) -> Logs | None:
+    def _logs_of_dead(self, slot: _Slot, session: LocalSession) -> Logs:
         """All that a dead worker wrote since its last outcome."""
-        ends = []
-        for stream in ("out", "err"):
-            path = os.path.join(session.facts.logs, f"{slot.position.name}.{stream}")
-            ends.append(os.stat(path).st_size if os.path.exists(path) else 0)
-        return Logs(slot.position.name, slot.position.out, ends[0], slot.position.err, ends[1])
+        position = slot.position
+        base = os.path.join(session.facts.logs, position.name)
+        out, err, events = (length(f"{base}.{stream}") for stream in ("out", "err", "events"))
+        ends = (position.out, out, position.err, err, position.events, events)
+        return Logs(position.name, *ends)
 
 
 def _followers(call: StepCall, seconds: float) -> Iterable[StepCall]:
@@ -654,18 +656,19 @@ def _followers(call: StepCall, seconds: float) -> Iterable[StepCall]:
 def _current_name(slot: _Slot, session: LocalSession) -> str:
     """The step that a worker performs, for who reads its output; called in another thread."""
     found = _under_way(slot, session)
-    return found[0].name if found is not None else ""
+    return found.step.name if found is not None else ""
 
 
-def _under_way(slot: _Slot, session: LocalSession) -> tuple[Step, float] | None:
-    """The step that a worker performs, and since how many seconds; called in another thread."""
+def _under_way(slot: _Slot, session: LocalSession) -> UnderWay | None:
+    """The step that a worker performs; called in another thread."""
     calls = list(slot.calls.values()) if slot.run is session else []
     if not calls:
         return None
     call = calls[0][0]
-    current, began = slot.worker.page[0], slot.worker.page[1]
-    seconds = (time.monotonic_ns() - began) / 1e9 if current == call.number else 0.0
-    return call.step, seconds
+    current, began, _, progress = slot.worker.page[:4]
+    if current != call.number:
+        return UnderWay(call.step, 0.0, 0.0)
+    return UnderWay(call.step, (time.monotonic_ns() - began) / 1e9, progress / 1e6)
 
 
 def _load(slot: _Slot) -> float:

@@ -14,7 +14,7 @@ from run where parent_step is null and not archived and (:pipeline is null or pi
 order by started desc, seq desc;
 
 -- name: running
-select owner, started, status from run where status = 'running';
+select id, owner, started, status from run where status = 'running';
 
 -- name: run_ids
 select id from run;
@@ -43,6 +43,12 @@ delete from earlier where run = :seq;
 -- name: rm_components
 delete from component where run = :seq;
 
+-- name: rm_reported
+delete from reported where run = :seq;
+
+-- name: rm_attachments
+delete from attachment where run = :seq;
+
 -- name: rm_run
 delete from run where seq = :seq;
 
@@ -64,7 +70,8 @@ union select value from step where id >= :first and id < :last and typeof(value)
 union select args from earlier where run = :seq and typeof(args) = 'text'
 union select value from earlier where run = :seq and typeof(value) = 'text'
 union select args from run where seq = :seq and typeof(args) = 'text'
-union select value from run where seq = :seq and typeof(value) = 'text';
+union select value from run where seq = :seq and typeof(value) = 'text'
+union select digest from attachment where run = :seq;
 
 -- name: digests
 select args from step where typeof(args) = 'text'
@@ -72,7 +79,8 @@ union all select value from step where typeof(value) = 'text'
 union all select args from earlier where typeof(args) = 'text'
 union all select value from earlier where typeof(value) = 'text'
 union all select args from run where typeof(args) = 'text'
-union all select value from run where typeof(value) = 'text';
+union all select value from run where typeof(value) = 'text'
+union all select digest from attachment;
 
 -- name: holders
 select 'the arguments of step ' || step.name || ' of run ' || coalesce(run.id, '?'), step.args
@@ -89,7 +97,10 @@ from earlier where typeof(value) = 'text'
 union all
 select 'the parameters of run ' || id, args from run where typeof(args) = 'text'
 union all
-select 'the result of run ' || id, value from run where typeof(value) = 'text';
+select 'the result of run ' || id, value from run where typeof(value) = 'text'
+union all
+select 'what run ' || coalesce(run.id, '?') || ' reported', digest
+from attachment left join run on run.seq = attachment.run;
 
 -- name: logs
 select run.id, run.status, run.owner, step.name, step.logs
@@ -117,6 +128,10 @@ select count(*) from step_key where step not in (select id from step);
 
 -- name: earlier_without_run
 select count(*) from earlier where run not in (select seq from run);
+
+-- name: reported_without_run
+select count(*) from (select run from reported union all select run from attachment)
+where run not in (select seq from run);
 
 -- name: cached_without_step
 select count(*) from cache where step not in (select id from step);
@@ -147,6 +162,15 @@ select * from attempt where step >= :first and step < :last;
 
 -- name: export_earlier
 select * from earlier where run = :seq;
+
+-- name: export_reported
+select * from reported where run = :seq;
+
+-- name: export_attachment
+select * from attachment where run = :seq;
+
+-- name: attached
+select digest from attachment where run = :seq;
 
 -- name: sources_of_run
 select named.value from component, json_each(iif(json_valid(sources), sources, null)) as named where run = :seq

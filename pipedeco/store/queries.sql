@@ -23,7 +23,7 @@ where seq = :seq and epoch = :epoch;
 
 -- name: take_over
 update run set epoch = epoch + 1, owner = :owner, mode = :mode, status = 'running', ended = null, cancel = null,
-               steps = null, reads = null,
+               steps = null, reads = null, progress = null,
                value = null, preview = null, error_type = null, error_text = null,
                traceback = null, error = null
 where seq = :seq;
@@ -84,7 +84,7 @@ select 1 from run where seq = :seq and epoch = :epoch;
 -- name: put_component
 insert or replace into component values
     (:run, :number, :name, :module, :qualname, :parameters, :file, :line, :options, :is_pipeline,
-     :code, :parts, :unproven, :sources);
+     :code, :parts, :unproven, :sources, :facts);
 
 -- name: put_code
 update run set code = :code, parts = :parts, sources = :sources, version = :version
@@ -92,6 +92,30 @@ where seq = :seq and epoch = :epoch;
 
 -- name: put_capture
 update run set capture = :capture where seq = :seq and epoch = :epoch;
+
+-- name: put_progress
+update run set progress = :progress where seq = :seq and epoch = :epoch;
+
+-- name: put_reported
+insert or replace into reported (run, kind, name, number, text)
+values (:run, :kind, :name, :number, :text);
+
+-- name: put_attachment
+insert or ignore into attachment (run, digest) values (:run, :digest);
+
+-- name: forget_reported
+delete from reported where run = :run and kind in ('metric', 'param', 'step_tag');
+
+-- name: tags_of_run
+select name from reported where run = :run and kind = 'tag' order by name;
+
+-- name: origin_of_step
+select run.id as run, step.logs
+from step_key join step on step.id = step_key.origin join run on run.seq = step.run
+where step_key.step = :step;
+
+-- name: step_logs
+select run.id, step.logs from step join run on run.seq = step.run where step.id = :step;
 
 -- name: put_source
 insert or ignore into source values (:digest, :text);
@@ -153,11 +177,26 @@ select * from run where pipeline = :pipeline and number = :number;
 select * from run
 where (:pipeline is null or pipeline = :pipeline) and (:version is null or version = :version)
       and (:archived or not archived)
+      and (:chosen is null or seq in (select value from json_each(:chosen)))
 order by seq desc limit :limit;
+
+-- name: newest_of
+select number from run where pipeline = :pipeline order by seq desc limit 1;
+
+-- name: runs_with_tag
+select run from reported where kind in ('tag', 'step_tag') and name = :tag;
+
+-- name: runs_with_param
+select seq as run from run, json_each(run.parameters) as given
+where given.key = :param and given.value = :value
+union select run from reported where kind = 'param' and name = :param and text = :value;
+
+-- name: runs_with_metric
+select run, number from reported where kind = 'metric' and name = :metric;
 
 -- name: run_steps
 select step.*, component.name as component_name, component.module, component.qualname,
-       component.parameters, component.file, component.is_pipeline
+       component.parameters, component.file, component.is_pipeline, component.facts
 from step join component on component.run = step.run and component.number = step.component
 where step.id >= :first and step.id < :last order by step.id;
 

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.blobs import BlobStore
 from pipedeco.errors import RunBusy, StoreError
+from pipedeco.events import Part, length
 from pipedeco.graph import COMPLETED, ENDED, RUNNING, Step
 from pipedeco.serialization import UNRECORDED
-from pipedeco.store import rows
+from pipedeco.store import reports, rows
 from pipedeco.store.database import connect, database_path, queries
 from pipedeco.store.owner import OwnerLock
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from pipedeco.capture import Capture
     from pipedeco.fingerprint.code import CodeKey
-    from pipedeco.graph import StepKey
+    from pipedeco.graph import Logs, StepKey
 
 GROUP_AGE = 0.05  # seconds
 GROUP_SIZE = 1000
@@ -48,6 +49,10 @@ class RunLog:
     failed: called with a StoreError or RunBusy when nothing more can be recorded.
     cancel: called with the reason when another process asks to cancel the run.
     code_of: gives the CodeKey of a function, and the texts of what it reaches.
+    progress: gives how far the run is, from 0 to 1.
+    logs: the folder of its logs.
+    body: where what its body reports stands.
+    tags: of the run.
     capture: what it takes to run again, which may be known only after the run's end.
     """
 
@@ -60,6 +65,10 @@ class RunLog:
         *,
         cancel: Callable[[str], None],
         code_of: Callable[[Any], tuple[CodeKey, dict[str, str]]],
+        progress: Callable[[], float],
+        logs: str,
+        body: str,
+        tags: tuple[str, ...] = (),
         capture: Capture | None = None,
     ) -> None:
         self.facts = facts
@@ -68,6 +77,10 @@ class RunLog:
         self.failed = failed
         self.cancel = cancel
         self.code_of = code_of
+        self.progress = progress
+        self.logs = logs
+        self.body = body
+        self.tags = tags
         self.capture = capture
         self.fn = facts.pop("fn")  # the pipeline's
         self.codes: dict[int, tuple[CodeKey, dict[str, str]]] = {}  # by id of a function
@@ -79,6 +92,7 @@ class RunLog:
         self.begun = threading.Event()
         self.components: dict[int, int] = {}  # id of a Called -> its number
         self.error: BaseException | None = None
+        self.told_progress = 0.0
         self._looked = 0  # steps before this position are recorded, whatever their state
         self._running: dict[Step, int] = {}  # recorded as running, with their attempt
 
@@ -118,6 +132,7 @@ class Recorder:
         self._looked = time.monotonic()
         self._captured: list[RunLog] = []  # whose capture is still to be recorded
         self._keys: list[StepKey] = []  # of the steps in the open group
+        self._reports: dict[Any, reports.Index] = {}  # of its steps, and of runs that end
         self._statements = {(s, n): _multi_row(s, n) for s in rows.COLUMNS for n in ROWS}
         self._thread = threading.Thread(target=self._loop, name="pipedeco-recorder", daemon=True)
         self._thread.start()
@@ -261,6 +276,7 @@ class Recorder:
         if now - self._looked > LOOK:
             self._looked = now
             group += chain.from_iterable(log.under_way() for log in list(self.runs.values()))
+            group += [("progress", log) for log in list(self.runs.values()) if log.begun.is_set()]
             self._hear()
         return group
 
@@ -297,6 +313,7 @@ class Recorder:
         for entry in flushed:
             group += self._live_steps(entry[2])
         self._read_code(group)
+        self._read_reports(group)
         try:
             self.connection.execute("begin immediate")
             self._write_entries(group)
@@ -316,6 +333,7 @@ class Recorder:
                 entry[1].begun.set()
         while self._keys:
             _release(self._keys.pop())
+        self._reports.clear()
         for entry in flushed:
             entry[1].set()
 
@@ -346,6 +364,8 @@ class Recorder:
         self._expect(log, facts["version"])
         row = self.connection.execute(queries()["begin_run"], facts).fetchone()
         log.seq, log.number = row
+        tags = reports.Index(reports.run_tags(log.tags), set())
+        reports.put(self.connection, queries(), log.seq, tags)
         if log.capture is not None:
             self._captured.append(log)
 
@@ -400,6 +420,53 @@ class Recorder:
                     why = f"its code could not be read: {type(error).__name__}"
                     log.codes[id(fn)] = unread_code(why), {}
 
+    def _read_reports(self, group: list[Any]) -> None:
+        """Look at what steps have reported that ended; not while the database is locked."""
+        for entry in group:
+            if entry.__class__ is Step:
+                log = self.runs.get(entry.run)
+                if log is not None and entry.state in ENDED and entry.outcome is not None:
+                    monitors = entry.called.options.monitors
+                    self._read_part(entry, log, entry.outcome.logs, monitors)
+                    if entry.key is not None and entry.key.origin is not None:
+                        self._read_origin(entry, log, monitors)
+            elif entry is not None and entry[0] == "attempt":
+                log = self.runs.get(entry[1].run)
+                if log is not None:
+                    self._read_part(entry[1:3], log, entry[3].logs, {})
+            elif entry is not None and entry[0] == "end":
+                log = self.runs.get(entry[1])
+                if log is not None:
+                    self._reports[log] = reports.index(Part(log.body, 0, length(log.body)), {})
+
+    def _read_part(self, what: Any, log: RunLog, logs: Logs | None, monitors: Any) -> None:
+        part = reports.part_of(log.logs, logs)
+        if part is not None:
+            self._reports[what] = reports.index(part, monitors)
+
+    def _read_origin(self, step: Step, log: RunLog, monitors: Any) -> None:
+        """What a step has reported whose value another one took from the cache."""
+        found = self.connection.execute(
+            queries()["step_logs"], {"step": step.key.origin if step.key else None}
+        ).fetchone()
+        if found is not None:
+            folder = os.path.join(os.path.dirname(log.logs), found[0])
+            part = reports.part_of(folder, rows.unpack_logs(found[1]))
+            if part is not None:
+                self._reports[step] = reports.index(part, monitors)
+
+    def _write_reports(self, log: RunLog, what: Any) -> None:
+        found = self._reports.get(what)
+        if found is not None:
+            reports.put(self.connection, queries(), log.seq, found)
+
+    def _write_progress(self, log: RunLog) -> None:
+        progress = log.progress()
+        if progress != log.told_progress and self._owned_log(log) is not None:
+            log.told_progress = progress
+            facts = {"progress": progress, "seq": log.seq, "epoch": log.epoch}
+            self.connection.execute(queries()["put_progress"], facts)
+
     def _write_fingerprint(self, step: Step) -> None:
         log = self._owned(step.run)
         if log is not None and step.key is not None:
@@ -416,11 +483,16 @@ class Recorder:
         if log is not None:
             row = rows.attempt_row(log.seq, step, number, outcome)
             self.connection.execute(queries()["put_attempt"], row)
+            found = self._reports.get((step, number))
+            if found is not None:  # it was not the last: only what it has kept counts
+                kept = reports.Index([], found.attachments)
+                reports.put(self.connection, queries(), log.seq, kept)
 
     def _write_end(self, run: Any, facts: dict[str, Any]) -> None:
         log = self._owned(run)
         if log is not None:
             columns = {**facts, "seq": log.seq, "epoch": log.epoch}
+            self._write_reports(log, log)
             self.connection.execute(queries()["end_run"], columns)
             if facts["status"] == "completed" and log.epoch > 1:
                 self.connection.execute(queries()["forget_earlier"], {"run": log.seq})
@@ -437,6 +509,8 @@ class Recorder:
             log = logs[run]
             if log is not None:
                 found.append(rows.step_row(log.seq, self._component(log, step.called), step))
+                if step in self._reports:
+                    self._write_reports(log, step)
                 if step.key is not None and step.state in ENDED:
                     row = rows.key_row(log.seq, step, step.key)
                     keys.append(row)
@@ -491,6 +565,8 @@ class Recorder:
             code = self._code(log, called.component.fn, names)
             row = rows.component_row(log.seq, number, called, code)
             self.connection.execute(queries()["put_component"], row)
+            tags = reports.Index(reports.step_tags(called.options.tags), set())
+            reports.put(self.connection, queries(), log.seq, tags)
         return number
 
     def _code(self, log: RunLog, fn: Any, names: tuple[str, ...]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pipedeco.graph import Called, StepKey
+    from pipedeco.options import ComponentOptions
 
 SHIFT = 32  # a step's id is its run's seq and its position
 COLUMNS = {"put_steps": 22, "put_keys": 5, "put_cached": 3}  # of statements for many rows
@@ -106,8 +107,16 @@ def component_row(seq: int, number: int, called: Called, code: dict[str, Any]) -
         "line": where and where.co_firstlineno,
         "options": json.dumps(called.component.options_text()),
         "is_pipeline": called.is_pipeline,
+        "facts": component_facts(called.options),
         **code,
     }
+
+
+def component_facts(options: ComponentOptions) -> str | None:
+    """What is told of a component beside its code, as JSON; None where there is nothing."""
+    facts = {"stage": options.stage, "tags": options.tags, "monitors": options.monitors}
+    told = {name: fact for name, fact in facts.items() if fact}
+    return json.dumps(told) if told else None
 
 
 def reason_text(step: Step) -> str:

@@ -1,4 +1,4 @@
--- The store's database, version 3 (PRAGMA user_version).
+-- The store's database, version 4 (PRAGMA user_version).
 
 create table run (
     seq integer primary key autoincrement,  -- never used again: cached steps name others by id
@@ -36,6 +36,7 @@ create table run (
     parts text,                         -- JSON: [[what, digest], ...]
     sources text,                       -- JSON: what -> source.digest
     capture text,                       -- JSON: git, packages, platform, environment (capture.py)
+    progress real,                      -- while it runs, 0 to 1
     unique (pipeline, number)
 );
 
@@ -54,6 +55,7 @@ create table component (
     parts text,                         -- JSON: [[what, digest], ...] of what it reaches
     unproven text,                      -- JSON: sentences on what cannot be compared
     sources text,                       -- JSON: what -> source.digest
+    facts text,                         -- JSON: stage, tags, monitors, where there are any
     primary key (run, number)
 ) without rowid;
 
@@ -84,7 +86,7 @@ create table step (
     traceback text,
     error blob,                         -- the pickled exception
     reason text,
-    logs text                           -- log name, and from to from to in bytes
+    logs text                           -- log name; from to of stdout, stderr, events in bytes
 );
 
 create table step_key (                 -- only of steps of cached components
@@ -123,6 +125,21 @@ create table attempt (                  -- only attempts that were followed by a
     traceback text,
     logs text,
     primary key (step, number)
+) without rowid;
+
+create table reported (                 -- what runs are searched by; the rest stands in their events
+    run integer not null,
+    kind text not null,                 -- metric, param, tag, step_tag
+    name text not null,
+    number real,                        -- the last value of a metric
+    text text,                          -- the preview of a parameter
+    primary key (run, kind, name)
+) without rowid;
+
+create table attachment (               -- blobs that a run's events name
+    run integer not null,
+    digest text not null,
+    primary key (run, digest)
 ) without rowid;
 
 create index run_parent on run (parent_run) where parent_run is not null;

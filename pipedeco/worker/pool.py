@@ -37,7 +37,7 @@ class Nest(Protocol):
     """Where worker processes come from."""
 
     def start(self, worker: int) -> tuple[socket.socket, Any]:
-        """Begin a worker; its connection, and the page of two numbers shared with it."""
+        """Begin a worker; its connection, and the page of numbers shared with it."""
 
     def kill(self, worker: int, number: int) -> None:
         """Signal a worker and its process group."""

@@ -23,10 +23,12 @@ from typing import Any
 from pipedeco.blobs import BlobStore, make_private
 from pipedeco.definitions import find, main_globals
 from pipedeco.errors import PipedecoError, StepFailed
-from pipedeco.graph import CANCELLED, COMPLETED, FAILED, Outcome
+from pipedeco.events import length
+from pipedeco.graph import CANCELLED, COMPLETED, FAILED, Outcome, numbered
 from pipedeco.serialization import Pickler, loads, main_names, unpack, unpack_arguments
 from pipedeco.text import preview
-from pipedeco.tracing import inside_step
+from pipedeco.tracing import inside_step, reporting, watch_threads
+from pipedeco.tracking import Reporter, StepName
 from pipedeco.worker.environment import (
     Environment,
     Surroundings,
@@ -37,6 +39,7 @@ from pipedeco.worker.environment import (
 from pipedeco.worker.messages import Decoder, encode
 from pipedeco.worker.perform import failed, perform
 
+MILLION = 1_000_000
 FLUSH = 0.001  # seconds of short steps after which their outcomes are sent
 TICK = 0.004  # seconds; with the time that sending takes, outcomes leave within 5 ms
 PARK_AFTER = 12  # idle ticks after which the watch thread sleeps until it is needed
@@ -49,9 +52,10 @@ class Worker:
     Parameters
     ----------
     connection: to the controller; its end is this process's end.
-    page: three 64-bit numbers shared with the controller: the call being performed, 0 between
+    page: four 64-bit numbers shared with the controller: the call being performed, 0 between
         calls, so that a death is charged to the right one; the monotonic clock's nanoseconds
-        when it began, so that a timeout counts from there; the run that is being cancelled.
+        when it began, so that a timeout counts from there; the run that is being cancelled; the
+        step's own progress in millionths.
     """
 
     def __init__(self, connection: socket.socket, page: Any) -> None:
@@ -76,10 +80,14 @@ class Worker:
         self.receiving = threading.Lock()
         self.decoder = Decoder()
         self.watch = _Watch(self)
+        self.reporter = Reporter(self.step_name, self.on_progress)
 
     def serve(self) -> None:
         """Perform calls until the controller closes the connection."""
         inside_step.set(True)
+        reporting.set(self.reporter)
+        watch_threads()
+        os.register_at_fork(before=self.reporter.before_fork)
         signal.signal(signal.SIGTERM, self.on_sigterm)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.unraisablehook = self.on_unraisable
@@ -183,7 +191,10 @@ class Worker:
         elif kind == "run":
             self.enter(*message[1:])
 
-    def enter(self, run: int, surroundings: tuple[Any, ...], blobs: str, logs: str) -> None:
+    def enter(
+        self, run: int, surroundings: tuple[Any, ...], blobs: str, logs: str, names: tuple[str, str]
+    ) -> None:
+        """Go into the surroundings of a run; `names` are its id and its pipeline's name."""
         wanted = Surroundings(*surroundings)
         if self.run and self.environment.stale(wanted.path):
             self.flush()
@@ -193,7 +204,8 @@ class Worker:
         self.loaded.clear()
         self.environment.enter(wanted)
         self.blobs.folder = blobs
-        self.logs = _Logs(logs)
+        self.logs = _Logs(logs, self.reporter)
+        self.reporter.enter(*names, f"{logs}.events", self.blobs)
 
     def define(self, definitions: list[tuple[str, bytes]]) -> None:
         """Give this `__main__` names; one that cannot be loaded is missed by who needs it."""
@@ -206,7 +218,7 @@ class Worker:
     # -- performing --------------------------------------------------------------------------
 
     def perform(self, message: tuple[Any, ...]) -> None:
-        _, number, function_id, args, inputs = message
+        _, number, function_id, args, inputs, _, _ = message
         if self.run in (self.page[2], self.cancelled):  # cancelled before it began
             self.send(("given_back", [number]))
             return
@@ -217,7 +229,9 @@ class Worker:
                 self.send(("given_back", [number]))
                 return
         self.page[1] = time.monotonic_ns()
+        self.page[3] = 0
         self.page[0] = number
+        self.reporter.call = message
         self.lost = False
         try:
             self.in_step = True
@@ -246,6 +260,15 @@ class Worker:
             return None
         return tuple([made[packed] if type(packed) is int else packed for packed in inputs])
 
+    def step_name(self, call: tuple[Any, ...]) -> StepName:
+        """What a step is called, from the message of its call."""
+        _, number, function_id, _, _, call_number, attempt = call
+        component = self.functions[function_id][4]
+        return StepName(numbered(component, call_number), component, attempt, number)
+
+    def on_progress(self, share: float) -> None:
+        self.page[3] = int(share * MILLION)
+
     def attempt(self, function_id: int, args: Any, inputs: Any) -> Outcome:
         try:
             function, retry_on = self.loaded.get(function_id) or self.load(function_id)
@@ -255,7 +278,7 @@ class Worker:
 
     def load(self, function_id: int) -> tuple[Any, Any]:
         """The function of an id and its retry_on, found once."""
-        kind, module, data, retry_on = self.functions[function_id]
+        kind, module, data, retry_on, _ = self.functions[function_id]
         entry = find(kind, module, data), loads(retry_on) if retry_on else (Exception,)
         self.loaded[function_id] = entry
         return entry
@@ -277,7 +300,7 @@ class Worker:
         data = packed if isinstance(packed, bytes) else self.blobs.get(packed)[0]
         return packed, preview(value), main_names(data, main_globals())
 
-    def clean(self) -> tuple[int, int, int, int] | None:
+    def clean(self) -> tuple[int, ...] | None:
         """Leave nothing of the step behind; where its output stands."""
         assert self.logs is not None
         if has_children():
@@ -328,16 +351,20 @@ def _no_breakpoint(*_: Any, **__: Any) -> None:
 
 
 class _Logs:
-    """Standard output and standard error as files, in which each step has its part."""
+    """Standard output and standard error as files, in which each step has its part.
 
-    def __init__(self, path: str) -> None:
+    So it has of what is reported.
+    """
+
+    def __init__(self, path: str, reporter: Reporter) -> None:
         make_private(os.path.dirname(path))
+        self.reporter = reporter
         self.paths = f"{path}.out", f"{path}.err"
         self.streams = self._open(), self._open_stream(2)
-        self.ends = os.fstat(1).st_size, os.fstat(2).st_size
+        self.ends = os.fstat(1).st_size, os.fstat(2).st_size, length(f"{path}.events")
 
-    def step_ended(self) -> tuple[int, int, int, int] | None:
-        """(start, end) of the step's part of both files; None where it wrote nothing."""
+    def step_ended(self) -> tuple[int, ...] | None:
+        """(start, end) of the step's part of the three files; None where it wrote nothing."""
         if sys.stdout is not self.streams[0] or sys.stderr is not self.streams[1]:
             self._reopen()
         try:
@@ -351,10 +378,11 @@ class _Logs:
             or self.streams[1].closed
         ):
             out, err = self._reopen()
-        before, self.ends = self.ends, (out.st_size, err.st_size)
+        before = self.ends
+        self.ends = out.st_size, err.st_size, self.reporter.size or before[2]
         if before == self.ends:
             return None
-        return before[0], self.ends[0], before[1], self.ends[1]
+        return before[0], self.ends[0], before[1], self.ends[1], before[2], self.ends[2]
 
     def _reopen(self) -> tuple[os.stat_result, os.stat_result]:
         self.streams = self._open(), self._open_stream(2)

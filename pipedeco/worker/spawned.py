@@ -38,7 +38,7 @@ class SpawnNest:
 
     def start(self, worker: int) -> tuple[socket.socket, Any]:
         ours, theirs = socket.socketpair()
-        page = self.context.RawArray("q", 3)
+        page = self.context.RawArray("q", 4)
         child = self.context.Process(target=spawned, args=(theirs, page), name=f"pipedeco-{worker}")
         child.daemon = False
         with _HiddenMain():

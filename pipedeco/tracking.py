@@ -1,0 +1,626 @@
+"""What steps and bodies say of themselves while they run: metrics, figures, artifacts, tags.
+
+    log_metric(...)   -> Reporter        of the step or body that this context executes
+                      -> a line          events.py, written before the call returns
+                      -> blobs           what is larger than a line
+
+Nothing here knows a store's records: a reporter writes into a file that others read.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from functools import cache
+from time import time as now
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipedeco import events
+from pipedeco.errors import NotPicklable, ReportError, RunNotFound, StoreError
+from pipedeco.events import OF_RUN, OF_STEP, Event
+from pipedeco.tracing import reporting
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Mapping
+
+    from pipedeco.blobs import BlobStore
+    from pipedeco.media import Media
+
+INLINE_TEXT = 8192  # characters of a text that stand in its line
+FINEST = 0.001  # the smallest change of a progress that is written
+
+
+class StepName(NamedTuple):
+    """What a step is called; `number` tells it from others of its worker."""
+
+    name: str
+    component: str
+    attempt: int
+    number: int
+
+
+class Reporter:
+    """Writes what the step of the moment, or the body of a run, reports.
+
+    Parameters
+    ----------
+    name_of: gives the StepName of what `call` is.
+    on_progress: called with a step's own progress, from 0 to 1.
+
+    Attributes
+    ----------
+    call: whatever stands for the step under way; None in a body.
+    """
+
+    def __init__(
+        self,
+        name_of: Callable[[Any], StepName],
+        on_progress: Callable[[float], None] = lambda share: None,
+    ) -> None:
+        self.name_of = name_of
+        self.on_progress = on_progress
+        self.call: Any = None
+        self.run = ""
+        self.pipeline = ""
+        self.path = ""
+        self.blobs: BlobStore | None = None
+        self._file = -1
+        self._begun: Any = None  # the call whose first line is written
+        self._progress = 0.0
+        self._heads: dict[tuple[int, str], str] = {}
+
+    def enter(self, run: str, pipeline: str, path: str, blobs: BlobStore) -> None:
+        """From now on reports are of this run, and go into the file of this path."""
+        self.close()
+        self.run, self.pipeline, self.path, self.blobs = run, pipeline, path, blobs
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+        self._heads.clear()
+        self._begun = None
+        self.run = ""
+
+    @property
+    def step(self) -> StepName | None:
+        return None if self.call is None else self.name_of(self.call)
+
+    @property
+    def size(self) -> int:
+        """The length of the file; 0 where nothing was reported."""
+        return os.fstat(self._file).st_size if self._file >= 0 else 0
+
+    @property
+    def own_scope(self) -> int:
+        return OF_RUN if self.call is None else OF_STEP
+
+    def where(self) -> str:
+        """Who speaks, for errors."""
+        step = self.step
+        of = f"the body of {self.pipeline}" if step is None else f"step {step.name}"
+        return f"{of} of run {self.run}"
+
+    def metric(
+        self,
+        name: str,
+        value: float,
+        step: int | None = None,
+        time: float | None = None,
+        *,
+        scope: int | None = None,
+    ) -> None:
+        """One point; the path of a million calls."""
+        if scope is None:
+            scope = self.own_scope
+        head = self._heads.get((scope, name))
+        if head is None:
+            head = self._heads[scope, name] = events.metric_head(scope, name)
+        at = "null" if step is None else step
+        number = repr(value) if value - value == 0 else _special(value)
+        self.write(f"{head}{time or now()!r}, {at}, {number}]\n".encode())
+
+    def emit(
+        self,
+        kind: str,
+        name: str,
+        payload: Any,
+        step: int | None = None,
+        time: float | None = None,
+        *,
+        scope: int | None = None,
+    ) -> None:
+        """One event of another kind."""
+        scope = self.own_scope if scope is None else scope
+        self.write(events.encoded(Event(kind, scope, name, time or now(), step, payload)))
+
+    def text(
+        self,
+        name: str,
+        text: str,
+        step: int | None = None,
+        time: float | None = None,
+        *,
+        scope: int | None = None,
+    ) -> None:
+        payload: dict[str, Any] = {"text": text}
+        if len(text) > INLINE_TEXT:
+            payload = {"blob": self.put(text.encode("utf-8", "backslashreplace"))}
+        self.emit(events.TEXT, name, payload, step, time, scope=scope)
+
+    def media(
+        self,
+        kind: str,
+        name: str,
+        media: Media,
+        step: int | None = None,
+        time: float | None = None,
+        *,
+        scope: int | None = None,
+    ) -> None:
+        """A figure or an image."""
+        payload = {"mime": media.mime, "size": len(media.data), "blob": self.put(media.data)}
+        self.emit(kind, name, payload, step, time, scope=scope)
+
+    def progress(self, share: float) -> None:
+        self.on_progress(share)
+        if self._begun is not self.call or abs(share - self._progress) >= FINEST or share == 1.0:
+            self._progress = share
+            self.emit(events.PROGRESS, "", share)
+
+    def put(self, data: bytes) -> str:
+        """Keep bytes in the store; their digest."""
+        assert self.blobs is not None
+        return self.blobs.put([data])
+
+    def write(self, line: bytes) -> None:
+        """Append a line (or two) by one call of the system, which a kill cannot divide."""
+        if self._begun is not self.call:
+            line = events.begin(self.name_of(self.call).number) + line
+            self._begun = self.call
+        try:
+            file = self._file if self._file >= 0 else self._open()
+            if os.write(file, line) != len(line):
+                raise OSError(28, os.strerror(28))
+        except OSError as error:
+            raise StoreError(
+                f"what {self.where()} reports cannot be written to {self.path}: {error.strerror}; "
+                "free some space or move the store with PIPEDECO_STORE"
+            ) from error
+
+    def before_fork(self) -> None:
+        """A child process may report for the step, and its parent must know that it did."""
+        if self.call is not None and self.run and self._file < 0:
+            try:
+                self._open()
+            except OSError:  # told to who reports
+                pass
+
+    def _open(self) -> int:
+        from pipedeco.blobs import make_private
+
+        if not self.run:
+            raise RunNotFound("a thread reports whose step and run are over")
+        make_private(os.path.dirname(self.path))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._file = os.open(self.path, flags, 0o600)
+        return self._file
+
+
+class _Nowhere(Reporter):
+    """Takes what is reported where nobody records it: in a replay, and outside of any run where
+    PIPEDECO_STRICT=0 allows it."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda call: StepName("", "", 1, 0))
+        self.call = self
+
+    def where(self) -> str:
+        return "no run"
+
+    def write(self, line: bytes) -> None:
+        pass
+
+    def put(self, data: bytes) -> str:
+        return ""
+
+
+def silent() -> Reporter:
+    """Takes whatever is reported, and drops it."""
+    return _Nowhere()
+
+
+def _special(value: float) -> str:
+    """What JSON, as Python writes it, has for a number that is none."""
+    if value > 0:
+        return "Infinity"
+    return "-Infinity" if value < 0 else "NaN"
+
+
+# -- what users call -----------------------------------------------------------------------
+
+
+class Reports:
+    """What can be reported on a step, or on a run; see the functions of the same names."""
+
+    def __init__(self, reporter: Reporter, scope: int) -> None:
+        self._reporter = reporter
+        self._scope = scope
+
+    def log_metric(self, name: str, value: float, step: int | None = None) -> None:
+        kind = type(value)
+        if kind is not float and kind is not int:
+            value = self._number(name, value)
+        if type(name) is not str or not name:
+            self._check_name("log_metric", name)
+        if step is not None and type(step) is not int:
+            step = self._whole("log_metric", name, step)
+        self._reporter.metric(name, value, step, scope=self._scope)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        if not hasattr(metrics, "items"):
+            raise self._refused("log_metrics", "", f"it takes a dict, not {_a(metrics)}")
+        for name, value in metrics.items():
+            self.log_metric(name, value, step)
+
+    def log_param(self, name: str, value: Any) -> None:
+        from pipedeco.text import preview
+
+        self._check_name("log_param", name)
+        plain = value is None or type(value) in (bool, int, float, str)
+        payload = {"value": value} if plain else {"preview": preview(value)}
+        self._emit(events.PARAM, name, payload)
+
+    def log_text(self, name: str, text: str, step: int | None = None) -> None:
+        self._check_name("log_text", name)
+        if not isinstance(text, str):
+            raise self._refused("log_text", name, f"it takes a text, not {_a(text)}")
+        at = self._whole("log_text", name, step)
+        self._reporter.text(name, text, at, scope=self._scope)
+
+    def log_table(self, name: str, rows: Any) -> None:
+        import json
+
+        from pipedeco.media import table_of
+
+        self._check_name("log_table", name)
+        try:
+            columns, cells = table_of(rows)
+        except (TypeError, ValueError) as error:
+            raise self._refused("log_table", name, str(error)) from error
+        data = json.dumps({"columns": columns, "rows": cells}).encode()
+        payload = {"columns": columns[:50], "rows": len(cells), "blob": self._reporter.put(data)}
+        self._emit(events.TABLE, name, payload)
+
+    def log_figure(self, name: str, figure: Any, step: int | None = None) -> None:
+        self._media(events.FIGURE, name, figure, step)
+
+    def log_image(self, name: str, image: Any, step: int | None = None) -> None:
+        self._media(events.IMAGE, name, image, step)
+
+    def log_artifact(self, name: str, artifact: Any) -> None:
+        self._check_name("log_artifact", name)
+        self._emit(events.ARTIFACT, name, self._kept("log_artifact", name, artifact))
+
+    def log_model(self, name: str, model: Any, framework: str | None = None) -> None:
+        self._check_name("log_model", name)
+        kept = self._kept("log_model", name, model)
+        self._emit(events.MODEL, name, {**kept, "framework": framework or framework_of(model)})
+
+    def add_tags(self, *tags: str) -> None:
+        given: tuple[Any, ...] = tags
+        for tag in given:
+            if not isinstance(tag, str) or not tag:
+                raise self._refused("add_tags", "", f"a tag is a text, not {tag!r}")
+        for tag in tags:
+            self._emit(events.TAG, tag, None)
+
+    def _emit(self, kind: str, name: str, payload: Any) -> None:
+        self._reporter.emit(kind, name, payload, scope=self._scope)
+
+    def _media(self, kind: str, name: str, value: Any, step: Any) -> None:
+        from pipedeco import media
+
+        call = f"log_{kind}"
+        self._check_name(call, name)
+        at = self._whole(call, name, step)
+        encode = media.figure_media if kind == events.FIGURE else media.image_media
+        try:
+            encoded = encode(value)
+        except (TypeError, ValueError, OSError, ImportError) as error:
+            raise self._refused(call, name, str(error)) from error
+        self._reporter.media(kind, name, encoded, at, scope=self._scope)
+
+    def _kept(self, call: str, name: str, value: Any) -> dict[str, Any]:
+        from pipedeco import artifacts
+
+        blobs = self._reporter.blobs
+        if blobs is None:  # reported nowhere
+            return {}
+        try:
+            return artifacts.keep(value, blobs, f"{call}({name!r})")
+        except FileNotFoundError:
+            why = f"there is no file {os.fspath(value)!r}; a text of its own goes with log_text"
+            raise self._refused(call, name, why) from None
+        except (NotPicklable, ValueError, OSError) as error:
+            raise self._refused(call, name, str(error)) from error
+
+    def _number(self, name: Any, value: Any) -> float:
+        """A number of another library's as Python's own."""
+        if not isinstance(value, str | bytes):
+            try:
+                plain = value.item() if hasattr(value, "item") else value
+                number = int(plain) if isinstance(plain, int) else float(plain)
+            except (TypeError, ValueError, RuntimeError):
+                pass
+            else:
+                return number
+        why = f"a metric is a number, not {_a(value)}"
+        raise self._refused("log_metric", name, why)
+
+    def _whole(self, call: str, name: str, step: Any) -> int | None:
+        if step is None:
+            return None
+        try:
+            return int(step.__index__())
+        except (AttributeError, TypeError):
+            why = f"step is a whole number, not {_a(step)}"
+            raise self._refused(call, name, why) from None
+
+    def _check_name(self, call: str, name: Any) -> None:
+        if not isinstance(name, str) or not name:
+            raise self._refused(call, name, "a name is a text that is not empty")
+
+    def _refused(self, call: str, name: Any, why: str) -> ReportError:
+        what = f"{call}({name!r})" if name != "" else call
+        step = self._reporter.step
+        return ReportError(
+            f"{what} in {self._reporter.where()}: {why}",
+            run=self._reporter.run or None,
+            step=step.name if step is not None else None,
+        )
+
+
+class CurrentStep(Reports):
+    """The step that is being performed: `name`, `component`, `attempt`, `run` (its id)."""
+
+    @property
+    def name(self) -> str:
+        return self._name.name
+
+    @property
+    def component(self) -> str:
+        return self._name.component
+
+    @property
+    def attempt(self) -> int:
+        return self._name.attempt
+
+    @property
+    def run(self) -> str:
+        return self._reporter.run
+
+    def set_progress(self, share: float) -> None:
+        given: Any = share
+        if not isinstance(given, int | float) or not 0.0 <= share <= 1.0:
+            raise self._refused("set_progress", "", f"it takes a number from 0 to 1, not {share!r}")
+        self._reporter.progress(float(share))
+
+    @property
+    def _name(self) -> StepName:
+        return self._reporter.step or self._reporter.name_of(None)
+
+    def __repr__(self) -> str:
+        return f"<current step {self.name} of run {self.run}>"
+
+
+class CurrentRun(Reports):
+    """The run whose body or step is being performed: `id`, `pipeline` (its name)."""
+
+    @property
+    def id(self) -> str:
+        return self._reporter.run
+
+    @property
+    def pipeline(self) -> str:
+        return self._reporter.pipeline
+
+    def __repr__(self) -> str:
+        return f"<current run {self.id} of {self.pipeline}>"
+
+
+def current_step() -> CurrentStep:
+    """The step that is being performed here.
+
+    Raises RunNotFound outside of a step; with PIPEDECO_STRICT=0 what is reported there is dropped.
+    """
+    reporter = _present("current_step()")
+    if reporter.call is None:
+        raise RunNotFound(
+            f"current_step() is called in {reporter.where()}, which is no step; current_run() is "
+            "there"
+        )
+    return CurrentStep(reporter, OF_STEP)
+
+
+def current_run() -> CurrentRun:
+    """The run whose body or step is being performed here; what is logged on it is the run's.
+
+    Raises RunNotFound outside of a run; with PIPEDECO_STRICT=0 what is reported there is dropped.
+    """
+    return CurrentRun(_present("current_run()"), OF_RUN)
+
+
+def log_metric(name: str, value: float, step: int | None = None) -> None:
+    """Report a point of a metric, on the step that is being performed, in a body on the run.
+
+    Parameters
+    ----------
+    name: any text.
+    value: a number; NaN and infinities are kept.
+    step: a count of your own (an epoch, a batch), for the axis of a plot.
+
+    Raises ReportError for what is no number, and RunNotFound outside of a run.
+    """
+    _here("log_metric").log_metric(name, value, step)
+
+
+def log_metrics(metrics: Mapping[str, float], step: int | None = None) -> None:
+    """Report a point of each metric of a dict; as log_metric."""
+    _here("log_metrics").log_metrics(metrics, step)
+
+
+def log_param(name: str, value: Any) -> None:
+    """Report a parameter that was found or chosen while running; numbers and texts as they are,
+    anything else by its preview."""
+    _here("log_param").log_param(name, value)
+
+
+def log_text(name: str, text: str, step: int | None = None) -> None:
+    """Report a text of any length."""
+    _here("log_text").log_text(name, text, step)
+
+
+def log_table(name: str, rows: Any) -> None:
+    """Report a table.
+
+    Parameters
+    ----------
+    rows: a list of dicts, of sequences, of dataclasses or named tuples; a dict of columns; a
+        DataFrame of pandas or polars, a Table of pyarrow.
+
+    Raises ReportError for anything else.
+    """
+    _here("log_table").log_table(name, rows)
+
+
+def log_figure(name: str, figure: Any, step: int | None = None) -> None:
+    """Report a figure: of matplotlib, plotly or PIL, or the bytes of an SVG, PNG, JPEG, GIF or WebP.
+
+    Raises ReportError for anything else.
+    """
+    _here("log_figure").log_figure(name, figure, step)
+
+
+def log_image(name: str, image: Any, step: int | None = None) -> None:
+    """Report an image: what log_figure takes, an array (height x width [x channels], uint8 or
+    0 to 1), or the path of a file.
+
+    Raises ReportError for anything else.
+    """
+    _here("log_image").log_image(name, image, step)
+
+
+def log_artifact(name: str, artifact: Any) -> None:
+    """Keep an object, or the file or folder of a path, under a name.
+
+    Parameters
+    ----------
+    artifact: a str or a path means the file or folder there, which is copied now; anything else
+        is pickled.
+
+    Raises ReportError where nothing is at that path, or the object cannot be pickled.
+    """
+    _here("log_artifact").log_artifact(name, artifact)
+
+
+def log_model(name: str, model: Any, framework: str | None = None) -> None:
+    """Keep a model, an object or the file or folder of a path, under a name.
+
+    Parameters
+    ----------
+    framework: what made it; by default what the object's module or the file's name tells.
+
+    Raises ReportError as log_artifact does.
+    """
+    _here("log_model").log_model(name, model, framework)
+
+
+def set_progress(share: float) -> None:
+    """Tell how far the step is, from 0 to 1.
+
+    Raises ReportError for another number, and RunNotFound outside of a step.
+    """
+    current_step().set_progress(share)
+
+
+def add_tags(*tags: str) -> None:
+    """Tag the step that is being performed, in a body the run."""
+    _here("add_tags").add_tags(*tags)
+
+
+def get_logger(name: str = "pipedeco.step") -> logging.Logger:
+    """A logger whose records stand in the step's log with their time and level, whatever the
+    level and however logging is set up."""
+    import logging
+
+    logger = logging.getLogger(name)
+    if not logger.handlers:
+        handler = _stderr_handler()()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
+        logger.propagate = False
+        logger.setLevel(logger.level or logging.DEBUG)
+    return logger
+
+
+@cache
+def _stderr_handler() -> type[logging.Handler]:
+    """Writes to what sys.stderr is at that moment, which is another for each step."""
+    import logging
+
+    class StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
+        stream = property(lambda self: sys.stderr, lambda self, stream: None)
+
+    return StderrHandler
+
+
+def framework_of(model: Any) -> str | None:
+    """What made a model, by its module or by the suffix of its file."""
+    from pipedeco.artifacts import is_path
+
+    if is_path(model):
+        return SUFFIXES.get(os.path.splitext(os.fspath(model))[1].lower())
+    root = str(type(model).__module__).partition(".")[0]
+    return None if root in ("builtins", "__main__") else root
+
+
+SUFFIXES = {
+    ".pt": "torch",
+    ".pth": "torch",
+    ".onnx": "onnx",
+    ".keras": "keras",
+    ".h5": "keras",
+    ".joblib": "sklearn",
+    ".ubj": "xgboost",
+    ".cbm": "catboost",
+    ".safetensors": "safetensors",
+}
+
+
+def _here(call: str) -> Reports:
+    reporter = _present(call)
+    return Reports(reporter, reporter.own_scope)
+
+
+def _present(call: str) -> Reporter:
+    """What reports in this context, or in the thread that a step has started."""
+    reporter: Reporter | None = reporting.get()
+    if reporter is None:
+        reporter = threading.current_thread().__dict__.get("_pipedeco_reporter")
+    if reporter is not None:
+        return reporter
+    if os.environ.get("PIPEDECO_STRICT") == "0":
+        return _Nowhere()
+    raise RunNotFound(
+        f"{call} is called outside of any run, so there is nothing to report on; call it in a step "
+        "or in the body of a pipeline, or set PIPEDECO_STRICT=0 to have it do nothing there"
+    )
+
+
+def _a(value: Any) -> str:
+    """A value's type, with its article, for errors."""
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
