@@ -34,8 +34,11 @@ class AutoLog:
     def begin(self, reporter: Reporter) -> None:
         """A step begins in a process that is ours; matplotlib is ours as well."""
         self._session = PRESENT.begin(reporter)
-        _WATCH.begin()
-        _gently(self._session, _BACKEND.keep)
+        if not _WATCH.started:
+            _WATCH.start()
+            _BACKEND.keep()
+        if "matplotlib.pyplot" in sys.modules:
+            _gently(self._session, _BACKEND.put)
 
     def poll(self) -> None:
         """Report what came into event files since; for a thread beside the step's."""
@@ -63,7 +66,8 @@ class InPlace:
 
     def __enter__(self) -> None:
         self._session = PRESENT.begin(self._reporter)
-        _WATCH.begin()
+        if not _WATCH.started:
+            _WATCH.start()
         _gently(self._session, _BACKEND.enter)
 
     def __exit__(

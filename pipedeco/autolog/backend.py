@@ -25,10 +25,8 @@ class Backend:
         self._former: tuple[Any, Any, Any] | None = None
 
     def keep(self) -> None:
-        """A step begins in a process that is ours, and whose backend is to stay so."""
+        """This process is ours: the user's backend is never put back."""
         self._kept = True
-        if "matplotlib.pyplot" in sys.modules:
-            self.put()
 
     def enter(self) -> None:
         """A step in the user's own process begins."""

@@ -41,16 +41,16 @@ class Session:
     outer: the step that performs this one, where a step runs a pipeline in its own process.
     """
 
-    __slots__ = ("counts", "drew", "files", "live", "outer", "reporter", "warned")
+    # Most steps log nothing of their own accord: what they do not need costs them nothing here.
+    live = True
+    drew = False  # whether it opened a figure
+    files: EventFiles | None = None
+    counts: dict[str, int] | None = None  # figures by their names
+    warned: set[str] | None = None
 
     def __init__(self, reporter: Reporter, outer: Session | None) -> None:
         self.reporter = reporter
         self.outer = outer
-        self.live = True
-        self.drew = False  # whether it opened a figure
-        self.files: EventFiles | None = None
-        self.counts: dict[str, int] | None = None  # figures by their names
-        self.warned: set[str] | None = None
 
     def count(self, name: str) -> int:
         """How many figures of this name came before."""
@@ -93,8 +93,10 @@ class Present:
 
     def end(self, session: Session) -> None:
         session.live = False
-        if session in self.live:  # else this process was forked from the step's
+        try:
             self.live.remove(session)
+        except ValueError:  # this process was forked from the step's
+            pass
         self._of_thread.set(session.outer)
 
     def find(self) -> Session | None:

@@ -28,13 +28,16 @@ class Watch:
         self._backend = backend
         self._lock = threading.RLock()
         self._hooked = False
+        self.started = False
 
-    def begin(self) -> None:
-        """A step begins, and a module may be there already."""
-        if self not in sys.meta_path:
-            sys.meta_path.insert(0, self)
-        if not self._hooked and ("tensorboardX" in sys.modules or "tensorboard" in sys.modules):
-            self._hook()
+    def start(self) -> None:
+        """From now on; a writer of event files may be there already."""
+        with self._lock:
+            if not self.started:
+                self.started = True
+                sys.meta_path.insert(0, self)
+                if any(name in sys.modules for name in WRITERS):
+                    self._hook()
 
     def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> None:
         """See that a module is about to be imported, and let others find it."""
@@ -43,7 +46,7 @@ class Watch:
                 self._backend.put()
             except Exception as error:  # noqa: BLE001 - the user's import never fails for our sake
                 PRESENT.live[-1].failed("what matplotlib shows", error)
-        elif name in WRITERS and PRESENT.live:
+        elif name in WRITERS:
             self._hook()
 
     def _hook(self) -> None:
