@@ -138,6 +138,7 @@ class Execution:
             self.blobs,
             logs,
             prefix,
+            plan.pipeline.options.auto_log,
             self.crashed,
         )
         body = os.path.join(logs, f"{prefix}body.events")

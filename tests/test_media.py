@@ -325,7 +325,9 @@ def test_moments_and_nothing_of_pandas():
 
 
 def test_tables_of_polars_and_pyarrow():
-    polars, pyarrow = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
+    import polars
+    import pyarrow
+
     columns = {"a": [1, None], "d": [datetime.date(2024, 1, 2)] * 2}
     expected = ["a", "d"], [[1, "2024-01-02"], [None, "2024-01-02"]]
     assert table_of(polars.DataFrame(columns)) == expected

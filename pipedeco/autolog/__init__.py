@@ -44,7 +44,7 @@ class AutoLog:
         """Report what came into event files since; for a thread beside the step's."""
         session = self._session
         if session is not None and session.files is not None:
-            session.files.read()
+            session.files.poll()
 
     def end(self) -> None:
         """The step ended; what it left open is read and forgotten."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pipedeco.autolog.present import Session
 
 PROTOS = ("tensorboardX.proto.event_pb2", "tensorboard.compat.proto.event_pb2")
+WRITER_THREADS = ("_EventLoggerThread", "_AsyncWriterThread")  # tensorboardX's, tensorboard's
 WRITERS = ("tensorboardX.writer", "torch.utils.tensorboard.writer")
 PATIENCE = 2.0  # seconds for what a writer has queued
 SETTLING = 0.01  # seconds in which a writer's thread writes what it has taken from its queue
@@ -78,9 +79,15 @@ class EventFiles:
                 except Exception as error:  # noqa: BLE001 - a file that is gone, a reporter that fails
                     self._session.failed(f"the event file {path}", error)
 
+    def poll(self) -> None:
+        """Report what is new while the step runs, without waiting for its writers to flush."""
+        self._flush_threads(patience=0.0)
+        self.read()
+
     def finish(self) -> None:
         """Report what the step's writers still hold, and no more after it."""
         self._flush()
+        self._flush_threads(patience=PATIENCE)
         self.read()
         with self._lock:
             self._closed = True
@@ -94,6 +101,18 @@ class EventFiles:
                         _flush(part)
             except Exception as error:  # noqa: BLE001 - a writer of the user's; its disk may be full
                 self._session.failed("the end of an event file", error)
+
+    def _flush_threads(self, *, patience: float) -> None:
+        """Writers that were dropped without being closed live on as their threads."""
+        for thread in threading.enumerate():
+            if type(thread).__name__ in WRITER_THREADS:
+                try:
+                    _drain(getattr(thread, "_queue", None), patience)
+                    for name in ("_record_writer", "_writer"):
+                        if hasattr(thread, name):
+                            getattr(thread, name).flush()
+                except Exception as error:  # noqa: BLE001 - private parts of a library; its disk may be full
+                    self._session.failed("what an event file's writer still holds", error)
 
     # -- events ------------------------------------------------------------------------------
 
@@ -205,13 +224,18 @@ def _is_in(folder: Any, folders: set[str]) -> bool:
 
 def _flush(writer: Any) -> None:
     """Write what is queued to the file; tensorboardX's own flush() does not wait for its queue."""
-    queue = getattr(getattr(writer, "event_writer", None), "_event_queue", None)
-    if queue is not None:
-        end = time.monotonic() + PATIENCE
-        while _waiting(queue) and time.monotonic() < end:
-            time.sleep(SETTLING / 10)
-        time.sleep(SETTLING)
+    _drain(getattr(getattr(writer, "event_writer", None), "_event_queue", None), PATIENCE)
     writer.flush()
+
+
+def _drain(queue: Any, patience: float) -> None:
+    """Wait for so many seconds until a writer's thread has written what is queued."""
+    if queue is None or not patience:
+        return
+    end = time.monotonic() + patience
+    while _waiting(queue) and time.monotonic() < end:
+        time.sleep(SETTLING / 10)
+    time.sleep(SETTLING)
 
 
 def _waiting(queue: Any) -> bool:

@@ -21,6 +21,7 @@ class RunFacts(NamedTuple):
     blobs: BlobStore
     logs: str  # the folder of the run's logs
     log_prefix: str  # of their names
+    auto_log: bool  # whether what libraries show is logged, where a component does not say
     crashed: Callable[[BaseException], None]  # tells that the runner itself has failed
 
 
@@ -30,6 +31,12 @@ class UnderWay(NamedTuple):
     step: Step
     seconds: float  # since it began
     progress: float  # the step's own, from 0 to 1
+
+
+def auto_logs(called: Called, facts: RunFacts) -> bool:
+    """Whether what libraries show in a component's steps is logged."""
+    own = called.options.auto_log
+    return facts.auto_log if own is None else own
 
 
 class Session(Protocol):

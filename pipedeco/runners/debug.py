@@ -13,11 +13,12 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from pipedeco.autolog import AutoLog
 from pipedeco.blobs import make_private
 from pipedeco.errors import NotPicklable, Terminated
 from pipedeco.graph import CANCELLED, FAILED, Called, Logs, Outcome, Step, StepCall
 from pipedeco.result import StepResult, accept_change
-from pipedeco.runners import UnderWay
+from pipedeco.runners import UnderWay, auto_logs
 from pipedeco.serialization import (
     UNRECORDED,
     Packed,
@@ -73,6 +74,7 @@ class DebugSession:
         self.reporter.enter(facts.id, facts.pipeline, f"{facts.logs}/{name}.events", facts.blobs)
         self._log = _Log(facts.logs, name, self.reporter)
         self._performed: UnderWay | None = None
+        self._auto_log = AutoLog()
 
     def prepare(self, called: Called) -> None:
         pass
@@ -168,13 +170,11 @@ class DebugSession:
         before = self._mark(args, kwargs)
         self._log.begin()
         try:
-            outcome = perform(
-                step.called.component.fn,
-                lambda: (args, kwargs),
-                lambda value: self._pack(step, value),
-                step.called.options.retry_on,
-                "debug",
-            )
+            if auto_logs(step.called, self.facts):
+                with self._auto_log.in_place(self.reporter):
+                    outcome = self._call(step, args, kwargs)
+            else:
+                outcome = self._call(step, args, kwargs)
         finally:
             logs = self._log.end()
         if before is not None and pickle_mark((args, kwargs)) != before:
@@ -188,6 +188,15 @@ class DebugSession:
         if step.called.options.timeout is not None:
             self._warn_timeout(step, outcome, step.called.options.timeout)
         return outcome if logs is None else outcome._replace(logs=logs)
+
+    def _call(self, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
+        return perform(
+            step.called.component.fn,
+            lambda: (args, kwargs),
+            lambda value: self._pack(step, value),
+            step.called.options.retry_on,
+            "debug",
+        )
 
     def arguments(self, step: Step) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The originals, with results replaced by their values."""

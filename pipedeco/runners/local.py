@@ -34,7 +34,7 @@ from pipedeco.graph import (
     StepCall,
     StepError,
 )
-from pipedeco.runners import UnderWay
+from pipedeco.runners import UnderWay, auto_logs
 from pipedeco.runners.echo import Echo
 from pipedeco.serialization import Pickler, unpack_arguments
 from pipedeco.worker.environment import here
@@ -59,11 +59,14 @@ FALSE_STARTS = 3  # workers that may die one after another before they have begu
 class _Function:
     """A component's function as workers get it."""
 
-    __slots__ = ("id", "mean", "name", "retry_on", "spec")
+    __slots__ = ("auto_log", "id", "mean", "name", "retry_on", "spec")
 
-    def __init__(self, number: int, name: str, spec: FunctionSpec, retry_on: bytes | None) -> None:
+    def __init__(
+        self, number: int, name: str, spec: FunctionSpec, retry_on: bytes | None, *, auto_log: bool
+    ) -> None:
         self.id = number
         self.name = name
+        self.auto_log = auto_log
         self.spec = spec
         self.retry_on = retry_on
         self.mean = UNKNOWN  # seconds, of the last outcomes
@@ -115,12 +118,14 @@ class LocalSession:
             return
         # Components that differ in other options share what workers know of them.
         retry_on = called.options.retry_on
-        key = id(called.component.fn), called.name, retry_on
+        auto_log = auto_logs(called, self.facts)
+        key = id(called.component.fn), called.name, retry_on, auto_log
         function = self._functions.get(key)
         if function is None:
             spec = describe(called.component.fn)
             pickled = None if retry_on == (Exception,) else self.pickler.dump_inline(retry_on)
-            function = _Function(next(self.runner.numbers), called.name, spec, pickled)
+            number = next(self.runner.numbers)
+            function = _Function(number, called.name, spec, pickled, auto_log=auto_log)
             self._functions[key] = function
         called.function = function
 
@@ -423,8 +428,9 @@ class LocalRunner:
         if function.id not in slot.functions:
             slot.functions.add(function.id)
             spec = function.spec
-            facts = spec.kind, spec.module, spec.data, function.retry_on, function.name
-            self.pool.send(slot.worker, ("function", function.id, *facts))
+            how = function.retry_on, function.name, function.auto_log
+            known = ("function", function.id, spec.kind, spec.module, spec.data, *how)
+            self.pool.send(slot.worker, known)
         number = call.number = next(self.numbers)
         slot.exclusive = _is_exclusive(step)
         timeout = step.called.options.timeout

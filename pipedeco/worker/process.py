@@ -20,6 +20,7 @@ from collections import deque
 from types import FrameType
 from typing import Any
 
+from pipedeco.autolog import AutoLog
 from pipedeco.blobs import BlobStore, make_private
 from pipedeco.definitions import find, main_globals
 from pipedeco.errors import PipedecoError, StepFailed
@@ -42,6 +43,7 @@ from pipedeco.worker.perform import failed, perform
 MILLION = 1_000_000
 FLUSH = 0.001  # seconds of short steps after which their outcomes are sent
 TICK = 0.004  # seconds; with the time that sending takes, outcomes leave within 5 ms
+POLL = 50  # ticks between two looks at the files that a step's libraries write
 PARK_AFTER = 12  # idle ticks after which the watch thread sleeps until it is needed
 READ = 1 << 18
 
@@ -81,6 +83,7 @@ class Worker:
         self.decoder = Decoder()
         self.watch = _Watch(self)
         self.reporter = Reporter(self.step_name, self.on_progress)
+        self.auto_log = AutoLog()
 
     def serve(self) -> None:
         """Perform calls until the controller closes the connection."""
@@ -274,11 +277,17 @@ class Worker:
             function, retry_on = self.loaded.get(function_id) or self.load(function_id)
         except BaseException as error:  # noqa: BLE001 - the user's modules, while they are imported
             return failed(error, (), time.time(), 0.0)
-        return perform(function, lambda: self.arguments(args, inputs), self.pack, retry_on)
+        if not self.functions[function_id][5]:
+            return perform(function, lambda: self.arguments(args, inputs), self.pack, retry_on)
+        self.auto_log.begin(self.reporter)
+        try:
+            return perform(function, lambda: self.arguments(args, inputs), self.pack, retry_on)
+        finally:
+            self.auto_log.end()
 
     def load(self, function_id: int) -> tuple[Any, Any]:
         """The function of an id and its retry_on, found once."""
-        kind, module, data, retry_on, _ = self.functions[function_id]
+        kind, module, data, retry_on, *_ = self.functions[function_id]
         entry = find(kind, module, data), loads(retry_on) if retry_on else (Exception,)
         self.loaded[function_id] = entry
         return entry
@@ -422,6 +431,7 @@ class _Watch(threading.Thread):
         self.worker = worker
         self.busy = False
         self.parked = False
+        self.ticks = 0
         self.began = 0.0
         self.flushed = 0.0
         self._wake = threading.Lock()
@@ -455,6 +465,9 @@ class _Watch(threading.Thread):
                 self.worker.flush()
                 self.worker.poll()
                 self.worker.remind()
+                self.ticks += 1
+                if not self.ticks % POLL:
+                    self.worker.auto_log.poll()
 
 
 def main(connection: socket.socket, page: Any) -> None:
