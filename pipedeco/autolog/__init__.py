@@ -7,6 +7,7 @@ libraries nothing is done but to note where its figures would go.
 from __future__ import annotations
 
 import sys
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 from pipedeco.autolog.backend import Backend
@@ -15,7 +16,6 @@ from pipedeco.autolog.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from pipedeco.autolog.present import Reporter, Session
 
@@ -26,19 +26,41 @@ _WATCH = Watch(_BACKEND)
 
 
 class AutoLog:
-    """Auto-logging of the steps that one thread performs, one after the other."""
+    """Auto-logging of the steps that one thread performs, one after the other.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    ours: whether the process is ours, as a worker is; in the user's own process the user's backend
+        is there again after each step.
+    """
+
+    def __init__(self, *, ours: bool = True) -> None:
+        self._ours = ours
         self._session: Session | None = None
+        self._idle: Reporter | None = None  # of a step that has used nothing of this yet
+        self._thread = 0
+        PRESENT.sleepers.add(self)
 
     def begin(self, reporter: Reporter) -> None:
-        """A step begins in a process that is ours; matplotlib is ours as well."""
-        self._session = PRESENT.begin(reporter)
+        """A step begins; `reporter` takes what it shows."""
         if not _WATCH.started:
             _WATCH.start()
-            _BACKEND.keep()
-        if "matplotlib.pyplot" in sys.modules:
-            _gently(self._session, _BACKEND.put)
+        self._idle = reporter
+        self._thread = get_ident()
+        modules = sys.modules
+        if "matplotlib.pyplot" in modules or "tensorboardX" in modules or "tensorboard" in modules:
+            self.wake()
+
+    def wake(self) -> None:
+        """The step is about to use what is watched for, or may do so."""
+        if self._idle is None or self._session is not None:
+            return
+        self._session = PRESENT.begin(self._idle)
+        _gently(self._session, self._put)
+
+    def is_of(self, thread: int) -> bool:
+        """Whether a step of this thread is under way."""
+        return self._idle is not None and self._thread == thread
 
     def poll(self) -> None:
         """Report what came into event files since; for a thread beside the step's."""
@@ -48,39 +70,21 @@ class AutoLog:
 
     def end(self) -> None:
         """The step ended; what it left open is read and forgotten."""
+        self._idle = None
         session, self._session = self._session, None
-        if session is not None:
-            _end(session, ours=True)
-
-    def in_place(self, reporter: Reporter) -> InPlace:
-        """Round a step in the user's own process, whose backend is there again afterwards."""
-        return InPlace(reporter)
-
-
-class InPlace:
-    """One step in the user's own process, as a context manager."""
-
-    def __init__(self, reporter: Reporter) -> None:
-        self._reporter = reporter
-        self._session: Session | None = None
-
-    def __enter__(self) -> None:
-        self._session = PRESENT.begin(self._reporter)
-        if not _WATCH.started:
-            _WATCH.start()
-        _gently(self._session, _BACKEND.enter)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        assert self._session is not None
+        if session is None:
+            return
         try:
-            _end(self._session, ours=False)
+            _end(session, ours=self._ours)
         finally:
-            _gently(self._session, _BACKEND.leave)
+            if not self._ours:
+                _gently(session, _BACKEND.leave)
+
+    def _put(self) -> None:
+        if not self._ours:
+            _BACKEND.enter()
+        elif "matplotlib.pyplot" in sys.modules:
+            _BACKEND.put()
 
 
 def _gently(session: Session, change: Callable[[], None]) -> None:

@@ -21,12 +21,7 @@ class Backend:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._users = 0
-        self._kept = False
         self._former: tuple[Any, Any, Any] | None = None
-
-    def keep(self) -> None:
-        """This process is ours: the user's backend is never put back."""
-        self._kept = True
 
     def enter(self) -> None:
         """A step in the user's own process begins."""
@@ -39,7 +34,7 @@ class Backend:
         """It ended; after the last of them the user's backend is there again."""
         with self._lock:
             self._users -= 1
-            if not self._users and not self._kept and self._former is not None:
+            if not self._users and self._former is not None:
                 self._put_back()
 
     def put(self) -> None:

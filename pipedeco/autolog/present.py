@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from contextvars import ContextVar
+from threading import get_ident
 from typing import TYPE_CHECKING, Protocol
+from weakref import WeakSet
 
 if TYPE_CHECKING:
     from pipedeco.autolog.tensorboard import EventFiles
@@ -77,13 +79,28 @@ class Session:
             )
 
 
+class Sleeper(Protocol):
+    """Performs steps, and has nothing to do for one until it imports what is watched for."""
+
+    def is_of(self, thread: int) -> bool: ...
+    def wake(self) -> None: ...
+
+
 class Present:
     """The steps that this process performs: one in a worker, and more where runs are debugged."""
 
     def __init__(self) -> None:
         self.live: list[Session] = []
+        self.sleepers: WeakSet[Sleeper] = WeakSet()
         self._of_thread: ContextVar[Session | None] = ContextVar("pipedeco-step", default=None)
         os.register_at_fork(after_in_child=self._forget)
+
+    def wake(self) -> None:
+        """What is watched for is imported: by the step of this thread, or by the only one."""
+        here = get_ident()
+        found = [sleeper for sleeper in list(self.sleepers) if sleeper.is_of(here)]
+        for sleeper in found or list(self.sleepers):
+            sleeper.wake()
 
     def begin(self, reporter: Reporter) -> Session:
         session = Session(reporter, self._of_thread.get())
@@ -114,6 +131,7 @@ class Present:
 
     def _forget(self) -> None:
         """A child of the step's process has no way to the step's reporter."""
+        self.sleepers.clear()
         for session in self.live:
             session.live = False
         self.live.clear()

@@ -41,12 +41,16 @@ class Watch:
 
     def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> None:
         """See that a module is about to be imported, and let others find it."""
-        if name == "matplotlib.pyplot" and PRESENT.live:
+        if name == "matplotlib.pyplot":
+            PRESENT.wake()
+            if not PRESENT.live:
+                return
             try:
                 self._backend.put()
             except Exception as error:  # noqa: BLE001 - the user's import never fails for our sake
                 PRESENT.live[-1].failed("what matplotlib shows", error)
         elif name in WRITERS:
+            PRESENT.wake()
             self._hook()
 
     def _hook(self) -> None:

@@ -73,8 +73,9 @@ class DebugSession:
         self.reporter = Reporter(_step_name, self._note_progress)
         self.reporter.enter(facts.id, facts.pipeline, f"{facts.logs}/{name}.events", facts.blobs)
         self._log = _Log(facts.logs, name, self.reporter)
-        self._performed: UnderWay | None = None
-        self._auto_log = AutoLog()
+        self._performed: Step | None = None
+        self._share = 0.0  # its progress
+        self._auto_log = AutoLog(ours=False)
 
     def prepare(self, called: Called) -> None:
         pass
@@ -124,8 +125,8 @@ class DebugSession:
             step.run.load(step)
 
     def running(self) -> list[UnderWay]:
-        performed = self._performed
-        return [] if performed is None else [performed]
+        step = self._performed
+        return [] if step is None else [UnderWay(step, 0.0, self._share)]
 
     def on_scheduler(self) -> bool:
         return False
@@ -138,9 +139,7 @@ class DebugSession:
         self.reporter.close()
 
     def _note_progress(self, share: float) -> None:
-        performed = self._performed
-        if performed is not None:
-            self._performed = performed._replace(progress=share)
+        self._share = share
 
     # -- performing ----------------------------------------------------------------------
 
@@ -148,7 +147,8 @@ class DebugSession:
         # What the step does is not the body's doing: no calls to trace, no reads to note.
         tokens = current.set(None), inside_step.set(True), reporting.set(self.reporter)
         self.reporter.call = call
-        self._performed = UnderWay(call.step, 0.0, 0.0)
+        self._performed = call.step
+        self._share = 0.0
         try:
             outcome = self._attempt(call)
         except Exception as error:  # noqa: BLE001 - a selection that fails, a warning made an error
@@ -169,13 +169,18 @@ class DebugSession:
         args, kwargs = self.arguments(step)
         before = self._mark(args, kwargs)
         self._log.begin()
+        if auto_logs(step.called, self.facts):
+            self._auto_log.begin(self.reporter)
         try:
-            if auto_logs(step.called, self.facts):
-                with self._auto_log.in_place(self.reporter):
-                    outcome = self._call(step, args, kwargs)
-            else:
-                outcome = self._call(step, args, kwargs)
+            outcome = perform(
+                step.called.component.fn,
+                lambda: (args, kwargs),
+                lambda value: self._pack(step, value),
+                step.called.options.retry_on,
+                "debug",
+            )
         finally:
+            self._auto_log.end()
             logs = self._log.end()
         if before is not None and pickle_mark((args, kwargs)) != before:
             warn_user(
@@ -188,15 +193,6 @@ class DebugSession:
         if step.called.options.timeout is not None:
             self._warn_timeout(step, outcome, step.called.options.timeout)
         return outcome if logs is None else outcome._replace(logs=logs)
-
-    def _call(self, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
-        return perform(
-            step.called.component.fn,
-            lambda: (args, kwargs),
-            lambda value: self._pack(step, value),
-            step.called.options.retry_on,
-            "debug",
-        )
 
     def arguments(self, step: Step) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The originals, with results replaced by their values."""
