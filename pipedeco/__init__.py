@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipedeco.callbacks import Callback
     from pipedeco.components import Component, component
     from pipedeco.config import configure
     from pipedeco.errors import (
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 # Where each public name lives; modules are imported when a name is first used.
 _HOMES = {
     "Cache": "options",
+    "Callback": "callbacks",
     "Component": "components",
     "File": "fingerprint.files",
     "Pipeline": "pipelines",
@@ -75,6 +77,7 @@ _HOMES = {
 __all__ = [
     "BlobCorrupt",
     "Cache",
+    "Callback",
     "Component",
     "ConfigError",
     "EngineLost",

@@ -41,7 +41,7 @@ class Desk:
         self.errors, self.asked = [], []
         self.log = RunLog(
             self.facts("cafe"), self.graph.steps, {}, self.errors.append,
-            cancel=self.asked.append, code_of=lambda fn: (CodeKey("0", (), ()), {}),
+            cancel=self.asked.append, release=self.asked.append, code_of=lambda fn: (CodeKey("0", (), ()), {}),
         )  # fmt: skip
         self.recorder.begin(self, self.log)
         self.recorder.flush(self)

@@ -32,7 +32,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_TABLES = ("rm_attempts", "rm_keys", "rm_steps", "rm_earlier", "rm_components", "rm_run")
+_TABLES = (
+    "rm_attempts",
+    "rm_keys",
+    "rm_steps",
+    "rm_earlier",
+    "rm_releases",
+    "rm_components",
+    "rm_run",
+)
 
 
 class Gone(NamedTuple):

@@ -23,6 +23,27 @@ class RunFacts(NamedTuple):
     crashed: Callable[[BaseException], None]  # tells that the runner itself has failed
 
 
+class Beside(Protocol):
+    """Calls users' callbacks, one after another."""
+
+    @property
+    def in_place(self) -> bool:
+        """Whether `put` returns only after the call."""
+
+    @property
+    def here(self) -> bool:
+        """Whether the caller is in such a call."""
+
+    def put(self, job: Callable[[], None]) -> None:
+        """Call `job`."""
+
+    def renew(self) -> None:
+        """Leave a call that does not return to itself, and forget what waits for its end."""
+
+    def close(self) -> None:
+        """No more calls come."""
+
+
 class Session(Protocol):
     """One run's use of a runner.
 
@@ -75,6 +96,9 @@ class Session(Protocol):
 
     def spawn(self, target: Callable[[], None], name: str) -> None:
         """Execute the body of a child pipeline."""
+
+    def beside(self, name: str) -> Beside:
+        """Where callbacks are called, so that nobody else waits for them."""
 
     def close(self) -> None:
         """The run has ended; returns when its output is shown."""

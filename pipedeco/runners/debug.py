@@ -17,6 +17,7 @@ from pipedeco.blobs import make_private
 from pipedeco.errors import NotPicklable, Terminated
 from pipedeco.graph import CANCELLED, FAILED, Called, Logs, Outcome, Step, StepCall
 from pipedeco.result import StepResult, accept_change
+from pipedeco.runners.beside import InPlace
 from pipedeco.serialization import (
     UNRECORDED,
     Packed,
@@ -123,6 +124,9 @@ class DebugSession:
 
     def spawn(self, target: Callable[[], None], name: str) -> None:
         target()
+
+    def beside(self, name: str) -> InPlace:
+        return InPlace()
 
     def close(self) -> None:
         self._log.close()

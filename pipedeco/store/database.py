@@ -11,7 +11,7 @@ from typing import Any
 from pipedeco.blobs import make_private
 from pipedeco.errors import StoreError
 
-VERSION = 3
+VERSION = 4
 APPLICATION = 0x70697065  # "pipe", so that `file` can tell the database
 BUSY = 30.0  # seconds to wait for another writer
 

@@ -1,4 +1,4 @@
--- The store's database, version 3 (PRAGMA user_version).
+-- The store's database, version 4 (PRAGMA user_version).
 
 create table run (
     seq integer primary key autoincrement,  -- never used again: cached steps name others by id
@@ -109,6 +109,12 @@ create table earlier (                  -- what a resumed run recorded before, u
     value any,
     error blob,
     primary key (run, name)
+) without rowid;
+
+create table release (                  -- drafts that somebody releases, until their controller hears it
+    run integer not null,
+    step text not null,                 -- its name
+    primary key (run, step)
 ) without rowid;
 
 create table attempt (                  -- only attempts that were followed by another
