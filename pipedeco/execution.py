@@ -251,7 +251,7 @@ class Execution:
         if self.status == COMPLETED:
             return 1.0
         now = self.scheduler.ended / max(len(self.graph), self.log.expected, 1)
-        if now < 1.0 or self.over.is_set():  # an open body may call more
+        if now < 1.0 or self._recorded or self.over.is_set():  # an open body may call more
             self._progress = max(self._progress, now)
         return self._progress
 

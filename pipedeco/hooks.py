@@ -109,6 +109,7 @@ class StepHooks:
         self._settled: set[Step] = set()  # whose end is not to be held again
         self._kept: set[Step] = set()  # of a resumed run, and not performed again
         self._now = ""  # what is being called
+        self._interrupted: set[Any] = set()  # functions in which Ctrl-C came: not called again
         self._deaf = False  # nobody is asked or told any more
 
     # -- what the scheduler asks, on its thread --------------------------------------------------
@@ -377,12 +378,15 @@ class StepHooks:
     def _call(
         self, step: Step, event: str, function: Callable[..., Any], *args: Any
     ) -> tuple[Any, Failure | None]:
+        if function in self._interrupted:
+            return None, None
         what = f"{event} callback {callback_name(function)}"
         self._now = f"{what} of step {step.name}"
         try:
             return function(*args), None
         except BaseException as error:  # the user's function: SystemExit, too, fails the step
             if self.beside.in_place and isinstance(error, INTERRUPTS):
+                self._interrupted.add(function)
                 raise
             return None, self._failure(step, what, error)
 

@@ -130,7 +130,7 @@ class StepRecord:
     @property
     def attempts(self) -> list[AttemptRecord]:
         found = [AttemptRecord(self._run, row) for row in self._earlier]
-        if self._row["attempt"]:
+        if self._row["attempt"] > len(found):  # else it ended between two of them
             found.append(AttemptRecord(self._run, {**self._row, "number": self._row["attempt"]}))
         return found
 
