@@ -1,5 +1,6 @@
 """Callbacks: asked before a step, told after it and of its states, told of a run's end."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -65,7 +66,7 @@ class Recorder(Callback):
 def changes(seen, step):
     """The states that a step has been told to have, in order."""
     told = [item[3:] for item in seen if item[1] == "status" and item[2] == step]
-    assert all(one[1] == other[0] for one, other in zip(told, told[1:], strict=False)), told
+    assert all(one[1] == other[0] for one, other in itertools.pairwise(told)), told
     return [told[0][0], *[new for _, new in told]] if told else []
 
 
@@ -272,7 +273,7 @@ def test_only_false_skips(mode, answer):
 def test_before_step_raises(mode):
     """The step fails with that error, unperformed; its record and note say whose it is."""
     performed = []
-    broken = echo.with_options(before_step=boom, after_step=lambda s: performed.append(s))
+    broken = echo.with_options(before_step=boom, after_step=performed.append)
 
     @pipeline
     def body():
