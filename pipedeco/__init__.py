@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipedeco.callbacks import Callback
     from pipedeco.components import Component, component
     from pipedeco.config import configure
     from pipedeco.errors import (
@@ -57,6 +58,7 @@ __version__ = "0.1.0"
 _HOMES = (
     {
         "Cache": "options",
+        "Callback": "callbacks",
         "Component": "components",
         "File": "fingerprint.files",
         "Pipeline": "pipelines",
@@ -115,6 +117,7 @@ _HOMES = (
 __all__ = [
     "BlobCorrupt",
     "Cache",
+    "Callback",
     "Component",
     "ConfigError",
     "EngineLost",

@@ -223,6 +223,9 @@ class ResultCache:
     def covers(self, step: Step) -> bool:
         return step.key is not None
 
+    def keeps(self, step: Step) -> bool:
+        return False  # what is known is the value of another step
+
     def take(self, call: StepCall) -> bool:
         """Whether the call is dealt with: its value is known, or it is held until one can tell."""
         key = call.step.key

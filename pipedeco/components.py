@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
+from pipedeco.callbacks import Callback, callback_name
 from pipedeco.definitions import Decorated
 from pipedeco.errors import ConfigError, GraphError
 from pipedeco.options import Cache, ComponentOptions
@@ -13,6 +14,7 @@ from pipedeco.tracing import current, refuse_foreign_thread
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
+    from pipedeco.callbacks import StepView
     from pipedeco.result import StepResult
 
 P = ParamSpec("P")
@@ -64,7 +66,16 @@ class Traced(Decorated):
         """The options of its steps that are not the default, as text."""
         default = ComponentOptions().as_dict()
         set_ones = {k: v for k, v in self.step_options.as_dict().items() if v != default[k]}
-        return {name: repr(value)[:200] for name, value in set_ones.items() if name != "depends_on"}
+        return {
+            name: _option_text(value) for name, value in set_ones.items() if name != "depends_on"
+        }
+
+    # They never change; a copy by way of pickling would be one for workers, without callbacks.
+    def __copy__(self) -> Traced:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Traced:
+        return self
 
     def _outputs(self) -> tuple[int | None, frozenset[str]]:
         known = self.__dict__.get("_known_outputs")
@@ -75,6 +86,15 @@ class Traced(Decorated):
             known = (count or _tuple_length(annotation), _type_fields(annotation))
             self.__dict__["_known_outputs"] = known
         return cast("tuple[int | None, frozenset[str]]", known)
+
+
+def _option_text(value: Any) -> str:
+    """An option for the record, functions and callbacks by name: addresses change."""
+    if isinstance(value, Callback):
+        return type(value).__name__
+    if isinstance(value, tuple) and any(isinstance(item, Callback) for item in value):
+        return ", ".join(map(_option_text, value))[:200]
+    return (callback_name(value) if callable(value) else repr(value))[:200]
 
 
 class Component(Traced, Generic[P, R]):
@@ -187,6 +207,17 @@ def component(
     allow_failure: bool = False,
     fresh_process: bool = False,
     depends_on: Sequence[Any] = (),
+    stage: str | None = None,
+    tags: Sequence[str] = (),
+    monitor_metrics: Sequence[str | tuple[str, str]] = (),
+    monitor_artifacts: Sequence[str | tuple[str, str]] = (),
+    monitor_models: Sequence[str | tuple[str, str]] = (),
+    auto_log: bool | None = None,
+    draft: bool = False,
+    before_step: Callable[[StepView, dict[str, Any]], Any] | None = None,
+    after_step: Callable[[StepView], Any] | None = None,
+    on_status_change: Callable[[StepView, str], Any] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> _Decorator: ...
 def component(fn: Any = None, /, **options: Any) -> Any:
     """Make a component of a function: in a pipeline its calls are steps.
@@ -204,6 +235,26 @@ def component(fn: Any = None, /, **options: Any) -> Any:
     allow_failure: the run does not fail for it, and steps that only depend on it still run.
     fresh_process: each attempt has a process of its own.
     depends_on: results of steps that must have ended before (usually by `with_options`).
+    stage: a name that groups steps in drawings and lists.
+    tags: of its steps.
+    monitor_metrics: which of the metrics that its steps report are the run's, too: names, in which
+        `*` stands for anything, or pairs of one and the name on the run.
+    monitor_artifacts, monitor_models: the same of artifacts and models.
+    auto_log: whether figures that are shown and event files that are written in its steps are
+        logged without a call; by default as the pipeline says.
+    draft: a step waits, when it is ready, until a person releases it: `pipedeco release RUN STEP`, or
+        `Run.release(step)`.
+    before_step: called with (step, inputs) once a step, before it is performed or looked up in the
+        cache; `inputs` are its arguments by name, as values.  Where it returns False, the step is
+        skipped, and those that need it.
+    after_step: called with (step) after its last attempt, or when its value is taken from the cache,
+        before anybody gets the value.
+    on_status_change: called with (step, previous state) at each change of its state.
+    callbacks: `pipedeco.Callback` objects, which have these as methods.
+
+    Callbacks are called in the controller, after those of the pipeline; `step` is a
+    `pipedeco.callbacks.StepView`.  One that raises fails the step; a step that runs then fails at
+    the end of its attempt.  A step whose value a resumed run keeps calls none.
 
     Raises ConfigError for an option that cannot be.
     """
@@ -229,7 +280,7 @@ def reduce_decorated(decorated: Any) -> Any:
         found = getattr(found, part, None)
     if found is decorated and decorated.__module__ != "__main__":
         return decorated.__qualname__
-    return type(decorated), (decorated.fn, decorated.options)
+    return type(decorated), (decorated.fn, decorated.options.without_callbacks())
 
 
 def _arity(fn: Any) -> tuple[int, int] | None:

@@ -19,6 +19,7 @@ from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.blobs import BlobStore
+from pipedeco.callbacks import EVENTS, functions_for
 from pipedeco.components import bound_arguments
 from pipedeco.config import project_folder
 from pipedeco.display import Display
@@ -58,9 +59,12 @@ from pipedeco.tracking import Reporter, StepName
 from pipedeco.worker.perform import describe_error, failed, user_part
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pipedeco.cache import Codes, ResultCache
     from pipedeco.fingerprint.code import CodeKey
-    from pipedeco.graph import StepKey
+    from pipedeco.graph import Called, StepKey
+    from pipedeco.hooks import StepHooks
     from pipedeco.resuming import Resumption, TakenOver
 
 STOPPING = 20.0  # seconds within which a run that is interrupted must have stopped
@@ -81,13 +85,15 @@ class Plan(NamedTuple):
     parent_step: str | None = None
     resumes: str | None = None  # the id of the run to go on with
     reruns: str | None = None  # the id of the run whose parameters these were
+    handle: Callable[[Execution], Any] | None = None  # makes the Run that on_run_end gets
 
 
 class Execution:
     """One run in the process that performs it.
 
-    Raises StoreError where the store cannot be used, before anything is performed, and RunBusy
-    where a living process has the run that is to be resumed.
+    Raises StoreError where the store cannot be used, before anything is performed, RunBusy where a
+    living process has the run that is to be resumed, and ConfigError for an installed callback that
+    cannot be used.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -111,6 +117,9 @@ class Execution:
         self._process = os.getpid()
         self._progress = 0.0
         self._display: Display | None = None
+        self._recorded = False  # whether the run's end is
+        self.hooks: StepHooks | None = None
+        self._callbacks = [*CONTROLLER.callbacks(), plan.pipeline.options]
         self.recorder = CONTROLLER.recorder(plan.store)
         taken = self._take_over()
         try:
@@ -159,7 +168,7 @@ class Execution:
             self.graph,
             self,
             self.blobs,
-            self.session.prepare,
+            self._prepare,
             self._submit,
             keeps_originals=self.session.in_process,
             make_key=self._make_key if plan.pipeline.options.cache else None,
@@ -171,6 +180,7 @@ class Execution:
             self.scheduler.active,
             self.crashed,
             cancel=self.cancel,
+            release=self.release,
             code_of=self._code_of,
             progress=lambda: self.progress,
             logs=logs,
@@ -178,6 +188,8 @@ class Execution:
             tags=plan.pipeline.options.tags,
             capture=CONTROLLER.captures.begin(project_folder()) if plan.parent is None else None,
         )
+        if any(functions_for(event, self._callbacks) for event in EVENTS):
+            self._hook()
         if taken is None:
             self.recorder.begin(self, self.log)
         else:
@@ -202,6 +214,7 @@ class Execution:
         try:
             error = self._settle(error)
             self._record_end(value, error)
+            error = self._tell_end(error)
         except PipedecoError as failure:
             self.status, self.error = "failed", failure
             raise
@@ -213,7 +226,6 @@ class Execution:
             error = self._run_cancelled()  # a handler of the user's own has returned
         if error is not None:
             raise error
-        self.value = value
         return value
 
     def _show(self) -> None:
@@ -255,7 +267,7 @@ class Execution:
         if self.status == COMPLETED:
             return 1.0
         now = self.share / max(len(self.graph), self.log.expected, 1)
-        if now < 1.0 or self.over.is_set():  # an open body may call more
+        if now < 1.0 or self._recorded or self.over.is_set():  # an open body may call more
             self._progress = max(self._progress, now)
         return self._progress
 
@@ -325,6 +337,8 @@ class Execution:
             except KeyboardInterrupt as again:
                 if stopped is not None:
                     self.session.post(self.session.kill)
+                    if self.hooks is not None:
+                        self.session.post(self.hooks.give_up)
                 stopped = stopped or again
                 self.cancel("it was interrupted")
             except Terminated as again:
@@ -419,11 +433,33 @@ class Execution:
         self.recorder.end(self, facts)
         self.recorder.flush(self)
         self.error = error
+        self.value = value if error is None else None
         self.status = status
+        self._recorded = True
+
+    def _tell_end(self, error: BaseException | None) -> BaseException | None:
+        """Call on_run_end; what the run ends with then.  What it raises is recorded, too."""
+        if self.hooks is None or self.plan.handle is None:
+            return error
+        try:
+            self.interrupts.open(once=True)
+            raised = self.hooks.run_ended(self.plan.handle(self))
+        except (KeyboardInterrupt, Terminated) as stopped:
+            raised = stopped
+        finally:
+            self.interrupts.shut()
+        if raised is None:
+            return error
+        if raised is not error:
+            raised.__context__ = raised.__context__ or error
+            self._record_end(None, raised)
+        return raised
 
     def _leave(self) -> None:
         try:
             self.session.close()
+            if self.hooks is not None:
+                self.hooks.beside.close()
             self.reporter.close()
             if self.cache is not None:
                 self.cache.close()
@@ -501,6 +537,49 @@ class Execution:
             else:
                 self.scheduler.recall = self.cache
         return self.cache.make_key(component, args, kwargs, inputs)
+
+    # -- callbacks and drafts --------------------------------------------------------------
+
+    def _hook(self) -> None:
+        """From now on somebody is asked, or told, of steps."""
+        from pipedeco.hooks import StepHooks
+
+        self.hooks = StepHooks(self, self._callbacks, self.recorder.changed)
+        self.log.drafts = self.hooks.drafts.waiting
+        self.scheduler.hooks = self.hooks
+
+    def _prepare(self, called: Called) -> None:
+        """Look at what is about to be called for the first time."""
+        self.session.prepare(called)
+        if self.hooks is None and called.options.holds_steps:
+            self._hook()
+
+    def in_callback(self) -> bool:
+        """Whether the caller is in a callback of this run, or of a child: it must not wait for us."""
+        if self.hooks is not None and self.hooks.beside.here:
+            return True
+        return any(child.in_callback() for child in list(self.children))
+
+    def wait_until_over(self, timeout: float | None) -> bool:
+        """Wait until the run has ended and is recorded; False where the time is over before.
+
+        Raises GraphError in a callback of a step, for which the run waits.
+        """
+        if self.in_callback():
+            if self._recorded:  # it is on_run_end that asks
+                return True
+            raise GraphError(
+                f"a callback of run {self.id} waits for the run, which cannot end before it returns"
+            )
+        return wait_in_parts(self.over.wait, timeout)
+
+    def release(self, name: str) -> bool:
+        """Let a draft step go on; whether it waits for that."""
+        hooks = self.hooks
+        if hooks is None or name not in hooks.drafts.waiting:
+            return False
+        self.session.tell(hooks.drafts.release, name)
+        return True
 
     # -- child runs ----------------------------------------------------------------------
 
@@ -606,7 +685,7 @@ class Execution:
         if step.state in ENDED:
             return True
         self._check_process()
-        if self.session.on_scheduler():
+        if self.session.on_scheduler() or self.in_callback():
             raise GraphError(
                 f"a callback waits for step {step.name}, which cannot go on before it returns"
             )
@@ -616,8 +695,11 @@ class Execution:
         if step.state not in SUCCESS:
             step.root_failure.read = True
             raise self.failures.fresh(step)
-        outcome = step.outcome
-        assert outcome is not None
+        assert step.outcome is not None
+        return self.value_of(step, step.outcome)
+
+    def value_of(self, step: Step, outcome: Outcome) -> Any:
+        """The value of a step that ended so."""
         if outcome.kept is not None:
             return outcome.kept[0]
         try:
@@ -646,7 +728,8 @@ class Execution:
             answers.append(cancelled)
             answered.set()
 
-        if self.session.on_scheduler():  # in a callback, which must not wait for its own thread
+        # In a callback, which must not wait for its own thread.
+        if self.session.on_scheduler() or (self.session.in_process and self.in_callback()):
             self.scheduler.cancel_step(step, answer)
         else:
             self.session.post(self.scheduler.cancel_step, step, answer)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pipedeco.errors import BlobCorrupt, PipedecoError, StepFailed, StepSkipped
 from pipedeco.graph import CANCELLED, FAILED, Outcome, Step, StepError
 from pipedeco.serialization import unpack_exception
+from pipedeco.text import word
 from pipedeco.worker.perform import CONTROL_FLOW, error_text
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class Failures:
     def __init__(self, run: str, pipeline: Any) -> None:
         self.run = run
         self.pipeline = pipeline
-        self._made: dict[int, tuple[BaseException, TracebackType | None]] = {}
+        # By position and state: a callback may have made a step fail that was cancelled before.
+        self._made: dict[tuple[int, str], tuple[BaseException, TracebackType | None]] = {}
 
     def of(self, step: Step) -> BaseException:
         """The exception of an ended step, or of the one that made it be skipped."""
@@ -38,31 +40,24 @@ class Failures:
         return error.with_traceback(traceback)
 
     def _of(self, step: Step) -> tuple[BaseException, TracebackType | None]:
-        if step.position not in self._made:
+        key = step.position, step.state
+        if key not in self._made:
             error = self._make(step)
-            self._made[step.position] = error, error.__traceback__
-        return self._made[step.position]
+            self._made[key] = error, error.__traceback__
+        return self._made[key]
 
     def _make(self, step: Step) -> BaseException:
         if step.state != FAILED or step.outcome is None or step.outcome.error is None:
             return self._not_performed(step)
         outcome = step.outcome
-        known = outcome.error
-        assert known is not None
-        error = outcome.exception or _unpacked(known)
-        if error is None or not isinstance(error, Exception) or isinstance(error, CONTROL_FLOW):
-            error = StepFailed(
-                f"step {step.name} of run {self.run} raised {known.type}: {known.text}",
-                type=known.type,
-                traceback=known.traceback,
-            )
-            error.add_note(known.traceback)
+        error = exception_of(outcome, f"step {step.name} of run {self.run}")
         if isinstance(error, BlobCorrupt):
             self._name_producer(error, step)
         if isinstance(error, PipedecoError):
             error.__dict__.setdefault("run", self.run)
             error.__dict__.setdefault("step", step.name)
-        error.add_note(self._note(step, outcome))
+        if outcome.raised_by is None:  # else its note says which callback it was
+            error.add_note(self._note(step, outcome))
         return error
 
     def _name_producer(self, error: BlobCorrupt, step: Step) -> None:
@@ -77,7 +72,7 @@ class Failures:
             f"in step {step.name}, attempt {step.attempt} on worker {outcome.worker or '-'}, of run "
             f"{self.run} ({self.pipeline.name}), called at {place(self.pipeline.fn, step.line)}\n"
             f"see it with: pipedeco show {self.run}; step through it with: "
-            f"pipedeco debug {self.run} {_word(step.name)}"
+            f"pipedeco debug {self.run} {word(step.name)}"
         )
 
     def _not_performed(self, step: Step) -> BaseException:
@@ -91,6 +86,21 @@ class Failures:
         )
 
 
+def exception_of(outcome: Outcome, what: str) -> BaseException:
+    """The exception of an attempt that failed, or one made from what is known of it."""
+    known = outcome.error
+    assert known is not None
+    error = outcome.exception or _unpacked(known)
+    if error is None or not isinstance(error, Exception) or isinstance(error, CONTROL_FLOW):
+        error = StepFailed(
+            f"{outcome.raised_by or what} raised {known.type}: {known.text}",
+            type=known.type,
+            traceback=known.traceback,
+        )
+        error.add_note(known.traceback)
+    return error
+
+
 def _unpacked(known: StepError) -> BaseException | None:
     try:
         return unpack_exception(known.pickled) if known.pickled is not None else None
@@ -101,12 +111,6 @@ def _unpacked(known: StepError) -> BaseException | None:
 def place(fn: Callable[..., Any], line: int) -> str:
     code = getattr(fn, "__code__", None)
     return f"{code.co_filename}:{line}" if code is not None else f"line {line}"
-
-
-def _word(name: str) -> str:
-    """A name as one word of a command line."""
-    plain = name.replace("-", "").replace("_", "")
-    return name if plain.isalnum() else "'" + name.replace("'", "'\\''") + "'"
 
 
 def first_line(error: BaseException | None) -> str:

@@ -84,6 +84,7 @@ class Outcome(NamedTuple):
     worker: str = ""
     exception: BaseException | None = None  # the original, where it never left this process
     kept: Any = None  # the same of the value, in a tuple of one
+    raised_by: str | None = None  # the callback whose exception it is, where not the step's own
 
 
 class Attempt(NamedTuple):
@@ -201,7 +202,7 @@ class Step:
         self.dependants: list[Step] | None = None
         self.outcome: Outcome | None = None  # of the last attempt
         self.attempts: list[Attempt] | None = None  # the ones before
-        self.reason: Step | str | None = None  # why it was skipped or cancelled
+        self.reason: Step | str | None = None  # why it was skipped or cancelled, or still waits
         self.read = False  # whether the body has read its failure
         self.logs: LogPosition | None = None  # while it runs
         self.watchers: list[Callable[[Step], None]] | None = None

@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 
 MODES = ("debug", "local")
 
+# Options that are functions of the user's for the controller, and what stands for none of them.
+_CALLBACKS = {
+    "before_step": None,
+    "after_step": None,
+    "on_status_change": None,
+    "on_run_end": None,
+    "callbacks": (),
+}
+
 
 class _Frozen:
     """A set of named options that never changes; `replace` makes another."""
@@ -43,6 +52,11 @@ class _Frozen:
                 hint = f"did you mean {near[0]}? The" if near else "the"
                 raise ConfigError(f"there is no option {name!r}; {hint} options are {known}")
         return type(self)(**{**self.as_dict(), **changes})
+
+    def without_callbacks(self) -> Self:
+        """For workers: callbacks are called in the controller alone, and need not travel."""
+        unused = [name for name in _CALLBACKS if getattr(self, name, None)]
+        return self.replace(**{name: _CALLBACKS[name] for name in unused}) if unused else self
 
     def _set(self, **values: Any) -> None:
         for name, value in values.items():
@@ -102,15 +116,20 @@ class ComponentOptions(_Frozen):
     """How a component's steps are performed; see `pipedeco.component` for each option."""
 
     __slots__ = (
+        "after_step",
         "allow_failure",
         "auto_log",
+        "before_step",
         "cache",
+        "callbacks",
         "depends_on",
+        "draft",
         "fresh_process",
         "monitor_artifacts",
         "monitor_metrics",
         "monitor_models",
         "name",
+        "on_status_change",
         "outputs",
         "retries",
         "retry_delay",
@@ -136,6 +155,11 @@ class ComponentOptions(_Frozen):
     stage: str | None
     tags: tuple[str, ...]
     auto_log: bool | None
+    draft: bool
+    before_step: Callable[..., Any] | None
+    after_step: Callable[..., Any] | None
+    on_status_change: Callable[..., Any] | None
+    callbacks: tuple[Any, ...]
 
     def __init__(
         self,
@@ -156,10 +180,20 @@ class ComponentOptions(_Frozen):
         stage: str | None = None,
         tags: Sequence[str] = (),
         auto_log: bool | None = None,
+        draft: bool = False,
+        before_step: Callable[..., Any] | None = None,
+        after_step: Callable[..., Any] | None = None,
+        on_status_change: Callable[..., Any] | None = None,
+        callbacks: Sequence[Any] = (),
     ) -> None:
         self._set(
             name=_name(name),
             cache=_cache(cache),
+            before_step=_function("before_step", before_step),
+            after_step=_function("after_step", after_step),
+            on_status_change=_function("on_status_change", on_status_change),
+            callbacks=_callbacks(callbacks, of_steps=True),
+            draft=bool(draft),
             retries=_count("retries", retries),
             retry_delay=retry_delay
             if callable(retry_delay)
@@ -188,16 +222,32 @@ class ComponentOptions(_Frozen):
         }
         return {kind: monitors for kind, monitors in found.items() if monitors}
 
+    @property
+    def holds_steps(self) -> bool:
+        """Whether somebody is asked before a step of it goes on, or told of it."""
+        return bool(
+            self.draft
+            or self.before_step
+            or self.after_step
+            or self.on_status_change
+            or self.callbacks
+        )
+
 
 class PipelineOptions(_Frozen):
     """How a pipeline's runs go; see `pipedeco.pipeline` for each option."""
 
     __slots__ = (
+        "after_step",
         "auto_log",
+        "before_step",
         "cache",
+        "callbacks",
         "mode",
         "name",
         "on_failure",
+        "on_run_end",
+        "on_status_change",
         "refresh",
         "start_method",
         "store",
@@ -217,6 +267,11 @@ class PipelineOptions(_Frozen):
     refresh: bool | tuple[str, ...]
     tags: tuple[str, ...]
     auto_log: bool
+    before_step: Callable[..., Any] | None
+    after_step: Callable[..., Any] | None
+    on_status_change: Callable[..., Any] | None
+    on_run_end: Callable[..., Any] | None
+    callbacks: tuple[Any, ...]
 
     def __init__(
         self,
@@ -232,6 +287,11 @@ class PipelineOptions(_Frozen):
         refresh: bool | str | Sequence[str] = False,
         tags: Sequence[str] = (),
         auto_log: bool = True,
+        before_step: Callable[..., Any] | None = None,
+        after_step: Callable[..., Any] | None = None,
+        on_status_change: Callable[..., Any] | None = None,
+        on_run_end: Callable[..., Any] | None = None,
+        callbacks: Sequence[Any] = (),
     ) -> None:
         self._set(
             name=_name(name),
@@ -245,6 +305,11 @@ class PipelineOptions(_Frozen):
             refresh=_refresh(refresh),
             tags=check_tags(tags),
             auto_log=bool(auto_log),
+            before_step=_function("before_step", before_step),
+            after_step=_function("after_step", after_step),
+            on_status_change=_function("on_status_change", on_status_change),
+            on_run_end=_function("on_run_end", on_run_end),
+            callbacks=_callbacks(callbacks),
         )
 
 
@@ -359,3 +424,30 @@ def _sequence(option: str, value: Any) -> tuple[Any, ...]:
     if isinstance(value, list | tuple):
         return tuple(value)
     raise ConfigError(f"{option} is a list, not {value!r}")
+
+
+def _function(option: str, value: Any) -> Any:
+    if value is not None and not callable(value):
+        raise ConfigError(f"{option} is a function, not {value!r}")
+    return value
+
+
+def _callbacks(value: Any, *, of_steps: bool = False) -> tuple[Any, ...]:
+    """Callback objects; those of a component are told of its steps alone."""
+    found = _sequence("callbacks", value)
+    if not found:
+        return ()
+    from pipedeco.callbacks import Callback, overrides
+
+    for item in found:
+        if isinstance(item, type) and issubclass(item, Callback):
+            name = item.__name__
+            raise ConfigError(f"callbacks takes objects; {name} is a class: write {name}()")
+        if not isinstance(item, Callback):
+            raise ConfigError(f"callbacks is a list of pipedeco.Callback objects, not of {item!r}")
+        if of_steps and overrides(item, "on_run_end"):
+            raise ConfigError(
+                f"a component is told of its steps alone, and {type(item).__name__} has "
+                "on_run_end; give it to the pipeline: @pipeline(callbacks=[...])"
+            )
+    return found

@@ -21,6 +21,7 @@ from pipedeco.tracing import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pipedeco.callbacks import Callback, StepView
     from pipedeco.execution import Execution
     from pipedeco.graph import Step
     from pipedeco.run import Run
@@ -207,6 +208,13 @@ def pipeline(
     store: Any = None,
     cache: bool = True,
     refresh: bool | str | Sequence[str] = False,
+    tags: Sequence[str] = (),
+    auto_log: bool = True,
+    before_step: Callable[[StepView, dict[str, Any]], Any] | None = None,
+    after_step: Callable[[StepView], Any] | None = None,
+    on_status_change: Callable[[StepView, str], Any] | None = None,
+    on_run_end: Callable[[Run], Any] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Callable[[Callable[P, R]], Pipeline[P, R]]: ...
 def pipeline(fn: Any = None, /, **options: Any) -> Any:
     """Make a pipeline of a function: the components that it calls become steps of a run.
@@ -225,6 +233,14 @@ def pipeline(fn: Any = None, /, **options: Any) -> Any:
     cache: False performs every step, whatever its component says, and keeps nothing for later.
     refresh: performs cached steps, too, and replaces what is known: all of them, or those of the
         components (or steps) that are named.
+    tags: of its runs.
+    auto_log: False logs only what is logged by a call: no figures that are shown, no event files.
+    before_step, after_step, on_status_change: as for `component`, for every step of its runs; not for
+        those of child runs, which have their own.
+    on_run_end: called with the Run when it has ended and is recorded, before the call that started
+        it returns; `run.result()` is there by then.  What it raises leaves that call, and the run
+        is recorded as failed with it.
+    callbacks: `pipedeco.Callback` objects, which have these as methods.
 
     Raises ConfigError for an option that cannot be, and for an async function.
     """

@@ -14,6 +14,7 @@ from pipedeco.display import Displays
 from pipedeco.errors import RunCancelled, Terminated
 from pipedeco.failures import first_line
 from pipedeco.interrupts import Interrupts
+from pipedeco.plugins import Plugins
 from pipedeco.runners import Runner, make_runner
 from pipedeco.store.recorder import Recorder
 from pipedeco.tracing import current
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from pipedeco.cache import Codes, Flights
+    from pipedeco.callbacks import Callback
 
 
 class Live(Protocol):
@@ -53,6 +55,7 @@ class Controller:
         self.flights: dict[str, Flights] = {}  # by store
         self.displays = Displays()
         self.captures = Captures()
+        self.plugins = Plugins()
         self.codes: Codes | None = None
         self.recorded: Codes | None = None
         self.unread: dict[str, str] = {}  # started, failed, and nobody asked: id -> what to say
@@ -78,6 +81,10 @@ class Controller:
             if folder not in self.recorders or not self.recorders[folder].serves:
                 self.recorders[folder] = Recorder(folder)
             return self.recorders[folder]
+
+    def callbacks(self) -> tuple[Callback, ...]:
+        """Those that installed distributions bring.  Raises ConfigError."""
+        return self.plugins.callbacks(sys.path)
 
     def code_keys(self) -> Codes:
         """The keys of the code of this process; values that it uses are looked at again."""

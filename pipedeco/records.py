@@ -244,7 +244,7 @@ class StepRecord(Reporting):
     @property
     def attempts(self) -> list[AttemptRecord]:
         found = [AttemptRecord(self._run, self.name, row) for row in self._earlier]
-        if self._row["attempt"]:
+        if self._row["attempt"] > len(found):  # else it ended between two of them
             last = {**self._row, "number": self._row["attempt"]}
             found.append(AttemptRecord(self._run, self.name, last))
         return found

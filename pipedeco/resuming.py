@@ -170,6 +170,7 @@ def _put_aside(connection: sqlite3.Connection, seq: int) -> None:
         connection.execute(queries()[name], within)
     connection.execute(queries()["forget_components"], {"run": seq})
     connection.execute(queries()["forget_reported"], {"run": seq})
+    connection.execute(queries()["forget_releases"], {"run": seq})  # nobody has heard them
 
 
 def _name_inputs(steps: list[Row]) -> None:
@@ -242,20 +243,29 @@ class Resumption:
         self.attempt = attempt
         self.cache: ResultCache | None = None  # asked for what is not recorded here
         self._present: dict[Called, str] = {}  # digests of the code as it is now
+        self._sure: dict[Step, tuple[Known, Any]] = {}  # steps that were asked for, and are kept
 
     def covers(self, step: Step) -> bool:
         return step.name in self.earlier or (self.cache is not None and self.cache.covers(step))
 
-    def take(self, call: StepCall) -> bool:
-        step = call.step
+    def keeps(self, step: Step) -> bool:
         known = self.earlier.get(step.name)
+        if known is None:
+            return False
         token = current.set(None)  # looking at code may import modules
         try:
-            loaded = self._loaded(known) if known and self._is_same(step, known) else None
+            loaded = self._loaded(known) if self._is_same(step, known) else None
         finally:
             current.reset(token)
-        if known is not None and loaded is not None:
-            self._keep(call, known, loaded)
+        if loaded is None:
+            return False
+        self._sure[step] = known, loaded
+        return True
+
+    def take(self, call: StepCall) -> bool:
+        step = call.step
+        if step in self._sure or self.keeps(step):
+            self._keep(call, *self._sure.pop(step))
             return True
         return self.cache is not None and self.cache.take(call)
 

@@ -15,8 +15,10 @@ from pipedeco.config import (
     find_store,
     find_workers,
 )
+from pipedeco.drafts import WAITS
 from pipedeco.errors import (
     ConfigError,
+    PipedecoError,
     RunBusy,
     RunNotFound,
 )
@@ -24,6 +26,7 @@ from pipedeco.events import TAG, Part, read
 from pipedeco.execution import Execution, Plan
 from pipedeco.graph import (
     INTERRUPTED,
+    PENDING,
     RUNNING,
 )
 from pipedeco.interrupts import wait_in_parts
@@ -68,7 +71,12 @@ def plan_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pl
         "" if mode == "debug" else find_start_method(options.start_method),
         find_store(options.store),
         find_progress(),
+        handle=_handle,
     )
+
+
+def _handle(execution: Execution) -> Run:
+    return Run(execution.plan.store, execution.id, execution)
 
 
 def prepare_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Execution:
@@ -388,7 +396,7 @@ class Run(Reporting):
         if self._execution is None:
             return self._wait_for_other(timeout)
         try:
-            ended = wait_in_parts(self._execution.over.wait, timeout)
+            ended = self._execution.wait_until_over(timeout)
             CONTROLLER.tidy()
             return ended
         except KeyboardInterrupt:
@@ -427,6 +435,50 @@ class Run(Reporting):
                 id=self.id,
                 reason=f"process {os.getpid()} asked for it",
             )
+
+    def release(self, step: str) -> None:
+        """Let a draft step go on, which waits for that.  Returns at once.
+
+        A run that another process performs is asked for it, and goes on within a second.
+
+        Raises PipedecoError where there is no such step, or it does not wait.
+        """
+        execution = self._execution
+        if execution is not None and not execution.over.is_set():
+            if execution.release(step):
+                return
+        elif self.status == RUNNING and self.waits(step):
+            facts = {"id": self.id, "step": step}
+            execute(self.store, "ask_to_release", **facts)
+            return
+        raise self._not_waiting(step)
+
+    def waits(self, step: str) -> bool:
+        """Whether a draft step waits to be released, as far as is recorded."""
+        record = self.steps.get(step)
+        reason = record.reason if record is not None and record.state == PENDING else None
+        return reason is not None and reason.startswith(WAITS)
+
+    def _not_waiting(self, step: str) -> PipedecoError:
+        steps = self.steps
+        if step not in steps:
+            text = f"there is no step {step!r} in run {self.id}"
+            return PipedecoError(
+                f"{text}; list its steps with: pipedeco show {self.id}", run=self.id, step=step
+            )
+        state = steps[step].state
+        status = self.status
+        now = f"it is {state}"
+        if state == PENDING:
+            now = (
+                f"the run is {status}" if status != RUNNING else "it is no draft, or not ready yet"
+            )
+        return PipedecoError(
+            f"step {step} of run {self.id} does not wait to be released: {now}; see it with: "
+            f"pipedeco show {self.id}",
+            run=self.id,
+            step=step,
+        )
 
     def resume(self, **options: Any) -> Run:
         """Go on with a run that was interrupted, failed or cancelled; returns at once.

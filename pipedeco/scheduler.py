@@ -36,6 +36,9 @@ class Recall(Protocol):
     def covers(self, step: Step) -> bool:
         """Whether it may know the step's value."""
 
+    def keeps(self, step: Step) -> bool:
+        """Whether the step, which is ready, has its value from an earlier part of this very run."""
+
     def take(self, call: StepCall) -> bool:
         """Whether it deals with the call: it tells its end later, or submits it itself."""
 
@@ -44,6 +47,32 @@ class Recall(Protocol):
 
     def withdraw(self, call: StepCall) -> bool:
         """Give up one; whether it had it."""
+
+
+class Hooks(Protocol):
+    """Knows who is to be asked before a step goes on, and told of it.
+
+    Nothing here waits for them: what is held goes on when `start`, `skip` or `settle` is called.
+    """
+
+    def covers(self, step: Step) -> bool:
+        """Whether it may hold the step."""
+
+    def holds_start(self, step: Step) -> bool:
+        """Whether the step, which is ready, is to wait."""
+
+    def holds_end(self, step: Step, state: str) -> bool:
+        """Whether the step, whose last attempt is over, is to wait before it ends in a state."""
+
+    def changed(self, step: Step) -> None:
+        """The step has another state."""
+
+    def stop(self) -> None:
+        """The run is cancelled: nothing may be held for long."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody is still being told of something."""
 
 
 class Scheduler:
@@ -72,6 +101,7 @@ class Scheduler:
         self.start_child = start_child
         self.abort = abort
         self.recall: Recall | None = None  # set once there is something to recall
+        self.hooks: Hooks | None = None  # set once there is somebody to ask or to tell
         self.active: dict[Step, StepCall | None] = {}  # steps that have not ended, and their call
         self.ended = 0
         self.cancelled: str | None = None  # why nothing new starts
@@ -105,10 +135,14 @@ class Scheduler:
         """A worker has begun a call."""
         if call.step.state == QUEUED:
             call.step.state = RUNNING
+            if self.hooks is not None:
+                self.hooks.changed(call.step)
 
     def follow(self, call: StepCall, step: Step) -> StepCall | None:
         """The call of a step that waits for nothing but `call`, ahead of that one's end."""
         if self.recall is not None and self.recall.covers(step):
+            return None
+        if self.hooks is not None and (self.hooks.covers(call.step) or self.hooks.covers(step)):
             return None
         step.attempt += 1
         step.state = QUEUED
@@ -149,6 +183,8 @@ class Scheduler:
             return
         self.cancelled = reason
         held = self.recall.stop() if self.recall is not None else []
+        if self.hooks is not None:
+            self.hooks.stop()
         for call in [*self.session.stop(), *held]:
             if call.step in self.active:
                 self._end_without_running(call.step, CANCELLED, reason)
@@ -171,11 +207,69 @@ class Scheduler:
     def when_idle(self, action: Callable[[], None]) -> None:
         """Call `action` once no step is under way."""
         self._when_idle.append(action)
-        self._check_idle()
+        self.check_idle()
+
+    def check_idle(self) -> None:
+        """Act if no step is under way, and nobody is still being told of one."""
+        if self.active or not self._when_idle or (self.hooks is not None and self.hooks.busy):
+            return
+        actions, self._when_idle = self._when_idle, []
+        for action in actions:
+            action()
+
+    # -- what hooks decide of a step that they hold --------------------------------------------
+
+    def start(self, step: Step) -> None:
+        """It may be performed."""
+        if step.state == PENDING:  # else it was cancelled meanwhile
+            self._start(step)
+
+    def skip(self, step: Step, reason: str) -> None:
+        """It is not to be performed."""
+        if step.state == PENDING:
+            self._end_without_running(step, SKIPPED, reason)
+
+    def settle(
+        self, step: Step, state: str, outcome: Outcome | None, reason: str | None = None
+    ) -> None:
+        """It may end."""
+        if step.state in ENDED:
+            return
+        step.outcome = outcome
+        if reason is not None:
+            step.reason = reason
+        self._end(step, state)
+
+    def fail_cancelled(self, step: Step, outcome: Outcome, reason: str) -> None:
+        """Somebody raised who was told that the step is cancelled."""
+        if step.state != CANCELLED:
+            return
+        step.state = FAILED
+        step.outcome = outcome
+        step.reason = reason
+        step.read = False  # what the body may have read was another error
+        step.called.failed += 1
+        self.record(step)
+
+    def keeps(self, step: Step) -> bool:
+        """Whether the step has its value from an earlier part of this run."""
+        if self.recall is None:
+            return False
+        try:
+            return self.recall.keeps(step)
+        except Exception:
+            import logging
+
+            logging.getLogger("pipedeco").exception("step %s is not looked up", step.name)
+            return False
 
     # -- decisions -----------------------------------------------------------------------
 
     def _ready(self, step: Step) -> None:
+        if self.hooks is None or not self.hooks.holds_start(step):
+            self._start(step)
+
+    def _start(self, step: Step) -> None:
         step.attempt += 1
         step.state = QUEUED
         call = StepCall(step, self)
@@ -210,6 +304,8 @@ class Scheduler:
         self.record_attempt(step, step.attempt, outcome)
         step.state = PENDING
         self.active[step] = None
+        if self.hooks is not None:
+            self.hooks.changed(step)
         if delay > 0:
             self.session.later(delay, self._again, step)
         else:
@@ -235,14 +331,16 @@ class Scheduler:
 
     def _end(self, step: Step, state: str) -> None:
         """A step has ended: tell everybody, and those that it lets run or makes skip."""
-        if step.dependants is None:
+        if step.dependants is None and self.hooks is None:
             self._settle(step, state)
-            self._check_idle()
+            self.check_idle()
             return
         ending = [(step, state)]
         while ending:  # a loop, as chains of skipped steps may be long
             step, state = ending.pop()
             if step.state in ENDED:  # a callback of the user's has cancelled it meanwhile
+                continue
+            if self.hooks is not None and self.hooks.holds_end(step, state):  # settled later
                 continue
             self._settle(step, state)
             for dependant in step.dependants or ():
@@ -256,7 +354,7 @@ class Scheduler:
                     dependant.reason = step
                     ending.append((dependant, SKIPPED))
             step.dependants = None
-        self._check_idle()
+        self.check_idle()
 
     def _settle(self, step: Step, state: str) -> None:
         step.state = state
@@ -268,16 +366,12 @@ class Scheduler:
         self.record(step)
         if step.watchers:
             step.call_watchers()
+        if self.hooks is not None:
+            self.hooks.changed(step)
         if state == FAILED:
             step.called.failed += 1
             if self.abort and not step.called.options.allow_failure:
                 self.abort(f"step {step.name} failed and on_failure is 'abort'")
-
-    def _check_idle(self) -> None:
-        if not self.active and self._when_idle:
-            actions, self._when_idle = self._when_idle, []
-            for action in actions:
-                action()
 
 
 def _lets_run(dep: Step, *, only_after: bool) -> bool:

@@ -58,6 +58,12 @@ def shortened(text: str, room: float) -> str:
     return f"{head}…{tail}"
 
 
+def word(name: str) -> str:
+    """A name as one word of a command line."""
+    plain = name.replace("-", "").replace("_", "")
+    return name if plain.isalnum() else "'" + name.replace("'", "'\\''") + "'"
+
+
 def duration(seconds: float | None) -> str:
     """`340 ms`, `1.2 s`, `2 min 05 s`, `1 h 02 min`; `-` where it is not known."""
     if seconds is None or not math.isfinite(seconds):

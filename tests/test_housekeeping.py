@@ -42,7 +42,7 @@ from pipedeco.housekeeping import (
 )
 from pipedeco.housekeeping.garbage import collect, find_garbage
 from pipedeco.housekeeping.removal import parse_age
-from pipedeco.store.database import connect, queries
+from pipedeco.store.database import VERSION, connect, queries
 
 LARGE = 100_000  # bytes; a blob
 OLD = time.time() - 7200
@@ -882,7 +882,7 @@ def test_rows_that_are_none(path, tmp_path, capsys, text):
 
 @pytest.mark.parametrize(
     "manifest", ["", "[]", "{}", '{"format": 1, "schema": 2, "run": "0123456789ab"}', None,
-                 '{"format": 9}', '{"format": 1, "schema": 3, "run": "../x"}'],
+                 '{"format": 9}', f'{{"format": 1, "schema": {VERSION}, "run": "../x"}}'],
 )  # fmt: skip
 def test_another_manifest(path, tmp_path, capsys, manifest):
     """Of another version, or none."""

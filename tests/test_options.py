@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from pipedeco import ConfigError, component, pipeline
+from pipedeco import Callback, ConfigError, component, pipeline
 from pipedeco.options import ComponentOptions, PipelineOptions
 
 
@@ -149,3 +149,47 @@ def test_with_options_leaves_the_component_as_it_is():
     other = fit.with_options(timeout=2)
     assert other.fn is fit.fn
     assert (fit.options.timeout, other.options.timeout, other.options.retries) == (None, 2.0, 1)
+
+
+class Telling(Callback):
+    def on_run_end(self, run):
+        pass
+
+
+class Asking(Callback):
+    def before_step(self, step, inputs):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "match"),
+    [
+        (ComponentOptions, {"before_step": 3}, "before_step is a function, not 3"),
+        (ComponentOptions, {"on_status_change": "x"}, "on_status_change is a function, not 'x'"),
+        (PipelineOptions, {"on_run_end": []}, r"on_run_end is a function, not \[\]"),
+        (PipelineOptions, {"callbacks": Asking()}, "callbacks is a list, not"),
+        (PipelineOptions, {"callbacks": [Asking]}, r"Asking is a class: write Asking\(\)"),
+        (PipelineOptions, {"callbacks": [print]}, "a list of pipedeco.Callback objects, not of <"),
+        (
+            ComponentOptions,
+            {"callbacks": [Telling()]},
+            "Telling has on_run_end; give it to the pip",
+        ),
+        (ComponentOptions, {"on_run_end": print}, "no option 'on_run_end'"),
+    ],
+)
+def test_callbacks_that_cannot_be(kind, given, match):
+    """Each error says what is expected."""
+    with pytest.raises(ConfigError, match=match):
+        kind().replace(**given)
+
+
+def test_callbacks_stay_with_the_controller():
+    """What goes to workers has none; whether there are any is told quickly."""
+    options = ComponentOptions(callbacks=[Asking()], after_step=print, name="x")
+    assert options.holds_steps
+    assert options.without_callbacks().as_dict() == ComponentOptions(name="x").as_dict()
+    plain = ComponentOptions()
+    assert plain.without_callbacks() is plain
+    assert not plain.holds_steps
+    assert ComponentOptions(draft=True).holds_steps

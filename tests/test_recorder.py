@@ -41,7 +41,8 @@ class Desk:
         self.errors, self.asked = [], []
         self.log = RunLog(
             self.facts("cafe"), self.graph.steps, {}, self.errors.append,
-            cancel=self.asked.append, code_of=lambda fn: (CodeKey("0", (), ()), {}),
+            cancel=self.asked.append, release=self.asked.append,
+            code_of=lambda fn: (CodeKey("0", (), ()), {}),
             progress=lambda: 0.5, logs=str(folder), body=f"{folder}/body.events",
         )  # fmt: skip
         self.recorder.begin(self, self.log)

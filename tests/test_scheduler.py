@@ -25,7 +25,7 @@ from pipedeco.options import ComponentOptions
 from pipedeco.scheduler import Scheduler, unread_failures
 
 LEGAL = {
-    PENDING: {QUEUED, SKIPPED, CANCELLED},
+    PENDING: {QUEUED, SKIPPED, CANCELLED, FAILED},  # failed: by who was asked before it
     QUEUED: {RUNNING, PENDING, COMPLETED, FAILED, CANCELLED},  # pending: undone, or tried again
     RUNNING: {PENDING, COMPLETED, FAILED, CANCELLED},
 }
@@ -468,6 +468,60 @@ def test_a_follower_that_died_before_the_other_s_outcome_came_waits_for_it(lab):
 # -- everything in any order -----------------------------------------------------------------
 
 
+class RandomHooks:
+    """Holds steps at their start and end, now and then, until it is made to answer."""
+
+    busy = False
+
+    def __init__(self, machine):
+        self.machine = machine
+        self.starts, self.ends = [], []
+        self.passed = set()
+
+    def covers(self, step):
+        return step.position % 2 == 0
+
+    def holds_start(self, step):
+        assert step.state == PENDING
+        held = self.covers(step) and self.machine.draw(st.booleans())
+        if held:
+            self.starts.append(step)
+        return held
+
+    def holds_end(self, step, state):
+        if step in self.passed or state == CANCELLED or not self.covers(step):
+            self.passed.discard(step)
+            return False
+        outcome, step.outcome = step.outcome, None
+        self.ends.append((step, state, outcome))
+        return True
+
+    def changed(self, step):
+        pass
+
+    def stop(self):
+        pass
+
+    def answer(self):
+        """A verdict, maybe on a step that was cancelled meanwhile."""
+        scheduler = self.machine.scheduler
+        if self.starts and (not self.ends or self.machine.draw(st.booleans())):
+            step = self.starts.pop(0)
+            verdicts = [
+                lambda: scheduler.start(step),
+                lambda: scheduler.skip(step, "somebody said no"),
+                lambda: scheduler.settle(step, FAILED, HOPELESS, "somebody raised"),
+            ]
+            self.machine.one_of(verdicts)()
+            return
+        step, state, outcome = self.ends.pop(0)
+        if step.state not in ENDED:
+            self.passed.add(step)
+            if self.machine.draw(st.booleans()):
+                state, outcome = FAILED, HOPELESS
+            scheduler.settle(step, state, outcome)
+
+
 class Machine:
     """Random words in a random order: a worker's, a timer's, the body's, a person's."""
 
@@ -475,6 +529,9 @@ class Machine:
         self.draw = draw
         self.lab = Lab(abort=draw(st.booleans()))
         self.scheduler, self.session = self.lab.scheduler, self.lab.session
+        self.hooks = RandomHooks(self)
+        if draw(st.booleans()):
+            self.scheduler.hooks = self.hooks
         self.chains = []  # calls that a worker has: the first runs, the others follow
         self.stranded = []  # calls that follow no more, of which the scheduler is told later
 
@@ -503,7 +560,10 @@ class Machine:
             (next_one,) = step.dependants
             if next_one.waiting != 1 or next_one.state != PENDING or step not in next_one.inputs:
                 break
-            chain.append(chain[-1].follow(chain[-1], next_one))
+            following = chain[-1].follow(chain[-1], next_one)
+            if following is None:
+                break
+            chain.append(following)
         self.start(chain)
 
     def start(self, chain):
@@ -554,6 +614,8 @@ class Machine:
             found.append(self.strand)
         if self.session.timers:
             found.append(self.session.ring)
+        if self.hooks.starts or self.hooks.ends:
+            found += [self.hooks.answer] * 2
         if adding and self.lab.steps:
             found += [self.cancel_step]
         return found
@@ -592,7 +654,7 @@ def test_any_order_of_words_keeps_the_rules(data):
         possible[0]()
     assert idle == [1]
     for step in machine.lab.steps:
-        if step.state == SKIPPED:
+        if step.state == SKIPPED and step.reason != "somebody said no":
             assert step.reason.state in ENDED - SUCCESS
         if step.state == COMPLETED:
             assert all(dep.state in SUCCESS for dep in step.inputs)

@@ -78,6 +78,7 @@ def make_app(words: list[str]) -> App:
         reading.logs,
         reading.graph,
         running.cancel,
+        running.release,
         running.resume,
     ):
         app.command(command)

@@ -1,4 +1,4 @@
-"""The commands that act: run a pipeline of a file, cancel a run."""
+"""The commands that act: run a pipeline of a file, cancel a run, release a step of one."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import contextlib
 import inspect
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
+from pipedeco.cli.debugging import complete_step
 from pipedeco.cli.output import complain, print_table, print_traceback, say
 from pipedeco.cli.reading import Store, complete_run
 from pipedeco.errors import PipedecoError, RunNotFound
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 FAILED = 1
 USAGE = 2
 CANCELLED = 130  # as if SIGINT had ended us
-PATIENCE = 15.0  # seconds for a run to end after it was cancelled
+PATIENCE = 15.0  # seconds for a run to end after it was cancelled, or for a draft to go on
+POLL = 0.05  # seconds between two looks at that
 OURS = (
     "mode",
     "workers",
@@ -343,4 +346,36 @@ def cancel(
             f"look at it with: pipedeco show {found.id}"
         )
     say(f"{found.name}  {found.id}  {found.status}")
+    return 0
+
+
+# -- release -------------------------------------------------------------------------------
+
+
+def release(
+    run: Annotated[str, Parameter(completer=complete_run)],
+    step: Annotated[str, Parameter(completer=complete_step)],
+    /,
+    *,
+    store: Store = None,
+) -> int:
+    """Let a draft step go on, which waits for that, whichever process performs its run.
+
+    Args:
+        run: An id, a unique prefix of one, pipeline#number, or latest.
+        step: Its name.
+    """
+    from pipedeco.run import get_run
+
+    found = get_run(run, store=store)
+    found.release(step)
+    deadline = time.monotonic() + PATIENCE
+    while found.waits(step) and found.status == "running":
+        if time.monotonic() > deadline:
+            raise PipedecoError(
+                f"step {step} of run {found.id} was released and has not gone on within "
+                f"{PATIENCE:g} s; look at it with: pipedeco show {found.id}"
+            )
+        time.sleep(POLL)
+    say(f"step {step} of {found.name} {found.id} is released")
     return 0

@@ -37,6 +37,7 @@ _TABLES = (
     "rm_keys",
     "rm_steps",
     "rm_earlier",
+    "rm_releases",
     "rm_components",
     "rm_reported",
     "rm_attachments",

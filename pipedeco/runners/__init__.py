@@ -39,6 +39,27 @@ def auto_logs(called: Called, facts: RunFacts) -> bool:
     return facts.auto_log if own is None else own
 
 
+class Beside(Protocol):
+    """Calls users' callbacks, one after another."""
+
+    @property
+    def in_place(self) -> bool:
+        """Whether `put` returns only after the call."""
+
+    @property
+    def here(self) -> bool:
+        """Whether the caller is in such a call."""
+
+    def put(self, job: Callable[[], None]) -> None:
+        """Call `job`."""
+
+    def renew(self) -> None:
+        """Leave a call that does not return to itself, and forget what waits for its end."""
+
+    def close(self) -> None:
+        """No more calls come."""
+
+
 class Session(Protocol):
     """One run's use of a runner.
 
@@ -91,6 +112,9 @@ class Session(Protocol):
 
     def spawn(self, target: Callable[[], None], name: str) -> None:
         """Execute the body of a child pipeline."""
+
+    def beside(self, name: str) -> Beside:
+        """Where callbacks are called, so that nobody else waits for them."""
 
     def close(self) -> None:
         """The run has ended; returns when its output is shown."""

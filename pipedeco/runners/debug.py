@@ -19,6 +19,7 @@ from pipedeco.errors import NotPicklable, Terminated
 from pipedeco.graph import CANCELLED, FAILED, Called, Logs, Outcome, Step, StepCall
 from pipedeco.result import StepResult, accept_change
 from pipedeco.runners import UnderWay, auto_logs
+from pipedeco.runners.beside import InPlace
 from pipedeco.serialization import (
     UNRECORDED,
     Packed,
@@ -133,6 +134,9 @@ class DebugSession:
 
     def spawn(self, target: Callable[[], None], name: str) -> None:
         target()
+
+    def beside(self, name: str) -> InPlace:
+        return InPlace()
 
     def close(self) -> None:
         self._log.close()

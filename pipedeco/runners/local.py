@@ -35,6 +35,7 @@ from pipedeco.graph import (
     StepError,
 )
 from pipedeco.runners import UnderWay, auto_logs
+from pipedeco.runners.beside import Aside
 from pipedeco.runners.echo import Echo
 from pipedeco.serialization import Pickler, unpack_arguments
 from pipedeco.worker.environment import here
@@ -171,6 +172,9 @@ class LocalSession:
 
     def spawn(self, target: Callable[[], None], name: str) -> None:
         threading.Thread(target=target, name=name).start()
+
+    def beside(self, name: str) -> Aside:
+        return Aside(name)
 
     def close(self) -> None:
         self.post(self.runner.forget, self)

@@ -40,6 +40,9 @@ delete from step where id >= :first and id < :last;
 -- name: rm_earlier
 delete from earlier where run = :seq;
 
+-- name: rm_releases
+delete from release where run = :seq;
+
 -- name: rm_components
 delete from component where run = :seq;
 

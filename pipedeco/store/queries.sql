@@ -78,6 +78,20 @@ update run set cancel = :reason where id = :id and status = 'running';
 -- name: asked_to_cancel
 select id, cancel from run where cancel is not null and status = 'running' and owner = :owner;
 
+-- name: ask_to_release
+insert or ignore into release (run, step)
+select seq, :step from run where id = :id and status = 'running';
+
+-- name: asked_to_release
+select release.run, release.step from release join run on run.seq = release.run
+where run.owner = :owner and run.status = 'running';
+
+-- name: forget_release
+delete from release where run = :run and step = :step;
+
+-- name: forget_releases
+delete from release where run = :run;
+
 -- name: owns
 select 1 from run where seq = :seq and epoch = :epoch;
 

@@ -25,7 +25,7 @@ from pipedeco.store.database import connect, database_path, queries
 from pipedeco.store.owner import OwnerLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from pipedeco.capture import Capture
     from pipedeco.fingerprint.code import CodeKey
@@ -48,6 +48,7 @@ class RunLog:
     active: the steps that a runner has, and more; changes while it is read.
     failed: called with a StoreError or RunBusy when nothing more can be recorded.
     cancel: called with the reason when another process asks to cancel the run.
+    release: called with the name of a draft step when another process releases it.
     code_of: gives the CodeKey of a function, and the texts of what it reaches.
     progress: gives how far the run is, from 0 to 1.
     logs: the folder of its logs.
@@ -64,6 +65,7 @@ class RunLog:
         failed: Callable[[BaseException], None],
         *,
         cancel: Callable[[str], None],
+        release: Callable[[str], Any],
         code_of: Callable[[Any], tuple[CodeKey, dict[str, str]]],
         progress: Callable[[], float],
         logs: str,
@@ -76,6 +78,8 @@ class RunLog:
         self.active = active
         self.failed = failed
         self.cancel = cancel
+        self.release = release
+        self.drafts: Collection[str] = ()  # the steps that wait to be released
         self.code_of = code_of
         self.progress = progress
         self.logs = logs
@@ -294,18 +298,27 @@ class Recorder:
                 self.connection.execute(queries()["put_capture"], facts)
 
     def _hear(self) -> None:
-        """Cancel the runs for which somebody else asks it."""
+        """Cancel the runs, and release the drafts, for which somebody else asks it."""
+        owner = {"owner": self.owner.name}
+        live = list(self.runs.values())
         try:
-            rows_found = self.connection.execute(
-                queries()["asked_to_cancel"], {"owner": self.owner.name}
-            ).fetchall()
+            asked = dict(self.connection.execute(queries()["asked_to_cancel"], owner).fetchall())
+            if any(log.drafts for log in live):
+                self._hear_releases(live, owner)
         except sqlite3.Error:  # the next group finds out, and tells the runs
             return
-        asked = dict(rows_found)
-        for log in list(self.runs.values()) if asked else ():
+        for log in live if asked else ():
             reason = asked.get(log.facts["id"])
             if reason is not None:
                 log.cancel(reason)
+
+    def _hear_releases(self, live: list[RunLog], owner: dict[str, str]) -> None:
+        found = self.connection.execute(queries()["asked_to_release"], owner).fetchall()
+        for run, step in found:
+            self.connection.execute(queries()["forget_release"], {"run": run, "step": step})
+            for log in live:
+                if log.seq == run:
+                    log.release(step)
 
     def _write(self, group: list[Any]) -> None:
         """Commit one group; what it cannot write is told to the runs, never dropped silently."""

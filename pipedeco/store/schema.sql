@@ -113,6 +113,12 @@ create table earlier (                  -- what a resumed run recorded before, u
     primary key (run, name)
 ) without rowid;
 
+create table release (                  -- drafts that somebody releases, until their controller hears it
+    run integer not null,
+    step text not null,                 -- its name
+    primary key (run, step)
+) without rowid;
+
 create table attempt (                  -- only attempts that were followed by another
     step integer not null,
     number integer not null,
