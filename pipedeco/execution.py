@@ -448,7 +448,9 @@ class Execution:
             raised = stopped
         finally:
             self.interrupts.shut()
+        self.recorder.reported(self)
         if raised is None:
+            self.recorder.flush(self)
             return error
         if raised is not error:
             raised.__context__ = raised.__context__ or error

@@ -34,7 +34,7 @@ from pipedeco.graph import (
 )
 from pipedeco.interrupts import wait_in_parts
 from pipedeco.serialization import UNRECORDED, unpack_arguments
-from pipedeco.tracing import current, inside_step
+from pipedeco.tracing import current, inside_step, reporting
 from pipedeco.worker.perform import failed
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from pipedeco.blobs import BlobStore
     from pipedeco.runners import Session
     from pipedeco.scheduler import Scheduler
+    from pipedeco.tracking import Reporter
 
 GRACE = 5.0  # seconds that callbacks under way have to end once the run is cancelled
 INTERRUPTS = (KeyboardInterrupt, Terminated)
@@ -56,6 +57,7 @@ class Hooked(Protocol):
     blobs: BlobStore
     session: Session
     scheduler: Scheduler
+    reporter: Reporter
 
     def value_of(self, step: Step, outcome: Outcome) -> Any:
         """The value of a step that ended so."""
@@ -211,7 +213,8 @@ class StepHooks:
         raised: list[BaseException],
         done: threading.Event,
     ) -> None:
-        tokens = current.set(None), inside_step.set(False)  # another run may be started here
+        # Another run may be started here; what is reported is of this one.
+        tokens = current.set(None), inside_step.set(False), reporting.set(self.run.reporter)
         try:
             for function in functions:
                 what = f"on_run_end callback {callback_name(function)} of run {self.run.id}"
@@ -228,6 +231,7 @@ class StepHooks:
         finally:
             current.reset(tokens[0])
             inside_step.reset(tokens[1])
+            reporting.reset(tokens[2])
             done.set()
 
     # -- verdicts, on the scheduler's thread -----------------------------------------------------
@@ -428,7 +432,7 @@ class StepHooks:
             duration=outcome.duration if outcome is not None else None,
             error=f"{error.type}: {error.text}" if error is not None else None,
             reason=f"step {reason.name} was {reason.state}" if isinstance(reason, Step) else reason,
-            tags=tuple(getattr(step.called.options, "tags", ())),
+            tags=step.called.options.tags,
             exception=partial(self._exception, step, outcome),
             result=partial(self._value, step, outcome)
             if outcome is not None and state in SUCCESS
@@ -476,8 +480,10 @@ class _Job:
         self.then = then
 
     def __call__(self) -> None:
-        post = self.hooks.run.session.post
-        tokens = current.set(None), inside_step.set(True)  # as in a step: nothing is traced
+        run = self.hooks.run
+        post = run.session.post
+        # As in a step nothing is traced; what is reported is the run's.
+        tokens = current.set(None), inside_step.set(True), reporting.set(run.reporter)
         try:
             verdict = self.work(self.step)
         except BaseException as error:
@@ -486,6 +492,7 @@ class _Job:
         finally:
             current.reset(tokens[0])
             inside_step.reset(tokens[1])
+            reporting.reset(tokens[2])
         post(self.hooks.done, self, verdict)
 
 

@@ -67,6 +67,7 @@ class Reporter:
         self.path = ""
         self.blobs: BlobStore | None = None
         self._file = -1
+        self._opening = threading.Lock()  # a body, and its callbacks' thread
         self._begun: Any = None  # the call whose first line is written
         self._progress = 0.0
         self._heads: dict[tuple[int, str], str] = {}
@@ -203,10 +204,12 @@ class Reporter:
 
         if not self.run:
             raise RunNotFound("a thread reports whose step and run are over")
-        make_private(os.path.dirname(self.path))
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._file = os.open(self.path, flags, 0o600)
-        return self._file
+        with self._opening:
+            if self._file < 0:
+                make_private(os.path.dirname(self.path))
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                self._file = os.open(self.path, flags, 0o600)
+            return self._file
 
 
 class _Nowhere(Reporter):

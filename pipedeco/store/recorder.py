@@ -191,6 +191,10 @@ class Recorder:
     def end(self, run: Any, facts: dict[str, Any]) -> None:
         self._put(("end", run, facts))
 
+    def reported(self, run: Any) -> None:
+        """Note that the run was reported on after its end was noted."""
+        self._put(("reported", run))
+
     def flush(self, run: Any = None) -> None:
         """Return once all that was noted before is committed.
 
@@ -447,7 +451,7 @@ class Recorder:
                 log = self.runs.get(entry[1].run)
                 if log is not None:
                     self._read_part(entry[1:3], log, entry[3].logs, {})
-            elif entry is not None and entry[0] == "end":
+            elif entry is not None and entry[0] in ("end", "reported"):
                 log = self.runs.get(entry[1])
                 if log is not None:
                     self._reports[log] = reports.index(Part(log.body, 0, length(log.body)), {})
@@ -509,6 +513,11 @@ class Recorder:
             self.connection.execute(queries()["end_run"], columns)
             if facts["status"] == "completed" and log.epoch > 1:
                 self.connection.execute(queries()["forget_earlier"], {"run": log.seq})
+
+    def _write_reported(self, run: Any) -> None:
+        log = self._owned(run)
+        if log is not None:
+            self._write_reports(log, log)
 
     def _write_steps(self, steps: dict[Step, None]) -> None:
         found: list[tuple[Any, ...]] = []

@@ -802,3 +802,20 @@ def test_a_metric_line_is_an_event(tmp_path):
     assert line == encoded(Event(METRIC, 0, 'a"', 1.5, 7, 0.25))
     (tmp_path / "e").write_bytes(line)
     assert list(read(Part(path, 0, -1))) == [Event(METRIC, 0, 'a"', 1.5, 7, 0.25)]
+
+
+def test_callbacks_report_on_the_run(mode):
+    """Whatever callbacks log is the run's, on_run_end's too, and runs are found by it."""
+
+    @component(after_step=lambda step: log_metric("after", 1))
+    def work():
+        log_metric("own", 1)
+
+    @pipeline(on_run_end=lambda run: log_metric("at the end", len(run.steps)))
+    def body():
+        value(work())
+
+    body()
+    run = get_run()
+    assert [point[:2] for point in points(run)] == [("after", 1), ("at the end", 1)]
+    assert [found.id for found in runs(metric={"at the end": 1})] == [run.id]
