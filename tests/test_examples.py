@@ -173,6 +173,23 @@ def test_bootstrap(lab):
         assert (child.name, child.parent_run, len(child.steps)) == (name, run.id, 5)
 
 
+def test_watching_it_learn(lab):
+    """Hubble's constant of 1929; every loss is recorded, and one grows beyond all bounds."""
+    out = perform(lab, COMMANDS["07_watching_it_learn.py"][0])
+    assert re.search(r"^454 km/s per megaparsec", out, re.MULTILINE)
+    assert sorted(re.findall(r"^(descend\S*) completed$", out, re.MULTILINE)) == [
+        "descend", "descend-2", "descend-3", "descend-4",
+    ]  # fmt: skip
+    run = recorded(lab, "learn#1")
+    assert (run.tags, run.params) == (["hubble"], {"epochs": 300, "best rate": 0.3})
+    assert list(run.last_metrics) == ["loss/0.3", "loss/0.1", "loss/0.01", "loss/0.6"]
+    assert run.last_metrics["loss/0.6"] > 1e50
+    assert len(run.metrics) == 4 * 300
+    assert {step.stage for step in run.steps.values()} == {"train"}
+    assert all(step.figures["loss"].mime == "image/svg+xml" for step in run.steps.values())
+    assert run.tables["step sizes"].columns == ["rate", "slope", "loss"]
+
+
 @pytest.mark.parametrize("stop", ["", " --stop"])
 def test_stepping_through_runs_to_its_end(lab, stop):
     """Without a person there is no prompt: plainly, and with breakpoint() switched off."""
