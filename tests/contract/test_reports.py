@@ -1,5 +1,6 @@
 """What steps and bodies report while they run: the same records in every mode."""
 
+import asyncio
 import json
 import math
 import multiprocessing
@@ -322,6 +323,28 @@ def test_threads_and_children_of_a_step(mode):
     run = get_run()
     assert [number for _, number, _, _ in points(run.steps["parallel"])] == [1, 2]
     assert points(run.steps["next_one"]) == [("own", 3, None, "next_one")]
+
+
+def test_async_steps_and_pools_of_threads(mode):
+    """Tasks and the threads of executors report for the step, too."""
+
+    @component
+    async def several():
+        async def task(x):
+            await asyncio.sleep(0)
+            log_metric("task", x)
+
+        await asyncio.gather(task(1), task(2))
+        await asyncio.to_thread(log_metric, "thread", 3)
+        await asyncio.get_running_loop().run_in_executor(None, log_metric, "pool", 4)
+
+    @pipeline
+    def body():
+        value(several())
+
+    body()
+    found = points(get_run().steps["several"])
+    assert [number for _, number, _, _ in found] == [1, 2, 3, 4]
 
 
 @only_local
