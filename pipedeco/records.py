@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pipedeco.blobs import BlobStore
 from pipedeco.draw import Edge, Node
 from pipedeco.errors import BlobCorrupt, StepFailed, StepSkipped, StoreError
-from pipedeco.events import OF_STEP, last_progress, read
+from pipedeco.events import METRIC, OF_STEP, last_progress, read
 from pipedeco.graph import (
     CACHED,
     CANCELLED,
@@ -30,7 +30,7 @@ from pipedeco.store.reports import part_of
 if TYPE_CHECKING:
     from pipedeco.events import Event, Part
     from pipedeco.explaining import Why
-    from pipedeco.reported import Artifact, Figure, Items, Table, Text
+    from pipedeco.reported import Artifact, Figure, Item, Items, Table, Text
 
 Row = dict[str, Any]
 
@@ -127,7 +127,12 @@ class Reporting:
         """The points of all metrics in order: a DataFrame of pandas where that is installed, else
         a list of dicts.  Columns: name, value, step, time (seconds since the epoch), source (the
         step that reported it)."""
-        return frame(self._reported.points())
+        return frame(self.points)
+
+    @property
+    def points(self) -> list[dict[str, Any]]:
+        """The rows of `metrics`, whatever is installed."""
+        return self._reported.points()
 
     @property
     def last_metrics(self) -> dict[str, float]:
@@ -158,6 +163,11 @@ class Reporting:
     def texts(self) -> Items[Text]:
         """Texts by name: `.text`."""
         return self._reported.texts()
+
+    @property
+    def reported_items(self) -> list[Item]:
+        """All of these: the last of each kind and name, kind by kind."""
+        return self._reported.everything()
 
 
 class StepRecord(Reporting):
@@ -214,6 +224,12 @@ class StepRecord(Reporting):
             return 1.0
         part = self._part()
         return (last_progress(part) or 0.0) if part is not None else 0.0
+
+    @property
+    def has_metrics(self) -> bool:
+        """Whether it reported any point; quick where there are many."""
+        points = (e for e in self.events(metrics=True) if e.kind == METRIC)
+        return any(event.scope == OF_STEP for event in points)
 
     @property
     def _reported(self) -> Reported:

@@ -105,6 +105,20 @@ class Text(Item):
         inline: str | None = self._payload.get("text")
         return self._data.decode() if inline is None else inline
 
+    @property
+    def preview(self) -> str:
+        """Its first 200 characters."""
+        shown: str = self._payload.get("text") or self._payload.get("preview") or ""
+        return shown[:200]
+
+    @property
+    def size(self) -> int | None:
+        inline: str | None = self._payload.get("text")
+        return super().size if inline is None else len(inline.encode("utf-8", "surrogatepass"))
+
+    def to_json(self) -> dict[str, Any]:
+        return {**super().to_json(), "size": self.size, "preview": self.preview}
+
     def __str__(self) -> str:
         return self.text
 
@@ -193,18 +207,15 @@ class Artifact(Item):
         if os.path.lexists(target):
             raise StoreError(f"{target} is there already; choose another name or remove it")
         try:
-            if self.type == artifacts.OBJECT:
-                self._save_object(target)
-            else:
-                artifacts.restore(self._payload, self._blobs, target)
+            artifacts.restore(self._payload, self._blobs, target)
         except OSError as error:
             raise StoreError(f"{target} cannot be written: {error.strerror}") from error
 
-    def _save_object(self, target: str) -> None:
-        import pickle
-
-        with open(target, "xb") as file:
-            pickle.dump(self.load(), file)
+    def plain(self) -> bytes | bytearray | str | None:
+        """The object where it is bytes or a text, for which nothing is unpickled; else None."""
+        if self.type != artifacts.OBJECT:
+            return None
+        return artifacts.plain_object(self._payload, self._blobs)
 
     def _place(self, final: str) -> None:
         """Write the content aside and put it in place at once; another process may be quicker."""
@@ -220,6 +231,15 @@ class Artifact(Item):
             if not os.path.exists(final):
                 raise StoreError(f"{final} cannot be written: {error.strerror}") from error
 
+
+CLASSES: dict[str, type[Item]] = {
+    ARTIFACT: Artifact,
+    MODEL: Artifact,
+    FIGURE: Figure,
+    IMAGE: Figure,
+    TABLE: Table,
+    TEXT: Text,
+}
 
 T = TypeVar("T", bound=Item)
 
@@ -298,6 +318,15 @@ class Reported:
 
     def texts(self) -> Items[Text]:
         return Items("text", self._items(Text, TEXT))
+
+    def everything(self) -> list[Item]:
+        """The last of each kind and name, kind by kind."""
+        found: dict[tuple[str, str], Item] = {}
+        for entry in self._of(*CLASSES):
+            kind = entry.event.kind
+            found[kind, entry.event.name] = CLASSES[kind](entry, self._blobs)
+        kinds = list(CLASSES)
+        return sorted(found.values(), key=lambda item: kinds.index(item.kind))
 
     def params(self) -> dict[str, Any]:
         """The parameters that were reported; by preview where they are no plain values."""

@@ -148,7 +148,8 @@ class Reporter:
     ) -> None:
         payload: dict[str, Any] = {"text": text}
         if len(text) > INLINE_TEXT:
-            payload = {"blob": self.put(text.encode("utf-8", "backslashreplace"))}
+            data = text.encode("utf-8", "backslashreplace")
+            payload = {"preview": text[:200], "size": len(data), "blob": self.put(data)}
         self.emit(events.TEXT, name, payload, step, time, scope=scope)
 
     def media(
@@ -294,8 +295,8 @@ class Reports:
         except (TypeError, ValueError) as error:
             raise self._refused("log_table", name, str(error)) from error
         data = json.dumps({"columns": columns, "rows": cells}).encode()
-        payload = {"columns": columns[:50], "rows": len(cells), "blob": self._reporter.put(data)}
-        self._emit(events.TABLE, name, payload)
+        known = {"columns": columns[:50], "rows": len(cells), "size": len(data)}
+        self._emit(events.TABLE, name, {**known, "blob": self._reporter.put(data)})
 
     def log_figure(self, name: str, figure: Any, step: int | None = None) -> None:
         self._media(events.FIGURE, name, figure, step)
