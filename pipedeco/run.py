@@ -275,10 +275,16 @@ class Run(Reporting):
         return {**told, **dict(zip(shown, (*args, *kwargs.values()), strict=False))}
 
     @property
+    def param_texts(self) -> dict[str, str]:
+        """The same as previews, for which nothing is unpickled."""
+        return {**self._reported.param_texts(), **json.loads(self._facts["parameters"])}
+
+    @property
     def tags(self) -> list[str]:
         """Of its pipeline, those that it was given while it ran, and those that were added since."""
+        ended = self._fresh()["ended"] is not None  # then all are in the database
         known = [row["name"] for row in self._query("tags_of_run", run=self._facts["seq"])]
-        return list(dict.fromkeys([*known, *self._reported.tags()]))
+        return known if ended else list(dict.fromkeys([*known, *self._reported.tags()]))
 
     def add_tags(self, *tags: str) -> None:
         """Tag the run, which may have ended; see also `runs(tag=...)`."""
@@ -579,10 +585,15 @@ class Run(Reporting):
     def _query(self, name: str, **parameters: Any) -> list[Row]:
         return query(self.store, name, **parameters)
 
-    def to_json(self) -> dict[str, Any]:
-        """The run under the names of its attributes, as plain types."""
+    def to_json(self, *, depth: int = 1) -> dict[str, Any]:
+        """The run under the names of its attributes, as plain types.
+
+        Parameters
+        ----------
+        depth: how many levels of child runs are told, under `children`.
+        """
         row = self._fresh()
-        return {
+        found = {
             "id": self.id,
             "name": self.name,
             "number": self.number,
@@ -592,7 +603,7 @@ class Run(Reporting):
             "status": self.status,
             "progress": self.progress,
             "tags": self.tags,
-            "params": {**self._reported.param_texts(), **json.loads(row["parameters"])},
+            "params": self.param_texts,
             "started": self.started,
             "ended": row["ended"],
             "duration": self.duration,
@@ -601,6 +612,9 @@ class Run(Reporting):
             "parent_run": self.parent_run,
             "steps": {name: record.to_json() for name, record in self.steps.items()},
         }
+        if depth > 0:
+            found["children"] = [child.to_json(depth=depth - 1) for child in self.children]
+        return found
 
     def __repr__(self) -> str:
         return f"<run {self.id} of {self.pipeline} {self.status}>"
@@ -667,7 +681,7 @@ def runs(
     archived: bool = False,
     limit: int = 100,
     store: str | None = None,
-    **metrics: Mapping[str, float],
+    **metrics: Mapping[str, float | list[float]],
 ) -> list[Run]:
     """The recorded runs that meet all that is asked, the newest first.
 
@@ -682,7 +696,8 @@ def runs(
     limit: at most so many.
     store: as for `get_run`.
     metrics: `metric__gt={"accuracy": 0.9}`: only those whose own metrics have such last values;
-        also metric__ge, metric__lt, metric__le, metric__eq (or metric), metric__ne.
+        also metric__ge, metric__lt, metric__le, metric__eq (or metric), metric__ne; of a list of
+        numbers each must hold.
 
     Raises ConfigError for another criterion.
     """
