@@ -20,6 +20,13 @@ def say(text: str = "") -> None:
     print(plain_text(text, keep_lines=True))
 
 
+def quoted(name: str) -> str:
+    """A name as a shell takes it, for a command to be typed."""
+    from shlex import quote
+
+    return quote(plain_text(name))
+
+
 def complain(text: str) -> None:
     print(f"pipedeco: {plain_text(text)}", file=sys.stderr)
 
@@ -32,10 +39,16 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2))
 
 
-def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+def print_table(
+    head: tuple[str, ...], rows: Sequence[tuple[str, ...]], styles: Sequence[str] = ()
+) -> None:
     """Columns under their names; cut at the terminal's width, whole elsewhere.
 
     States and statuses have their colours on a terminal; the last column gives way.
+
+    Parameters
+    ----------
+    styles: of the rows, one each, for a terminal.
     """
     from rich.table import Table
     from rich.text import Text
@@ -46,12 +59,12 @@ def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     for number, name in enumerate(head):
         last = number == len(head) - 1
         table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=1 if last else None)
-    for row in rows:
+    for position, row in enumerate(rows):
         cells = [Text(plain_text(cell)) for cell in row]
         for cell, name in zip(cells, head, strict=True):
             if name in ("state", "status"):
                 cell.stylize(COLOURS.get(cell.plain, ""))
-        table.add_row(*cells)
+        table.add_row(*cells, style=styles[position] if styles else None)
     print_rich(table)
 
 
