@@ -279,7 +279,8 @@ class Drawn:
 
         Parameters
         ----------
-        group: one box a component; by default where there are more than 60 steps.
+        group: one box a stage, and one a component of the steps without a stage; by default where
+            there are more than 60 steps.
         """
         return self._drawing().svg(group=group)
 
