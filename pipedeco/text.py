@@ -109,7 +109,7 @@ def sparkline(values: Sequence[float], cells: int = 24) -> str:
     # Halves, for the distance between two numbers may be beyond any.
     room = high / 2 - low / 2
     return "".join(
-        " " if mean is None else BARS[round(7 * (mean / 2 - low / 2) / room) if room else 3]
+        " " if mean is None else BARS[round((mean / 2 - low / 2) / room * 7) if room else 3]
         for mean in means
     )
 

@@ -24,15 +24,6 @@ Kind = Literal["artifact", "model", "figure", "image", "table", "text"]
 NAMED = 10  # steps or names that a sentence lists
 PREVIEW = 60
 LONGEST = 200  # bytes of a file's name of ours, its suffix not counted
-SUFFIXES = {
-    "image/svg+xml": ".svg",
-    "image/png": ".png",
-    "image/jpeg": ".jpg",
-    "image/gif": ".gif",
-    "image/webp": ".webp",
-    "text/html": ".html",
-    "application/pdf": ".pdf",
-}
 
 
 class Held(NamedTuple):
@@ -202,11 +193,14 @@ def _write(item: Item, output: str | None) -> str:
 
 def _written(item: Item) -> tuple[str, Callable[[str], None]]:
     """The name of the file that it becomes, and what writes it to a path."""
+    from pipedeco.media import SUFFIXES
     from pipedeco.reported import Artifact, Figure, Table, Text
 
     if isinstance(item, Figure):
         figure = item
-        return safe_name(item.name, _suffix(item.mime)), lambda path: _put(path, figure.data)
+        return safe_name(item.name, SUFFIXES.get(item.mime, ".bin")), lambda path: _put(
+            path, figure.data
+        )
     if isinstance(item, Table):
         table = item
         return safe_name(item.name, ".csv"), lambda path: _put(path, _bytes(_as_csv(table)))
@@ -231,10 +225,6 @@ def _bytes(value: bytes | bytearray | str) -> bytes:
 def _put(path: str, data: bytes) -> None:
     with open(path, "xb") as file:
         file.write(data)
-
-
-def _suffix(mime: str) -> str:
-    return ".json" if mime.endswith("+json") else SUFFIXES.get(mime, ".bin")
 
 
 def _as_csv(table: Any) -> str:

@@ -51,8 +51,8 @@ def grouped_boxes(nodes: Sequence[Node], edges: Sequence[Edge]) -> tuple[list[Bo
     """A box for each stage, and for each component of steps without one; the first steps first."""
     groups: dict[tuple[bool, str], list[Node]] = {}
     for node in nodes:
-        key = (True, node.stage) if node.stage else (False, node.component)
-        groups.setdefault(key, []).append(node)
+        group = (True, node.stage) if node.stage else (False, node.component)
+        groups.setdefault(group, []).append(node)
     boxes = [_group(members) for members in groups.values()]
     index = {node.name: i for i, group in enumerate(groups.values()) for node in group}
     counts: dict[tuple[int, int, str], int] = {}
