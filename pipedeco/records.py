@@ -51,6 +51,7 @@ class Steps(Mapping[str, "StepRecord"]):
     def __init__(self) -> None:
         self._records: dict[str, StepRecord] = {}
         self._by_position: dict[int, StepRecord] = {}
+        self._origins: dict[int, Row] | None = None
 
     def _add(self, record: StepRecord) -> None:
         self._records[record.name] = record
@@ -71,6 +72,15 @@ class Steps(Mapping[str, "StepRecord"]):
 
     def at(self, position: int) -> StepRecord:
         return self._by_position[position]
+
+    def origin(self, store: str, row: Row) -> Row | None:
+        """Run and logs of the step that made a cached one's value; all are asked for at once."""
+        if self._origins is None:
+            run: int = row["run"]
+            bounds = {"first": rows.step_id(run, 0), "last": rows.step_id(run + 1, 0)}
+            found = query(store, "origins_of_steps", **bounds)
+            self._origins = {row["step"]: row for row in found}
+        return self._origins.get(row["id"])
 
     def __repr__(self) -> str:
         return f"<{len(self)} steps: {', '.join(list(self)[:10])}>"
@@ -247,11 +257,11 @@ class StepRecord(Reporting):
         """Where its events stand; of a cached step those of the step that made its value."""
         if self.state != CACHED:
             return part_of(logs_folder(self._run), rows.unpack_logs(self._row["logs"]))
-        found = query(self._run.store, "origin_of_step", step=self._row["id"])
-        if not found:
+        origin = self._steps.origin(self._run.store, self._row)
+        if origin is None:
             return None
-        folder = os.path.join(self._run.store, "logs", found[0]["run"])
-        return part_of(folder, rows.unpack_logs(found[0]["logs"]))
+        folder = os.path.join(self._run.store, "logs", origin["run"])
+        return part_of(folder, rows.unpack_logs(origin["logs"]))
 
     @property
     def ended(self) -> float | None:
