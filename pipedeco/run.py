@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
@@ -56,6 +57,8 @@ from pipedeco.text import duration, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+SETTLED = 5.0  # seconds after its end all that a run reported is in the database
 
 
 def plan_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
@@ -282,9 +285,11 @@ class Run(Reporting):
     @property
     def tags(self) -> list[str]:
         """Of its pipeline, those that it was given while it ran, and those that were added since."""
-        ended = self._fresh()["ended"] is not None  # then all are in the database
+        ended = self._fresh()["ended"]
         known = [row["name"] for row in self._query("tags_of_run", run=self._facts["seq"])]
-        return known if ended else list(dict.fromkeys([*known, *self._reported.tags()]))
+        if ended is not None and time.time() > ended + SETTLED:
+            return known
+        return list(dict.fromkeys([*known, *self._reported.tags()]))
 
     def add_tags(self, *tags: str) -> None:
         """Tag the run, which may have ended; see also `runs(tag=...)`."""
@@ -539,8 +544,6 @@ class Run(Reporting):
         return plan_of(self.store, self._facts["seq"])
 
     def _wait_for_other(self, timeout: float | None) -> bool:
-        import time
-
         deadline = None if timeout is None else time.monotonic() + timeout
         while self.status == RUNNING:
             if deadline is not None and time.monotonic() > deadline:
@@ -585,12 +588,12 @@ class Run(Reporting):
     def _query(self, name: str, **parameters: Any) -> list[Row]:
         return query(self.store, name, **parameters)
 
-    def to_json(self, *, depth: int = 1) -> dict[str, Any]:
+    def to_json(self, *, depth: int = 0) -> dict[str, Any]:
         """The run under the names of its attributes, as plain types.
 
         Parameters
         ----------
-        depth: how many levels of child runs are told, under `children`.
+        depth: how many levels of child runs are told, under `children`; by default none.
         """
         row = self._fresh()
         found = {
