@@ -21,7 +21,7 @@ from pipedeco.graph import (
     Logs,
     edges_between,
 )
-from pipedeco.reported import Entry, Reported, frame
+from pipedeco.reported import MISSING, Entry, Reported, frame
 from pipedeco.serialization import UNRECORDED, unpack, unpack_arguments, unpack_exception
 from pipedeco.store import rows
 from pipedeco.store.database import connect_to_read, fetch, queries
@@ -103,7 +103,8 @@ class AttemptRecord:
 
     @property
     def ended(self) -> float | None:
-        return None if self.started is None else self.started + (self.duration or 0.0)
+        known = self.started is not None and self.duration is not None
+        return self.started + self.duration if known else None  # type: ignore[operator]
 
     def logs(self) -> str:
         """What the attempt wrote: stdout, then stderr."""
@@ -265,7 +266,8 @@ class StepRecord(Reporting):
 
     @property
     def ended(self) -> float | None:
-        return None if self.started is None else self.started + (self.duration or 0.0)
+        known = self.started is not None and self.duration is not None
+        return self.started + self.duration if known else None  # type: ignore[operator]
 
     @property
     def attempts(self) -> list[AttemptRecord]:
@@ -438,8 +440,7 @@ def load(packed: Any, blobs: BlobStore, what: str) -> Any:
         raise BlobCorrupt(f"{what}: {error}") from error
     except Exception as error:  # whatever the classes of the value raise, or their absence
         raise StoreError(
-            f"{what} cannot be loaded in this process: {type(error).__name__}: {error}; import or "
-            "define what it is made of"
+            f"{what} cannot be loaded in this process: {type(error).__name__}: {error}; {MISSING}"
         ) from error
 
 

@@ -69,6 +69,23 @@ class Item:
         return f"<{self.kind} {self.name!r}{of}>"
 
 
+SUFFIXES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+    ".svg": "image/svg+xml",
+    ".html": "text/html",
+}
+
+
+def _plotly_figure(text: str) -> Any:
+    import plotly.io
+
+    return plotly.io.from_json(text)
+
+
 class Figure(Item):
     """A figure or an image: `mime`, `data` (bytes)."""
 
@@ -81,10 +98,45 @@ class Figure(Item):
         """The file's bytes; raises BlobCorrupt where it is lost or damaged."""
         return self._data
 
+    def load(self) -> Any:
+        """The figure of plotly, the text of an SVG drawing, or an image of PIL; the bytes where
+        the library is not installed."""
+        if self.mime.endswith("+json"):
+            return _plotly_figure(self.data.decode())
+        if self.mime == "image/svg+xml":
+            return self.data.decode("utf-8", "replace")
+        from importlib.util import find_spec
+
+        if find_spec("PIL") is None:
+            return self.data
+        import io
+
+        from PIL import Image
+
+        return Image.open(io.BytesIO(self.data))
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it to a file."""
-        with open(path, "wb") as file:
-            file.write(self.data)
+        """Write it to a file that is not there yet; a figure of plotly as .html where that is its
+        suffix.
+
+        Raises StoreError for a suffix that says something else, and where it cannot be written.
+        """
+        target = os.path.abspath(os.fspath(path))
+        suffix = os.path.splitext(target)[1].lower()
+        data = self.data
+        if suffix == ".html" and self.mime.endswith("+json"):
+            data = _plotly_figure(data.decode()).to_html().encode()
+        elif suffix in SUFFIXES and SUFFIXES[suffix] != self.mime:
+            raise StoreError(f"figure {self.name} is {self.mime}, which {suffix} files are not")
+        try:
+            with open(target, "xb") as file:
+                file.write(data)
+        except FileExistsError:
+            raise StoreError(
+                f"{target} is there already; choose another name or remove it"
+            ) from None
+        except OSError as error:
+            raise StoreError(f"{target} cannot be written: {error.strerror}") from error
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         """What a notebook shows."""
@@ -181,7 +233,7 @@ class Artifact(Item):
         except Exception as error:  # whatever the classes of the object raise, or their absence
             raise StoreError(
                 f"artifact {self.name} cannot be loaded in this process: {type(error).__name__}: "
-                f"{error}; import or define what it is made of"
+                f"{error}; {MISSING}"
             ) from error
 
     def path(self) -> str:
@@ -240,6 +292,12 @@ CLASSES: dict[str, type[Item]] = {
     TABLE: Table,
     TEXT: Text,
 }
+
+MISSING = (
+    "import or define what it is made of (what a script defines can be imported from it: "
+    "from SCRIPT import NAME)"
+)
+
 
 T = TypeVar("T", bound=Item)
 

@@ -31,7 +31,7 @@ from pipedeco.graph import (
     RUNNING,
 )
 from pipedeco.interrupts import wait_in_parts
-from pipedeco.monitors import name_on_run
+from pipedeco.monitors import names_on_run
 from pipedeco.options import check_tags
 from pipedeco.process import CONTROLLER
 from pipedeco.records import (
@@ -389,9 +389,8 @@ class Run(Reporting):
         found = []
         for record in self.steps.values():
             for event in record.events(metrics=metrics):
-                name = name_on_run(event, record.monitors)
-                if name is not None:
-                    found.append(Entry(event._replace(name=name), record.name))
+                names = names_on_run(event, record.monitors, record.name)
+                found += [Entry(event._replace(name=name), record.name) for name in names]
         prefix = "" if self._facts["epoch"] == 1 else f"e{self._facts['epoch']}-"
         body = os.path.join(logs_folder(self), f"{prefix}body.events")
         found += [Entry(event, None) for event in read(Part(body, 0, -1), metrics=metrics)]

@@ -76,7 +76,10 @@ def parse_criteria(criteria: Mapping[str, Any]) -> list[Bound]:
         what, _, comparison = given.partition("__")
         if what != "metric" or comparison not in COMPARISONS:
             known = ", ".join(f"metric__{name}" for name in COMPARISONS if name)
-            raise ConfigError(f"runs are not found by {given!r}; there are metric, {known}")
+            raise ConfigError(
+                f"runs are not found by {given!r}; there are pipeline, version, status, tag, param, "
+                f"archived, metric, {known}"
+            )
         listed = _listed(bounds)
         if not all(isinstance(bound, int | float) for _, bound in listed):
             example = f"{given}={{'accuracy': 0.9}}"

@@ -13,7 +13,7 @@ import io
 import pickle
 import sys
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, partial
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -227,11 +227,8 @@ class _Inband:
         self.buffers = buffers
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _load_inband, (self.data, self.buffers)
-
-
-def _load_inband(data: bytes, buffers: list[bytearray]) -> Any:
-    return pickle.loads(data, buffers=buffers)
+        # Nothing of ours, so that who loads it needs no pipedeco.
+        return partial(pickle.loads, buffers=self.buffers), (self.data,)
 
 
 def _cloudpickle_to(file: Any, reducers: dict[type, Any], keep: Callable[[Any], None]) -> Any:

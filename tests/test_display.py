@@ -397,6 +397,9 @@ class Going:
     def running(self):
         return [UnderWay(self.graph.steps[i], 1.0, 0.0) for i in self._running]
 
+    def waiting(self):
+        return []
+
 
 def test_a_line_names_a_few_of_many():
     """And makes names harmless."""

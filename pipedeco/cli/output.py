@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.terminal import make_console, plain_lines
-from pipedeco.text import plain_text
+from pipedeco.text import plain_text, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ENDLESS = 10_000  # columns of what is no terminal
+GAP = 2  # columns between two of a table
+NARROWEST = 9  # columns that a column of a table is left with
+FIRST = 16  # the same of the first
 
 
 def say(text: str = "") -> None:
@@ -36,7 +40,18 @@ def print_traceback(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2))
+    """JSON, in which numbers that are none are texts: "NaN", "Infinity", "-Infinity"."""
+    print(json.dumps(_strict(value), indent=2, allow_nan=False))
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
 
 
 def print_table(
@@ -58,17 +73,36 @@ def print_table(
 
     from pipedeco.draw.text import COLOURS
 
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
-    for number, name in enumerate(head):
-        last = number == len(head) - 1
-        table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=1 if last else None)
-    for position, row in enumerate(rows):
-        cells = [Text(plain_text(cell)) for cell in row]
+    table = Table(box=None, padding=(0, GAP, 0, 0), show_edge=False, header_style="dim")
+    for name in head:
+        table.add_column(name, no_wrap=True)
+    for position, row in enumerate(_fitted([head, *rows])[1:]):
+        cells = [Text(cell) for cell in row]
         for cell, name in zip(cells, head, strict=True):
             if name in ("state", "status"):
                 cell.stylize(COLOURS.get(cell.plain, ""))
         table.add_row(*cells, style=styles[position] if styles else None)
     print_rich(table)
+
+
+def _fitted(rows: Sequence[tuple[str, ...]]) -> list[list[str]]:
+    """The cells cut so that a line fits the terminal.
+
+    The last column gives way first, then those before it; the first, which says what a line is of,
+    does so last of all.
+    """
+    from rich.cells import cell_len
+
+    cells = [[plain_text(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    excess = sum(widths) + GAP * len(widths) - make_console(sys.stdout).width
+    for number in reversed(range(len(widths))):
+        cut = max(0, min(excess, widths[number] - (FIRST if number == 0 else NARROWEST)))
+        widths[number] -= cut
+        excess -= cut
+    return [
+        [shortened(cell, width) for cell, width in zip(row, widths, strict=True)] for row in cells
+    ]
 
 
 def _print_aligned(rows: Sequence[tuple[str, ...]]) -> None:

@@ -105,7 +105,7 @@ def _print_runs(found: list[Run]) -> None:
     rows = [
         (
             *("  " * depth + run.id, run.name, run.version or "", run.status, run.mode),
-            *(when(run.started), duration(run.duration), _parent(run), ", ".join(run.tags)),
+            *(when(run.started), _time(run), _parent(run), ", ".join(run.tags)),
         )
         for run, depth in nested(found)
     ]
@@ -131,6 +131,13 @@ def nested(found: list[Run]) -> list[tuple[Run, int]]:
         ordered.append((run, depth))
         waiting += [(child, depth + 1) for child in children.get(run.id, ())]  # the first first
     return ordered
+
+
+def _time(run: Run) -> str:
+    """What it took; of one that goes on how long it has gone."""
+    if run.duration is None and run.status == "running":
+        return f"{duration(time.time() - run.started)} so far"
+    return duration(run.duration)
 
 
 def _parent(run: Run) -> str:

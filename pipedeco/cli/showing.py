@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -54,7 +55,8 @@ def show(
 def _show_head(run: Run) -> None:
     say(f"{run.name}  {run.id}  {run.status}  {run.mode}")
     ended = run.duration
-    took = f"took {duration(ended)}" if ended is not None else f"{run.progress:.0%} done"
+    going = f"{duration(time.time() - run.started)} ago, {run.progress:.0%} done"
+    took = f"took {duration(ended)}" if ended is not None else going
     say(f"started {when(run.started)}, {took}")
     if run.tags:
         say(f"tags: {plain_text(', '.join(run.tags))}")
@@ -108,11 +110,18 @@ def _step_row(step: StepRecord, begin: float, level: int) -> tuple[str, ...]:
         step.stage or "",
         step.state,
         "" if step.started is None else f"+{duration(step.started - begin)}",
-        duration(step.duration),
+        _time(step),
         step.worker or "" if step.child_run is None else f"run {step.child_run}",
         str(len(step.attempts)),
         step.error or step.reason or step.preview or _how_far(step),
     )
+
+
+def _time(step: StepRecord) -> str:
+    """What it took; of a running one how long it has gone."""
+    if step.state == "running" and step.started is not None:
+        return f"{duration(time.time() - step.started)} so far"
+    return duration(step.duration)
 
 
 def _how_far(step: StepRecord) -> str:

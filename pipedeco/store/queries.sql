@@ -203,7 +203,9 @@ select run from reported where kind in ('tag', 'step_tag') and name = :tag;
 -- name: runs_with_param
 select seq as run from run, json_each(run.parameters) as given
 where given.key = :param and given.value = :value
-union select run from reported where kind = 'param' and name = :param and text = :value;
+union select reported.run from reported join run on run.seq = reported.run
+where kind = 'param' and name = :param and text = :value
+      and not exists (select 1 from json_each(run.parameters) as given where given.key = :param);
 
 -- name: runs_with_metric
 select run, number from reported where kind = 'metric' and name = :metric;

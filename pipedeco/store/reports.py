@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.events import METRIC, OF_STEP, PARAM, TAG, Part, length, read
-from pipedeco.monitors import name_on_run
+from pipedeco.monitors import names_on_run
 from pipedeco.store.database import queries
 from pipedeco.store.rows import unpack_logs
 
@@ -52,14 +52,19 @@ def part_of(folder: str, logs: Logs | None) -> Part | None:
     return Part(path, logs.events_start, logs.events_end)
 
 
-def index(part: Part, monitors: Mapping[str, Any]) -> Index:
-    """What concerns the run in a part of events; the last of each name counts."""
+def index(part: Part, monitors: Mapping[str, Any], step: str = "") -> Index:
+    """What concerns the run in a part of events; the last of each name counts.
+
+    Parameters
+    ----------
+    monitors: of the component of the step that reported it, and `step` its name.
+    """
     found: dict[tuple[str, str], Reported] = {}
     attachments: set[str] = set()
     for event in read(part):
         if isinstance(event.payload, dict) and "blob" in event.payload:
             attachments.add(event.payload["blob"])
-        for row in _rows(event, monitors):
+        for row in _rows(event, monitors, step):
             found[row.kind, row.name] = row
     return Index(list(found.values()), attachments)
 
@@ -92,7 +97,7 @@ class GroupReports:
         if step.key is not None and step.key.origin is not None:  # its value is another's
             part = self._part_of_origin(os.path.dirname(logs), step.key.origin)
         if part is not None:
-            self._found[step] = index(part, step.called.options.monitors)
+            self._found[step] = index(part, step.called.options.monitors, step.name)
 
     def read_attempt(self, logs: str, step: Step, number: int, outcome: Outcome) -> None:
         """Of an attempt that was followed by another only what it has kept counts."""
@@ -125,17 +130,15 @@ class GroupReports:
         return None if row is None else part_of(os.path.join(logs, row[0]), unpack_logs(row[1]))
 
 
-def _rows(event: Event, monitors: Mapping[str, Any]) -> list[Reported]:
+def _rows(event: Event, monitors: Mapping[str, Any], step: str) -> list[Reported]:
     if event.kind == TAG:
         return [Reported(STEP_TAG if event.scope == OF_STEP else TAG, event.name)]
     if event.kind not in (METRIC, PARAM):
         return []
-    name = name_on_run(event, monitors)
-    if name is None:
-        return []
+    names = names_on_run(event, monitors, step)
     if event.kind == METRIC:
-        return [Reported(METRIC, name, number=_real(event.payload))]
-    return [Reported(PARAM, name, text=param_text(event.payload))]
+        return [Reported(METRIC, name, number=_real(event.payload)) for name in names]
+    return [Reported(PARAM, name, text=param_text(event.payload)) for name in names]
 
 
 def param_text(payload: Mapping[str, Any]) -> str:
