@@ -42,6 +42,8 @@ def keep(value: Any, blobs: BlobStore, what: str) -> dict[str, Any]:
     """
     if not is_path(value):
         return _keep_object(value, blobs, what)
+    if not os.fspath(value):  # else it would be the working directory
+        raise FileNotFoundError(value)
     path = os.path.abspath(os.fspath(value))
     name = os.path.basename(path)
     if os.path.isdir(path):

@@ -47,6 +47,8 @@ from pipedeco.options import ComponentOptions
 from pipedeco.result import StepResult, make_result
 from pipedeco.serialization import Pickler, given_input, main_names, unpack
 from pipedeco.store.database import connect_to_read, queries
+from pipedeco.store.reports import adopt
+from pipedeco.store.rows import unpack_logs
 from pipedeco.tracing import current
 
 if TYPE_CHECKING:
@@ -122,6 +124,7 @@ class ResultCache:
     ----------
     folder: of the store.
     blobs: its values.
+    logs: the folder of the run's logs.
     session: fingerprints values; its thread is where all but `make_key` happens.
     codes: the keys of code, shared by the runs of a process.
     flights: which keys are being computed here.
@@ -133,6 +136,7 @@ class ResultCache:
         self,
         folder: str,
         blobs: BlobStore,
+        logs: str,
         session: Session,
         *,
         codes: Codes,
@@ -142,6 +146,7 @@ class ResultCache:
     ) -> None:
         self.folder = folder
         self.blobs = blobs
+        self.logs = logs
         self.session = session
         self.codes = codes
         self.flights = flights
@@ -337,7 +342,7 @@ class ResultCache:
         row = self._lookup(key)
         if row is None:
             return None
-        step, value, preview, found_print, created = row
+        step, value, preview, found_print, created, run, logs = row
         if key.cache.ttl is not None and time.time() - created > key.cache.ttl:
             key.note = f"the known value is older than {key.cache.ttl:g} s"
             return None
@@ -350,7 +355,10 @@ class ResultCache:
         if value is not None and _mentions_main(self.blobs.main_part(value)):
             main = sys.modules["__main__"].__dict__
             names = main_names(self.blobs.main_part(value), main)
-        return Outcome(CACHED, time.time(), 0.0, value, preview, names, worker="cache")
+        reported = adopt(self.folder, run, unpack_logs(logs), self.logs) if logs else None
+        return Outcome(
+            CACHED, time.time(), 0.0, value, preview, names, logs=reported, worker="cache"
+        )
 
     def _lookup(self, key: StepKey) -> Any:
         import sqlite3

@@ -2,9 +2,10 @@
 
 A worker has one such file for each run, beside its logs, and each of its steps a part of it:
 
-    ["begin", 17]                                        a step's first line
+    ["begin", 17]                                        a step's first line, with its number
     ["metric", 0, "loss", 1764111111.12, 5, 0.25]        kind, scope, name, time, step, payload
     ["figure", 1, "roc", 1764111112.34, null, {"mime": "image/png", "blob": "<digest>"}]
+    ["end", 17, 163, {...}]                              its last: bytes before it, and a Summary
 
 The scope says whether it is the step's own or the run's.  Every line is written by one call of
 the system at once, so who is killed loses nothing that it reported.  A line is JSON, in which
@@ -35,7 +36,9 @@ OF_STEP = 0
 OF_RUN = 1
 
 BEGIN = b'["begin", '
+END = b'["end", '
 CHUNK = 1 << 20
+TAIL = 1 << 12  # bytes that are looked at first for a last line
 
 
 class Event(NamedTuple):
@@ -50,11 +53,52 @@ class Event(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Where a step's events stand: from which byte to which; -1 where it has no end yet."""
+    """Where a step's events stand: from which byte to which; -1 where it has no end yet.
+
+    Lines of another step may stand there, too: where a worker died, and where it goes on.
+    """
 
     path: str
     start: int
     end: int
+    number: int  # that the step begins with; 0 of a body, whose file is its own
+
+
+class Summary(NamedTuple):
+    """What is searched by, and which blobs are named, in a part of events."""
+
+    metrics: list[tuple[int, str, float, float]]  # scope, name, last value, its time
+    params: list[tuple[int, str, dict[str, Any], float]]  # scope, name, payload, time
+    tags: list[tuple[int, str]]  # scope, tag
+    blobs: list[str]
+
+
+class Tally:
+    """Makes a Summary of events, one after another."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[tuple[int, str], tuple[float, float]] = {}
+        self._params: dict[tuple[int, str], tuple[dict[str, Any], float]] = {}
+        self._tags: dict[tuple[int, str], None] = {}
+        self._blobs: dict[str, None] = {}
+
+    def add(self, event: Event) -> None:
+        if event.kind == METRIC:
+            self.metrics[event.scope, event.name] = event.payload, event.time
+        elif event.kind == PARAM:
+            self._params[event.scope, event.name] = event.payload, event.time
+        elif event.kind == TAG:
+            self._tags[event.scope, event.name] = None
+        if isinstance(event.payload, dict) and "blob" in event.payload:
+            self._blobs[event.payload["blob"]] = None
+
+    def summary(self) -> Summary:
+        return Summary(
+            [(*key, *last) for key, last in self.metrics.items()],
+            [(*key, *last) for key, last in self._params.items()],
+            list(self._tags),
+            list(self._blobs),
+        )
 
 
 def encoded(event: Event) -> bytes:
@@ -67,30 +111,49 @@ def begin(number: int) -> bytes:
     return b"%b%d]\n" % (BEGIN, number)
 
 
+def end(number: int, before: int, summary: Summary) -> bytes:
+    """The line after a step's last; `before` is how many bytes its process wrote before it."""
+    return b"%b%d, %d, %b]\n" % (END, number, before, json.dumps(summary).encode())
+
+
 def metric_head(scope: int, name: str) -> str:
     """How the line of each point of one metric begins; the time, the step and the number follow."""
     return f'["{METRIC}", {scope}, {json.dumps(name)}, '
 
 
 def read(part: Part, *, metrics: bool = True) -> Iterator[Event]:
-    """The events of a part in the order in which they were reported.
+    """The events of a step in the order in which they were reported.
 
     Parameters
     ----------
     metrics: False leaves these out, which may be many, without looking at them.
     """
     points = b'["metric"'
-    begun = None
+    own, mine = begin(part.number)[:-1], True  # until another begins: processes that it started
     for line in _lines(part):
         if line.startswith(BEGIN):
-            if begun not in (None, line) and part.end < 0:  # the worker has gone on to another step
-                return
-            begun = line
-        elif metrics or not line.startswith(points):
+            mine = line == own
+        elif mine and not line.startswith(END) and (metrics or not line.startswith(points)):
             try:
                 yield Event(*json.loads(line))
-            except (ValueError, TypeError):  # torn by a crash of the machine
+            except (ValueError, TypeError):  # torn by a full disk, or a crash of the machine
                 continue
+
+
+def summarise(part: Part) -> Summary:
+    """The Summary that stands at a part's end where it is of all of it, else one that is made."""
+    line = _last_line(part) if part.end > part.start else b""
+    if line.startswith(END):
+        try:
+            _, number, before, found = json.loads(line)
+            if (number, before + len(line) + 1) == (part.number, part.end - part.start):
+                return Summary(*found)
+        except (ValueError, TypeError):
+            pass
+    tally = Tally()
+    for event in read(part):
+        tally.add(event)
+    return tally.summary()
 
 
 def length(path: str) -> int:
@@ -116,10 +179,10 @@ def blobs_of(folder: str) -> Iterator[str]:
         return
     for name in sorted(os.listdir(folder)):
         if name.endswith(".events"):
-            path = os.path.join(folder, name)
-            for event in read(Part(path, 0, length(path)), metrics=False):
-                if isinstance(event.payload, dict) and "blob" in event.payload:
-                    yield event.payload["blob"]
+            for line in _lines(Part(os.path.join(folder, name), 0, -1, 0)):
+                if b'"blob": "' in line:
+                    digest = line.partition(b'"blob": "')[2][:64]
+                    yield digest.decode("ascii", "replace")
 
 
 def _lines(part: Part) -> Iterator[bytes]:
@@ -139,3 +202,21 @@ def _lines(part: Part) -> Iterator[bytes]:
             left -= len(data) if left > 0 else 0
             *lines, rest = (rest + data).split(b"\n")
             yield from lines
+
+
+def _last_line(part: Part) -> bytes:
+    """The last line of a part that has an end; empty where the file has not that much."""
+    try:
+        file = open(part.path, "rb")  # noqa: SIM115 - closed below; the error is about opening alone
+    except OSError:
+        return b""
+    with file:
+        size = TAIL
+        while True:
+            start = max(part.start, part.end - size)
+            file.seek(start)
+            data = file.read(part.end - start)
+            _, newline, last = data[:-1].rpartition(b"\n")
+            if newline or start == part.start:
+                return last if data.endswith(b"\n") else b""
+            size *= 4

@@ -194,6 +194,7 @@ class Execution:
             self.recorder.begin(self, self.log)
         else:
             self._resume(taken)
+        self.thread = threading.current_thread()  # whose signals are kept from now on
         CONTROLLER.enter(self)
         if self.session.in_process:  # a step may end this process; the run is known by then
             self.log.begun.wait()
@@ -311,13 +312,15 @@ class Execution:
             self.interrupts.open()
             return resolve(self.pipeline.fn(*self.plan.args, **self.plan.kwargs)), None
         except BaseException as error:  # noqa: BLE001 - the user's body
-            self.interrupts.shut()  # first of all: another signal must not meet what follows
+            self.interrupts.raises = (
+                False  # first of all: another signal must not meet what follows
+            )
             error.__traceback__ = user_part(error.__traceback__)
             if isinstance(error, TypeError) and "StepResult" in str(error):
                 error.add_note("a library got a StepResult; pass it pipedeco.value(...) of it")
             return None, error
         finally:
-            self.interrupts.shut()
+            self.interrupts.raises = False
             self.trace.open = False
             current.reset(tokens[0])
             inside_step.reset(tokens[1])
@@ -333,7 +336,7 @@ class Execution:
             try:
                 self.interrupts.open(once=True)
                 in_time = wait_in_parts(self._idle.wait, None if stopped is None else STOPPING)
-                self.interrupts.shut()
+                self.interrupts.raises = False
                 if not in_time:
                     self.crashed(PipedecoError(f"run {self.id} did not stop when it was told to"))
                 break
@@ -433,6 +436,7 @@ class Execution:
             "traceback": known.traceback or None,
             "error": known.pickled,
         }
+        self.reporter.finish()
         self.recorder.end(self, facts)
         self.recorder.flush(self)
         self.error = error
@@ -450,7 +454,8 @@ class Execution:
         except (KeyboardInterrupt, Terminated) as stopped:
             raised = stopped
         finally:
-            self.interrupts.shut()
+            self.interrupts.raises = False
+        self.reporter.finish()
         self.recorder.reported(self)
         if raised is None:
             self.recorder.flush(self)
@@ -531,6 +536,7 @@ class Execution:
             self.cache = ResultCache(
                 folder,
                 self.blobs,
+                self.log.logs,
                 self.session,
                 codes=self._code_keys(),
                 flights=CONTROLLER.flights_of(folder),

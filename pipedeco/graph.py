@@ -51,22 +51,25 @@ class Logs(NamedTuple):
     err_end: int
     events_start: int = 0
     events_end: int = 0
+    number: int = 0  # of the step among those of the file of events
 
 
 class LogPosition:
     """Where the output and the reports of the step begins that a worker performs now; moves on with the worker."""
 
-    __slots__ = ("err", "events", "name", "out")
+    __slots__ = ("err", "events", "name", "number", "out")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.out = 0
         self.err = 0
         self.events = 0
+        self.number = 0
 
     def so_far(self) -> Logs:
         """The part of the present step, which has no end yet."""
-        return Logs(self.name, self.out, -1, self.err, -1, self.events, -1)
+        ends = (self.out, -1, self.err, -1, self.events, -1)
+        return Logs(self.name, *ends, self.number)
 
 
 class Outcome(NamedTuple):

@@ -105,13 +105,14 @@ class StepHooks:
         self.beside = run.session.beside(f"pipedeco-callbacks-{run.id}")
         self._listeners: dict[Called, Listeners] = {}
         self._jobs: dict[_Job, None] = {}  # that have no verdict yet
-        self._held: dict[Step, None] = {}
+        self._held: dict[Step, End | None] = {}  # with the end that it comes to, if it does
         self._told: dict[Step, str] = {}  # the states that callbacks know, until the end
         self._raised: dict[Step, Failure] = {}  # for steps that still run
         self._settled: set[Step] = set()  # whose end is not to be held again
         self._kept: set[Step] = set()  # of a resumed run, and not performed again
         self._now = ""  # what is being called
         self._interrupted: set[Any] = set()  # functions in which Ctrl-C came: not called again
+        self._stopped = False  # the run is cancelled
         self._deaf = False  # nobody is asked or told any more
 
     # -- what the scheduler asks, on its thread --------------------------------------------------
@@ -147,7 +148,7 @@ class StepHooks:
             return False
         end = End(state, step.outcome)
         step.outcome = None  # nobody gets it before
-        self._held[step] = None
+        self._held[step] = end
         self._put(step, partial(self._end, end), self._ended)
         return True
 
@@ -166,8 +167,18 @@ class StepHooks:
             self._put(step, partial(self._change, state), self._change_told)
 
     def stop(self) -> None:
-        if self._jobs and not self.beside.in_place:
-            self.run.session.later(GRACE, self.give_up)
+        self._stopped = True
+        for job in list(self._jobs):
+            self._bound(job)
+
+    def _bound(self, job: _Job) -> None:
+        """The run is cancelled: a callback has so long, counted from when it could be called."""
+        if not self.beside.in_place:
+            self.run.session.later(GRACE, self._check, job)
+
+    def _check(self, job: _Job) -> None:
+        if job in self._jobs:
+            self.give_up()
 
     @property
     def busy(self) -> bool:
@@ -186,8 +197,11 @@ class StepHooks:
         self._jobs.clear()
         self.beside.renew()
         held, self._held = self._held, {}
-        for step in held:
-            self.run.scheduler.settle(step, CANCELLED, None, "its callbacks did not return")
+        for step, end in held.items():
+            if end is not None:  # it was performed, whatever its callbacks would have said
+                self.run.scheduler.settle(step, end.state, end.outcome)
+            else:
+                self.run.scheduler.settle(step, CANCELLED, None, "its callbacks did not return")
         self.run.scheduler.check_idle()
 
     # -- the run's end, in the thread that executes it -------------------------------------------
@@ -270,6 +284,8 @@ class StepHooks:
         """Have `work(step)` done beside; `then(step, what it gave)` follows here."""
         job = _Job(self, step, work, then)
         self._jobs[job] = None
+        if self._stopped:
+            self._bound(job)
         self.beside.put(job)
 
     def done(self, job: _Job, verdict: Any) -> None:

@@ -22,14 +22,16 @@ LONGEST_WAIT = 0.25
 class Interrupts:
     """What a signal does to the thread that executes one run.
 
-    Attributes: `kept`, the exception of a signal that came where nothing may be raised.
+    Attributes: `kept`, the exception of a signal that came where nothing may be raised; `raises`,
+    whether it may be.  Assigning False to it shuts: between the lines of an `except` clause no call
+    may come before, as Python looks for signals when a function begins.
     """
 
-    __slots__ = ("_once", "_open", "kept")
+    __slots__ = ("_once", "kept", "raises")
 
     def __init__(self) -> None:
         self.kept: BaseException | None = None
-        self._open = False
+        self.raises = False
         self._once = False
 
     def open(self, *, once: bool = False) -> None:
@@ -40,23 +42,19 @@ class Interrupts:
         once: shut again with the first of them, so that who catches it meets no second.
         """
         self._once = once
-        self._open = True
+        self.raises = True
         if self.kept is not None:
             kept, self.kept = self.kept, None
             self.arrived(kept)
 
-    def shut(self) -> None:
-        """From now on signals are kept."""
-        self._open = False
-
     def arrived(self, error: BaseException) -> None:
         """A signal has come; raises `error`, or keeps it for later."""
-        if not self._open:
+        if not self.raises:
             if not isinstance(self.kept, Terminated):  # which ends more than a run
                 self.kept = error
             return
         if self._once:
-            self._open = False
+            self.raises = False
         raise error
 
 

@@ -11,8 +11,6 @@ from pipedeco.events import ARTIFACT, METRIC, MODEL, OF_RUN
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pipedeco.events import Event
-
 
 class Monitor(NamedTuple):
     """What is mirrored, and under which name."""
@@ -25,30 +23,30 @@ KINDS = {METRIC: "metrics", ARTIFACT: "artifacts", MODEL: "models"}
 
 
 def names_on_run(
-    event: Event, monitors: Mapping[str, Sequence[Sequence[str]]], step: str
+    kind: str, scope: int, name: str, monitors: Mapping[str, Sequence[Sequence[str]]], step: str
 ) -> list[str]:
     """The names under which an event stands on its run; none where it is the step's alone.
 
     Parameters
     ----------
+    kind, scope, name: of the event.
     monitors: of the step's component: "metrics", "artifacts", "models" -> Monitors.
     step: the name of the step that reported it.
     """
-    if event.scope == OF_RUN:
-        return [event.name]
+    if scope == OF_RUN:
+        return [name]
     found: dict[str, None] = {}
-    for pattern, name in monitors.get(KINDS.get(event.kind, ""), ()):
-        match = _compiled(pattern).fullmatch(event.name)
+    for pattern, shown in monitors.get(KINDS.get(kind, ""), ()):
+        match = _compiled(pattern).fullmatch(name)
         if match is not None:
-            found[_filled(name, match.groups()).replace("{step}", step)] = None
+            found[_filled(shown.replace("{step}", step), match.groups())] = None
     return list(found)
 
 
 def _filled(name: str, parts: tuple[str, ...]) -> str:
     """The name with what the pattern's stars stood for in the place of its own."""
-    for part in parts:
-        name = name.replace("*", part, 1)
-    return name
+    first, *rest = name.split("*")
+    return first + "".join(part + text for part, text in zip(parts, rest, strict=False))
 
 
 @lru_cache(maxsize=1000)

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pipedeco.blobs import BlobStore
 from pipedeco.draw import Edge, Node
 from pipedeco.errors import BlobCorrupt, StepFailed, StepSkipped, StoreError
-from pipedeco.events import METRIC, OF_STEP, last_progress, read
+from pipedeco.events import OF_STEP, last_progress, read, summarise
 from pipedeco.graph import (
-    CACHED,
     CANCELLED,
     SKIPPED,
     SUCCESS,
@@ -51,7 +50,6 @@ class Steps(Mapping[str, "StepRecord"]):
     def __init__(self) -> None:
         self._records: dict[str, StepRecord] = {}
         self._by_position: dict[int, StepRecord] = {}
-        self._origins: dict[int, Row] | None = None
 
     def _add(self, record: StepRecord) -> None:
         self._records[record.name] = record
@@ -72,15 +70,6 @@ class Steps(Mapping[str, "StepRecord"]):
 
     def at(self, position: int) -> StepRecord:
         return self._by_position[position]
-
-    def origin(self, store: str, row: Row) -> Row | None:
-        """Run and logs of the step that made a cached one's value; all are asked for at once."""
-        if self._origins is None:
-            run: int = row["run"]
-            bounds = {"first": rows.step_id(run, 0), "last": rows.step_id(run + 1, 0)}
-            found = query(store, "origins_of_steps", **bounds)
-            self._origins = {row["step"]: row for row in found}
-        return self._origins.get(row["id"])
 
     def __repr__(self) -> str:
         return f"<{len(self)} steps: {', '.join(list(self)[:10])}>"
@@ -126,6 +115,14 @@ class AttemptRecord:
         return f"<attempt {self.number} {self.state}>"
 
 
+class LastValues(dict[str, float]):
+    """The last value of each metric, by its name."""
+
+    def __missing__(self, name: str) -> float:
+        known = ", ".join(list(self)[:20]) or "none"
+        raise KeyError(f"there is no metric {name!r}; there are: {known}")
+
+
 class Reporting:
     """What was reported on a step or a run."""
 
@@ -148,7 +145,7 @@ class Reporting:
     @property
     def last_metrics(self) -> dict[str, float]:
         """The last value of each metric."""
-        return self._reported.last_values()
+        return LastValues(self._reported.last_values())
 
     @property
     def artifacts(self) -> Items[Artifact]:
@@ -239,8 +236,14 @@ class StepRecord(Reporting):
     @property
     def has_metrics(self) -> bool:
         """Whether it reported any point; quick where there are many."""
-        points = (e for e in self.events(metrics=True) if e.kind == METRIC)
-        return any(event.scope == OF_STEP for event in points)
+        return bool(self.last_metrics)
+
+    @property
+    def last_metrics(self) -> dict[str, float]:
+        """The last value of each metric; quick where there are many points."""
+        part = self._part()
+        known = summarise(part).metrics if part is not None else []
+        return LastValues((name, value) for scope, name, value, _ in known if scope == OF_STEP)
 
     @property
     def _reported(self) -> Reported:
@@ -256,13 +259,7 @@ class StepRecord(Reporting):
 
     def _part(self) -> Part | None:
         """Where its events stand; of a cached step those of the step that made its value."""
-        if self.state != CACHED:
-            return part_of(logs_folder(self._run), rows.unpack_logs(self._row["logs"]))
-        origin = self._steps.origin(self._run.store, self._row)
-        if origin is None:
-            return None
-        folder = os.path.join(self._run.store, "logs", origin["run"])
-        return part_of(folder, rows.unpack_logs(origin["logs"]))
+        return part_of(logs_folder(self._run), rows.unpack_logs(self._row["logs"]))
 
     @property
     def ended(self) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -244,8 +245,11 @@ class Artifact(Item):
         if self.type == artifacts.OBJECT:
             raise StoreError(f"artifact {self.name} is an object, no file; take its load()")
         store = os.path.dirname(self._blobs.folder)
-        name = os.path.basename(self.file or "") or "file"
-        final = os.path.join(store, "files", self._payload["blob"], name)
+        name = os.path.basename(self.file or "")
+        digest = str(self._payload["blob"])
+        if not re.fullmatch("[0-9a-f]{64}", digest) or name in ("", ".", ".."):
+            raise StoreError(f"artifact {self.name} is recorded in a form that nobody writes")
+        final = os.path.join(store, "files", digest, name)
         if not os.path.exists(final):
             self._place(final)
         return final
@@ -279,9 +283,13 @@ class Artifact(Item):
             artifacts.restore(self._payload, self._blobs, aside, mode=0o400)
             os.rename(aside, final)
         except OSError as error:
-            shutil.rmtree(aside, ignore_errors=True)
             if not os.path.exists(final):
                 raise StoreError(f"{final} cannot be written: {error.strerror}") from error
+        finally:
+            if os.path.isdir(aside):
+                shutil.rmtree(aside, ignore_errors=True)
+            elif os.path.lexists(aside):
+                os.unlink(aside)
 
 
 CLASSES: dict[str, type[Item]] = {

@@ -53,12 +53,11 @@ from pipedeco.serialization import UNRECORDED
 from pipedeco.store import rows
 from pipedeco.store.database import database_path
 from pipedeco.store.owner import is_alive
+from pipedeco.store.reports import storable
 from pipedeco.text import duration, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-SETTLED = 5.0  # seconds after its end all that a run reported is in the database
 
 
 def plan_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
@@ -176,7 +175,14 @@ def start_execution(execution: Execution) -> Run:
     else:
         context = contextvars.copy_context()  # the body sees the caller's variables
         name = f"pipedeco-{execution.id}"
-        threading.Thread(target=context.run, args=(body,), name=name).start()
+        thread = threading.Thread(target=context.run, args=(body,), name=name)
+        execution.thread = thread  # signals are the caller's again
+        interrupt, execution.interrupts.kept = execution.interrupts.kept, None
+        if interrupt is not None:
+            execution.cancel("it was interrupted")
+        thread.start()
+        if interrupt is not None:
+            raise interrupt
     return Run(plan.store, execution.id, execution)
 
 
@@ -271,7 +277,7 @@ class Run(Reporting):
         the parameters that were reported on the run."""
         row = self._facts
         shown: dict[str, Any] = json.loads(row["parameters"])
-        told = self._reported.params()
+        told = self._reported.params() if self._has_params() else {}
         if row["args"] == UNRECORDED:
             return {**told, **shown}
         args, kwargs = load(row["args"], self.blobs, f"the parameters of run {self.id}")
@@ -280,21 +286,28 @@ class Run(Reporting):
     @property
     def param_texts(self) -> dict[str, str]:
         """The same as previews, for which nothing is unpickled."""
-        return {**self._reported.param_texts(), **json.loads(self._facts["parameters"])}
+        told = self._reported.param_texts() if self._has_params() else {}
+        return {**told, **json.loads(self._facts["parameters"])}
+
+    def _has_params(self) -> bool:
+        """Whether any were reported on it, as far as the database knows; all steps are looked at
+        only then."""
+        ended = self._fresh()["ended"] is not None
+        return not ended or bool(self._query("params_of_run", run=self._facts["seq"]))
 
     @property
     def tags(self) -> list[str]:
         """Of its pipeline, those that it was given while it ran, and those that were added since."""
         ended = self._fresh()["ended"]
         known = [row["name"] for row in self._query("tags_of_run", run=self._facts["seq"])]
-        if ended is not None and time.time() > ended + SETTLED:
+        if ended is not None:  # all that it reported is recorded
             return known
         return list(dict.fromkeys([*known, *self._reported.tags()]))
 
     def add_tags(self, *tags: str) -> None:
         """Tag the run, which may have ended; see also `runs(tag=...)`."""
         for tag in check_tags(tags):
-            facts = {"kind": TAG, "name": tag, "number": None, "text": None}
+            facts = {"kind": TAG, "name": storable(tag), "number": None, "text": None, "time": 0.0}
             execute(self.store, "put_reported", run=self._facts["seq"], **facts)
 
     @property
@@ -389,11 +402,11 @@ class Run(Reporting):
         found = []
         for record in self.steps.values():
             for event in record.events(metrics=metrics):
-                names = names_on_run(event, record.monitors, record.name)
+                names = names_on_run(*event[:3], record.monitors, record.name)
                 found += [Entry(event._replace(name=name), record.name) for name in names]
         prefix = "" if self._facts["epoch"] == 1 else f"e{self._facts['epoch']}-"
         body = os.path.join(logs_folder(self), f"{prefix}body.events")
-        found += [Entry(event, None) for event in read(Part(body, 0, -1), metrics=metrics)]
+        found += [Entry(event, None) for event in read(Part(body, 0, -1, 0), metrics=metrics)]
         return sorted(found, key=lambda entry: entry.event.time)
 
     # -- while it runs -------------------------------------------------------------------

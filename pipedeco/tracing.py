@@ -226,9 +226,11 @@ def watch_threads() -> None:
         trace = current.get() or foreign_trace()
         if trace is not None:
             thread.__dict__["_pipedeco_trace"] = trace
-        reporter = reporting.get() or threading.current_thread().__dict__.get("_pipedeco_reporter")
-        if reporter is not None:
-            thread.__dict__["_pipedeco_reporter"] = reporter
+        reporter = reporting.get()
+        noted = threading.current_thread().__dict__.get("_pipedeco_reporter")
+        if reporter is not None or noted is not None:
+            # With the step, which the thread may outlive.
+            thread.__dict__["_pipedeco_reporter"] = noted or (reporter, reporter.call)
         start(thread)
 
     threading.Thread.start = noting_start  # type: ignore[method-assign, assignment]

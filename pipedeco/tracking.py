@@ -9,6 +9,7 @@ Nothing here knows a store's records: a reporter writes into a file that others 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -74,7 +75,9 @@ class Reporter:
         self._file = -1
         self._opening = threading.Lock()  # a body, and its callbacks' thread
         self._begun: Any = None  # the call whose first line is written
-        self._progress = 0.0
+        self._written = 0  # bytes of it, by this process
+        self._tally = events.Tally()  # of it
+        self._progress = -1.0  # the last that it told
         self._heads: dict[tuple[int, str], str] = {}
 
     def enter(self, run: str, pipeline: str, path: str, blobs: BlobStore) -> None:
@@ -88,6 +91,7 @@ class Reporter:
             self._file = -1
         self._heads.clear()
         self._begun = None
+        self._forget()
         self.run = ""
 
     @property
@@ -126,7 +130,9 @@ class Reporter:
             head = self._heads[scope, name] = events.metric_head(scope, name)
         at = "null" if step is None else step
         number = repr(value) if value - value == 0 else _special(value)
-        self.write(f"{head}{time or now()!r}, {at}, {number}]\n".encode())
+        time = time or now()
+        self.write(f"{head}{time!r}, {at}, {number}]\n".encode())
+        self._tally.metrics[scope, name] = value, time
 
     def emit(
         self,
@@ -140,7 +146,9 @@ class Reporter:
     ) -> None:
         """One event of another kind."""
         scope = self.own_scope if scope is None else scope
-        self.write(events.encoded(Event(kind, scope, name, time or now(), step, payload)))
+        event = Event(kind, scope, name, time or now(), step, payload)
+        self.write(events.encoded(event))
+        self._tally.add(event)
 
     def text(
         self,
@@ -173,26 +181,45 @@ class Reporter:
 
     def progress(self, share: float) -> None:
         self.on_progress(share)
-        if self._begun is not self.call or abs(share - self._progress) >= FINEST or share == 1.0:
-            self._progress = share
+        known = self._progress if self._begun is self.call else -1.0
+        if abs(share - known) >= FINEST or share == 1.0:
             self.emit(events.PROGRESS, "", share)
+            self._progress = share
 
     def put(self, data: bytes) -> str:
         """Keep bytes in the store; their digest."""
         assert self.blobs is not None
         return self.blobs.put([data])
 
+    def finish(self) -> None:
+        """The step, or the body, has ended: its part ends with what is asked for most."""
+        if self._begun is self.call and self._written:
+            number = self.name_of(self.call).number
+            try:
+                self.write(events.end(number, self._written, self._tally.summary()))
+            except StoreError:  # a full disk; who asks reads the whole part then
+                pass
+
     def write(self, line: bytes) -> None:
         """Append a line (or two) by one call of the system, which a kill cannot divide."""
         if self._begun is not self.call:
             line = events.begin(self.name_of(self.call).number) + line
             self._begun = self.call
+            self._forget()
         try:
             file = self._file if self._file >= 0 else self._open()
             if os.write(file, line) != len(line):
-                raise OSError(28, os.strerror(28))
+                os.write(file, b"\n")  # so that the next line is one
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise self._unwritten(error) from error
+        self._written += len(line)
+
+    def _forget(self) -> None:
+        """What is kept of a step is not of the next."""
+        self._written = 0
+        self._tally = events.Tally()
+        self._progress = -1.0
 
     def open(self) -> None:
         """Make the file, whose length then tells what the step's other processes report, too.
@@ -676,10 +703,11 @@ def _here(call: str) -> Reports:
 def _present(call: str) -> Reporter:
     """What reports in this context, or in the thread that a step has started."""
     reporter: Reporter | None = reporting.get()
-    if reporter is None:
-        reporter = threading.current_thread().__dict__.get("_pipedeco_reporter")
     if reporter is not None:
         return reporter
+    noted = threading.current_thread().__dict__.get("_pipedeco_reporter")
+    if noted is not None:
+        return _of_thread(call, *noted)
     address = os.environ.get(ADDRESS)
     if address:
         return _afar(address, os.getpid())
@@ -689,6 +717,16 @@ def _present(call: str) -> Reporter:
         f"{call} is called outside of any run, so there is nothing to report on; call it in a step "
         "or in the body of a pipeline, or set PIPEDECO_STRICT=0 to have it do nothing there"
     )
+
+
+def _of_thread(call: str, reporter: Reporter, step: Any) -> Reporter:
+    """What reports in a thread that a step has started, as long as the step is performed."""
+    if reporter.call is not step or not reporter.run:
+        raise RunNotFound(
+            f"{call} is called in a thread whose step has ended; a thread that serves several steps "
+            "is told which one by contextvars.copy_context().run"
+        )
+    return reporter
 
 
 def _a(value: Any) -> str:

@@ -38,7 +38,7 @@ def test_open_once_keeps_the_second():
     interrupts.arrived(KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         interrupts.open(once=True)
-    interrupts.shut()
+    interrupts.raises = False
     assert interrupts.kept is None
 
 

@@ -40,7 +40,7 @@ MANIFEST_LIMIT = 2**16
 MOST_FILES = 1_000_000
 
 _ID = re.compile(r"[0-9a-f]{6,64}")
-_LOGS = re.compile(r"[\w-][\w.-]*( -?\d{1,18}){6}", re.ASCII)
+_LOGS = re.compile(r"[\w-][\w.-]*( -?\d{1,18}){7}", re.ASCII)
 _POSITION = (1 << SHIFT) - 1
 _TYPES: dict[str, tuple[type, ...]] = {
     "integer": (int,),

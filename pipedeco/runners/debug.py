@@ -159,9 +159,12 @@ class DebugSession:
         self._share = 0.0
         try:
             outcome = self._attempt(call)
+        except (KeyboardInterrupt, Terminated) as error:  # between two of our own lines
+            outcome = Outcome(CANCELLED, time.time(), 0.0, exception=error)
         except Exception as error:  # noqa: BLE001 - a selection that fails, a warning made an error
             outcome = failed(error, (), time.time(), 0.0, "debug")
         finally:
+            self._log.release()
             self._performed = self.reporter.call = None
             os.environ.pop(ADDRESS, None)
             current.reset(tokens[0])
@@ -190,7 +193,8 @@ class DebugSession:
             )
         finally:
             self._auto_log.end()
-            logs = self._log.end()
+            self.reporter.finish()
+            logs = self._log.end(step.position + 1)
         if before is not None and pickle_mark((args, kwargs)) != before:
             warn_user(
                 f"step {step.name} changed its argument in place; the other modes would not see "
@@ -290,18 +294,23 @@ class _Log:
         out.start, err.start = out.size, err.size
         sys.stdout, sys.stderr = out, err
 
-    def end(self) -> Logs | None:
-        """Where the step's output stands; None where it wrote nothing."""
+    def release(self) -> None:
+        """The streams are the user's again."""
         out, err = self._tees
         if sys.stdout is out:
             sys.stdout = self._saved[0]
         if sys.stderr is err:
             sys.stderr = self._saved[1]
+
+    def end(self, number: int) -> Logs | None:
+        """Where the output of the step of this number stands; None where it wrote nothing."""
+        self.release()
+        out, err = self._tees
         before, self._reported = self._reported, self._reporter.size
         if (out.start, err.start, before) == (out.size, err.size, self._reported):
             return None
         ends = (out.start, out.size, err.start, err.size, before, self._reported)
-        return Logs(self.name, *ends)
+        return Logs(self.name, *ends, number)
 
     def close(self) -> None:
         for tee in self._tees:

@@ -471,6 +471,7 @@ class LocalRunner:
 
     def _begin(self, slot: _Slot, call: StepCall) -> None:
         """A worker begins a call, as far as one can know from here."""
+        slot.position.number = call.number
         call.step.logs = slot.position
         call.started(call)
 
@@ -531,7 +532,7 @@ class LocalRunner:
         position.out, position.err, position.events = logs[1], logs[3], logs[5]
         if slot.run is not None:
             slot.run.echo.ended(slot.position.name, call.step.name, (logs[1], logs[3]))
-        return Logs(slot.position.name, *logs)
+        return Logs(slot.position.name, *logs)._replace(number=call.number)
 
     def _given_back(self, slot: _Slot, numbers: list[int]) -> None:
         """Calls that a worker had not begun are ready again, in their order."""
@@ -619,7 +620,7 @@ class LocalRunner:
             outcome = _failed(describe_error(_worker_died(end)))
         began = slot.worker.page[1]
         seconds = max(0.0, (time.monotonic_ns() - began) / 1e9)
-        logs = self._logs_of_dead(slot, session)
+        logs = self._logs_of_dead(slot, session, number)
         call.done(
             call,
             outcome._replace(
@@ -631,13 +632,13 @@ class LocalRunner:
             ),
         )
 
-    def _logs_of_dead(self, slot: _Slot, session: LocalSession) -> Logs:
+    def _logs_of_dead(self, slot: _Slot, session: LocalSession, number: int) -> Logs:
         """All that a dead worker wrote since its last outcome."""
         position = slot.position
         base = os.path.join(session.facts.logs, position.name)
         out, err, events = (length(f"{base}.{stream}") for stream in ("out", "err", "events"))
         ends = (position.out, out, position.err, err, position.events, events)
-        return Logs(position.name, *ends)
+        return Logs(position.name, *ends, number)
 
 
 def _followers(call: StepCall, seconds: float) -> Iterable[StepCall]:

@@ -111,8 +111,11 @@ update run set capture = :capture where seq = :seq and epoch = :epoch;
 update run set progress = :progress where seq = :seq and epoch = :epoch;
 
 -- name: put_reported
-insert or replace into reported (run, kind, name, number, text)
-values (:run, :kind, :name, :number, :text);
+insert into reported (run, kind, name, number, text, time)
+values (:run, :kind, :name, :number, :text, :time)
+on conflict (run, kind, name) do update
+set number = excluded.number, text = excluded.text, time = excluded.time
+where excluded.time >= reported.time;
 
 -- name: put_attachment
 insert or ignore into attachment (run, digest) values (:run, :digest);
@@ -120,16 +123,11 @@ insert or ignore into attachment (run, digest) values (:run, :digest);
 -- name: forget_reported
 delete from reported where run = :run and kind in ('metric', 'param', 'step_tag');
 
+-- name: params_of_run
+select name from reported where run = :run and kind = 'param';
+
 -- name: tags_of_run
 select name from reported where run = :run and kind = 'tag' order by name;
-
--- name: origins_of_steps
-select step_key.step, run.id as run, step.logs
-from step_key join step on step.id = step_key.origin join run on run.seq = step.run
-where step_key.step >= :first and step_key.step < :last;
-
--- name: step_logs
-select run.id, step.logs from step join run on run.seq = step.run where step.id = :step;
 
 -- name: put_source
 insert or ignore into source values (:digest, :text);
@@ -157,7 +155,7 @@ update step_key set fingerprint = :fingerprint
 where step = :step or (step = :origin and key = :key);
 
 -- name: cached_value
-select step.id, step.value, step.preview, step_key.fingerprint, cache.created
+select step.id, step.value, step.preview, step_key.fingerprint, cache.created, run.id, step.logs
 from cache join step on step.id = cache.step join run on run.seq = step.run
 left join step_key on step_key.step = step.id
 where cache.key = :key and not run.archived;

@@ -438,18 +438,26 @@ class Recorder:
     def _read_reports(self, group: list[Any]) -> None:
         """Look at what steps have reported that ended; not while the database is locked."""
         for entry in group:
-            if entry.__class__ is Step:
-                log = self.runs.get(entry.run)
-                if log is not None and entry.state in ENDED and entry.outcome is not None:
-                    self._reports.read_step(log.logs, entry)
-            elif entry is not None and entry[0] == "attempt":
-                log = self.runs.get(entry[1].run)
-                if log is not None:
-                    self._reports.read_attempt(log.logs, *entry[1:])
-            elif entry is not None and entry[0] in ("end", "reported"):
-                log = self.runs.get(entry[1])
-                if log is not None:
-                    self._reports.read_body(log.body)
+            try:
+                self._read_report(entry)
+            except (OSError, ValueError, TypeError) as error:  # too many open files; a foreign file
+                import logging
+
+                logging.getLogger("pipedeco").warning("a report is not indexed: %r", error)
+
+    def _read_report(self, entry: Any) -> None:
+        if entry.__class__ is Step:
+            log = self.runs.get(entry.run)
+            if log is not None and entry.state in ENDED and entry.outcome is not None:
+                self._reports.read_step(log.logs, entry)
+        elif entry is not None and entry[0] == "attempt":
+            log = self.runs.get(entry[1].run)
+            if log is not None:
+                self._reports.read_attempt(log.logs, *entry[1:])
+        elif entry is not None and entry[0] in ("end", "reported"):
+            log = self.runs.get(entry[1])
+            if log is not None:
+                self._reports.read_body(log.body)
 
     def _write_progress(self, log: RunLog) -> None:
         progress = log.progress()

@@ -8,35 +8,37 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipedeco.events import METRIC, OF_STEP, PARAM, TAG, Part, length, read
+from pipedeco.blobs import make_private
+from pipedeco.events import METRIC, OF_RUN, OF_STEP, PARAM, TAG, Part, length, summarise
+from pipedeco.graph import Logs
 from pipedeco.monitors import names_on_run
 from pipedeco.store.database import queries
-from pipedeco.store.rows import unpack_logs
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Mapping
 
-    from pipedeco.events import Event
-    from pipedeco.graph import Logs, Outcome, Step
+    from pipedeco.graph import Outcome, Step
 
 STEP_TAG = "step_tag"
+ADOPTED = "from-"  # how a file of another run's events is called here
 
 
-class Reported(NamedTuple):
-    """A row of the table of that name, without its run."""
+class IndexRow(NamedTuple):
+    """A row of the table `reported`, without its run."""
 
     kind: str
     name: str
     number: float | None = None
     text: str | None = None
+    time: float = 0.0
 
 
 class Index(NamedTuple):
     """What is to be recorded of a part of events."""
 
-    reported: list[Reported]
-    attachments: set[str]
+    rows: list[IndexRow]
+    blobs: list[str]
 
 
 def part_of(folder: str, logs: Logs | None) -> Part | None:
@@ -49,7 +51,44 @@ def part_of(folder: str, logs: Logs | None) -> Part | None:
     if logs is None or logs.events_start == logs.events_end:
         return None
     path = os.path.join(folder, f"{logs.name}.events")
-    return Part(path, logs.events_start, logs.events_end)
+    return Part(path, logs.events_start, logs.events_end, logs.number)
+
+
+def adopt(store: str, run: str, logs: Logs | None, folder: str) -> Logs | None:
+    """Take what a step of another run has reported for a step whose value is that one's.
+
+    The file is linked into the folder, so it stays when that run is removed.
+
+    Parameters
+    ----------
+    store: its folder.
+    run, logs: of the step that reported.
+    folder: of the logs of the run that takes it over.
+    """
+    part = part_of(os.path.join(store, "logs", run), logs)
+    if part is None or logs is None:
+        return None
+    name = logs.name if logs.name.startswith(ADOPTED) else f"{ADOPTED}{run}-{logs.name}"
+    target = os.path.join(folder, f"{name}.events")
+    try:
+        make_private(folder)
+        os.link(part.path, target)
+    except FileExistsError:
+        pass
+    except OSError:  # it is gone, or nothing can be linked here
+        if not _copied(part.path, target):
+            return None
+    return Logs(name, 0, 0, 0, 0, *logs[5:])
+
+
+def _copied(path: str, target: str) -> bool:
+    import shutil
+
+    try:
+        shutil.copyfile(path, target)
+    except OSError:
+        return False
+    return True
 
 
 def index(part: Part, monitors: Mapping[str, Any], step: str = "") -> Index:
@@ -59,22 +98,27 @@ def index(part: Part, monitors: Mapping[str, Any], step: str = "") -> Index:
     ----------
     monitors: of the component of the step that reported it, and `step` its name.
     """
-    found: dict[tuple[str, str], Reported] = {}
-    attachments: set[str] = set()
-    for event in read(part):
-        if isinstance(event.payload, dict) and "blob" in event.payload:
-            attachments.add(event.payload["blob"])
-        for row in _rows(event, monitors, step):
-            found[row.kind, row.name] = row
-    return Index(list(found.values()), attachments)
+    known = summarise(part)
+    rows = [IndexRow(STEP_TAG if scope == OF_STEP else TAG, tag) for scope, tag in known.tags]
+    for scope, name, value, time in known.metrics:
+        rows += [
+            IndexRow(METRIC, shown, number=_real(value), time=time)
+            for shown in names_on_run(METRIC, scope, name, monitors, step)
+        ]
+    rows += [
+        IndexRow(PARAM, name, text=param_text(payload), time=time)
+        for scope, name, payload, time in known.params
+        if scope == OF_RUN
+    ]
+    return Index(rows, known.blobs)
 
 
 def tags_of_steps(tags: Iterable[str]) -> Index:
-    return Index([Reported(STEP_TAG, tag) for tag in tags], set())
+    return Index([IndexRow(STEP_TAG, tag) for tag in tags], [])
 
 
 def tags_of_run(tags: Iterable[str]) -> Index:
-    return Index([Reported(TAG, tag) for tag in tags], set())
+    return Index([IndexRow(TAG, tag) for tag in tags], [])
 
 
 class GroupReports:
@@ -91,11 +135,8 @@ class GroupReports:
 
     def read_step(self, logs: str, step: Step) -> None:
         """What a step has reported that ended; `logs` is the folder of its run's."""
-        outcome = step.outcome
-        assert outcome is not None
-        part = part_of(logs, outcome.logs)
-        if step.key is not None and step.key.origin is not None:  # its value is another's
-            part = self._part_of_origin(os.path.dirname(logs), step.key.origin)
+        assert step.outcome is not None
+        part = part_of(logs, step.outcome.logs)
         if part is not None:
             self._found[step] = index(part, step.called.options.monitors, step.name)
 
@@ -103,10 +144,10 @@ class GroupReports:
         """Of an attempt that was followed by another only what it has kept counts."""
         part = part_of(logs, outcome.logs)
         if part is not None:
-            self._found[step, number] = Index([], index(part, {}).attachments)
+            self._found[step, number] = Index([], index(part, {}).blobs)
 
     def read_body(self, path: str) -> None:
-        self._found[path] = index(Part(path, 0, length(path)), {})
+        self._found[path] = index(Part(path, 0, length(path), 0), {})
 
     def write(self, what: Any, run: int) -> None:
         """Write what was read of a step, of an attempt, or of a body."""
@@ -115,37 +156,29 @@ class GroupReports:
             self.put(run, found)
 
     def put(self, run: int, found: Index) -> None:
-        for row in found.reported:
-            facts = {"run": run, **row._asdict()}
+        for row in found.rows:
+            facts = {"run": run, **row._asdict(), "name": storable(row.name)}
             self._connection.execute(queries()["put_reported"], facts)
-        for digest in found.attachments:
-            facts = {"run": run, "digest": digest}
+        for digest in found.blobs:
+            facts = {"run": run, "digest": storable(digest)}
             self._connection.execute(queries()["put_attachment"], facts)
 
     def clear(self) -> None:
         self._found.clear()
 
-    def _part_of_origin(self, logs: str, origin: int) -> Part | None:
-        row = self._connection.execute(queries()["step_logs"], {"step": origin}).fetchone()
-        return None if row is None else part_of(os.path.join(logs, row[0]), unpack_logs(row[1]))
 
-
-def _rows(event: Event, monitors: Mapping[str, Any], step: str) -> list[Reported]:
-    if event.kind == TAG:
-        return [Reported(STEP_TAG if event.scope == OF_STEP else TAG, event.name)]
-    if event.kind not in (METRIC, PARAM):
-        return []
-    names = names_on_run(event, monitors, step)
-    if event.kind == METRIC:
-        return [Reported(METRIC, name, number=_real(event.payload)) for name in names]
-    return [Reported(PARAM, name, text=param_text(event.payload)) for name in names]
+def storable(text: str) -> str:
+    """The text with lone surrogates escaped, which no database takes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def param_text(payload: Mapping[str, Any]) -> str:
     """A parameter as it is shown, and searched by."""
     from pipedeco.text import preview
 
-    return str(payload["preview"]) if "preview" in payload else preview(payload.get("value"))
+    return storable(
+        str(payload["preview"]) if "preview" in payload else preview(payload.get("value"))
+    )
 
 
 def _real(number: float) -> float:

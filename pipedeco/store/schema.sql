@@ -86,7 +86,7 @@ create table step (
     traceback text,
     error blob,                         -- the pickled exception
     reason text,
-    logs text                           -- log name; from to of stdout, stderr, events in bytes
+    logs text                           -- log name; from to of stdout, stderr, events in bytes; number
 );
 
 create table step_key (                 -- only of steps of cached components
@@ -139,6 +139,7 @@ create table reported (                 -- what runs are searched by; the rest s
     name text not null,
     number real,                        -- the last value of a metric
     text text,                          -- the preview of a parameter
+    time real not null default 0,       -- when it was reported; the last counts
     primary key (run, kind, name)
 ) without rowid;
 

@@ -247,10 +247,10 @@ class Worker:
         if outcome.state == FAILED and self.cancelled == self.run:
             told = outcome.exception is self.cancel  # else what it did in answer is of interest
             outcome = outcome._replace(state=CANCELLED, error=None if told else outcome.error)
-        logs = self.clean()
-        known = None if outcome.error is None else tuple(outcome.error)
         if os.getpid() != self.pid:  # the step forked, and this is the child's way out
             os._exit(1)
+        logs = self.clean()
+        known = None if outcome.error is None else tuple(outcome.error)
         if outcome.state == COMPLETED:
             self.made[number] = outcome.value
         self.outcomes.append((number, *outcome[:6], known, outcome.retryable, logs))
@@ -316,6 +316,8 @@ class Worker:
         if has_children():
             bury()
         self.environment.restore()
+        self.reporter.finish()
+        self.reporter.call = None
         return self.logs.step_ended()
 
     def on_sigterm(self, number: int, frame: FrameType | None) -> None:

@@ -200,7 +200,7 @@ def test_unusual_names(mode, name):
         (lambda: log_artifact("a", sys._getframe()), "frame"),
         (lambda: log_model("m", "/nowhere/model.pt"), "there is no file"),
         (lambda: set_progress(2), "a number from 0 to 1, not 2"),
-        (lambda: set_progress("half"), "a number from 0 to 1, not 'half'"),
+        (lambda: set_progress("half"), "a number from 0 to 1, not a str: 'half'"),
         (lambda: add_tags("a", 3), "a tag is a text, not 3"),
         (lambda: log_table("t", 3), r"log_table\('t'\) in step bad"),
         (lambda: pipedeco.log_figure("f", 3), r"log_figure\('f'\) in step bad"),
@@ -330,8 +330,12 @@ def in_a_pool(x):
     return x
 
 
-def test_processes_that_a_step_spawns(mode):
-    """A spawned pool, joblib's workers and another Python report for the step that started them."""
+@only_local
+def test_pools_of_processes_that_a_step_spawns(mode):
+    """A spawned pool and joblib's workers report for the step that started them.
+
+    (Both leave a process of their own for the process's life; a worker's is killed after the step.)
+    """
     import joblib
 
     @component
@@ -339,8 +343,6 @@ def test_processes_that_a_step_spawns(mode):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             pool.map(in_a_pool, [1])
         joblib.Parallel(2)(joblib.delayed(in_a_pool)(x) for x in (2, 3))
-        code = "import pipedeco; pipedeco.log_metric('pool', 4); pipedeco.log_artifact('a', 5)"
-        subprocess.run([sys.executable, "-c", code], check=True)
 
     @component
     def other():
@@ -353,9 +355,26 @@ def test_processes_that_a_step_spawns(mode):
 
     body()
     run = get_run()
-    assert sorted(number for _, number, _, _ in points(run.steps["spawns"])) == [1, 2, 3, 4]
-    assert run.steps["spawns"].artifacts["a"].load() == 5
+    assert sorted(number for _, number, _, _ in points(run.steps["spawns"])) == [1, 2, 3]
     assert points(run.steps["other"]) == [("own", 5, None, "other")]
+
+
+def test_another_python_that_a_step_starts(mode):
+    """It reports for the step, and nothing does once the run has ended."""
+
+    @component
+    def starts():
+        code = "import pipedeco; pipedeco.log_metric('n', 4); pipedeco.log_artifact('a', 5)"
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    @pipeline
+    def body():
+        value(starts())
+
+    body()
+    step = get_run().steps["starts"]
+    assert points(step) == [("n", 4, None, "starts")]
+    assert step.artifacts["a"].load() == 5
     with pytest.raises(RunNotFound):
         log_metric("after", 1)
 
@@ -850,7 +869,7 @@ def test_events_come_back(tmp_path_factory, events, torn):
     for line in lines:
         left -= len(line)
         whole += left >= 0
-    assert repr(list(read(Part(path, 0, -1)))) == repr(events[:whole])
+    assert repr(list(read(Part(path, 0, -1, 0)))) == repr(events[:whole])
 
 
 def test_a_metric_line_is_an_event(tmp_path):
@@ -859,7 +878,7 @@ def test_a_metric_line_is_an_event(tmp_path):
     line = f"{metric_head(0, 'a' + chr(34))}{1.5!r}, 7, {0.25!r}]\n".encode()
     assert line == encoded(Event(METRIC, 0, 'a"', 1.5, 7, 0.25))
     (tmp_path / "e").write_bytes(line)
-    assert list(read(Part(path, 0, -1))) == [Event(METRIC, 0, 'a"', 1.5, 7, 0.25)]
+    assert list(read(Part(path, 0, -1, 0))) == [Event(METRIC, 0, 'a"', 1.5, 7, 0.25)]
 
 
 def test_callbacks_report_on_the_run(mode):
@@ -877,3 +896,216 @@ def test_callbacks_report_on_the_run(mode):
     run = get_run()
     assert [point[:2] for point in points(run)] == [("after", 1), ("at the end", 1)]
     assert [found.id for found in runs(metric={"at the end": 1})] == [run.id]
+
+
+@pytest.mark.parametrize("name", ["t\udcff", "a\ud800b"])
+def test_names_that_are_no_text_fail_nothing(mode, name):
+    """A lone surrogate, as os.listdir gives it, is kept; no other run notices."""
+
+    @component(monitor_metrics=["*"])
+    def report():
+        log_metric(name, 1)
+        add_tags(name)
+        log_param(name, name)
+        current_run().log_param(name, name)
+
+    @pipeline
+    def body():
+        add_tags(name)
+        value(report())
+
+    body()
+    run = get_run()
+    assert run.steps["report"].last_metrics == {name: 1}
+    assert run.steps["report"].tags == [name]
+    assert len(runs()) == 1
+
+
+@only_local
+def test_a_dead_workers_batch_is_not_mixed(mode):
+    """Points of steps that travelled in one message stay with their steps when the last one dies."""
+
+    @component
+    def work(n):
+        log_metric("n", n)
+        if n == 300:
+            os._exit(3)
+
+    @pipeline(workers=1)
+    def body():
+        made = [work(n) for n in range(301)]
+        with pytest.raises(WorkerDied):
+            value(made[-1])
+
+    body()
+    run = get_run()
+    for number, step in enumerate(run.steps.values()):
+        assert [found for _, found, _, _ in points(step)] == [number]
+
+
+def test_a_thread_that_outlives_its_step(mode, tmp_path):
+    """What it reports later is nobody's, and told to it."""
+    said = tmp_path / "said"
+
+    def late():
+        wait_for(tmp_path / "gate")
+        try:
+            log_metric("late", 1)
+        except RunNotFound as error:
+            said.write_text(str(error))
+
+    @component
+    def first():
+        threading.Thread(target=late, daemon=True).start()
+        log_metric("first", 1)
+
+    @component
+    def second():
+        (tmp_path / "gate").touch()
+        wait_for(said)
+        log_metric("second", 2)
+
+    @component
+    def third():
+        pass
+
+    @pipeline(workers=1)
+    def body():
+        value(first())
+        value(second())
+        value(third())
+
+    body()
+    run = get_run()
+    assert [points(step) for step in run.steps.values()] == [
+        [("first", 1, None, "first")], [("second", 2, None, "second")], [],
+    ]  # fmt: skip
+    assert "whose step has ended" in said.read_text()
+
+
+def test_progress_begins_anew(mode):
+    """The second step tells the same share as the first, after a metric."""
+
+    @component
+    def work():
+        log_metric("a", 1)
+        set_progress(0.5)
+        raise ValueError("stop")
+
+    @pipeline(workers=1)
+    def body():
+        for _ in range(2):
+            with pytest.raises(ValueError, match="stop"):
+                value(work())
+
+    body()
+    assert [step.progress for step in get_run().steps.values()] == [0.5, 0.5]
+
+
+def test_runs_are_found_by_what_is_read(mode):
+    """The last point by its time counts, whoever recorded it first."""
+
+    @component(monitor_metrics=["loss"])
+    def work():
+        log_metric("loss", 2)
+
+    @pipeline
+    def body():
+        log_metric("loss", 1)
+        value(work())
+
+    body()
+    run = get_run()
+    assert run.last_metrics == {"loss": 2}
+    assert [found.id for found in runs(metric={"loss": 2})] == [run.id]
+    assert runs(metric={"loss": 1}) == []
+
+
+def test_reports_of_a_cached_step_outlive_their_origin(mode):
+    """They are the cached step's own, when the run that made its value is removed, too."""
+    from pipedeco.housekeeping import check, remove
+
+    @component(cache=True)
+    def train(x):
+        log_metric("loss", x)
+        log_artifact("a", x)
+        return x
+
+    @pipeline
+    def body():
+        return train(4)
+
+    body(), body(), body()
+    third, second, first = runs()
+    remove([first]), remove([second])
+    assert points(third.steps["train"]) == [("loss", 4, None, "train")]
+    assert third.steps["train"].artifacts["a"].load() == 4
+    assert check() == []
+
+
+def test_an_empty_path_is_not_the_working_directory(mode):
+    """An empty text is no path."""
+
+    @component
+    def keep():
+        with pytest.raises(ReportError, match="there is no file"):
+            log_artifact("note", "")
+
+    @pipeline
+    def body():
+        value(keep())
+
+    body()
+
+
+def test_results_of_steps_are_logged_as_their_values(mode):
+    """In a body a result may stand wherever its value may."""
+
+    @component
+    def number():
+        return 0.5
+
+    @component
+    def settings():
+        return {"a": 1}
+
+    @pipeline
+    def body():
+        result = number()
+        log_metric("metric", result)
+        log_metrics({"one": result})
+        log_param("param", result)
+        log_artifact("artifact", settings())
+        log_artifact("many", [result, result])
+        log_model("model", settings())
+        log_table("table", [settings()])
+
+    body()
+    run = get_run()
+    assert run.last_metrics == {"metric": 0.5, "one": 0.5}
+    assert run.params == {"param": 0.5}
+    assert run.artifacts["artifact"].load() == {"a": 1}
+    assert run.artifacts["many"].load() == [0.5, 0.5]
+    assert run.models["model"].load() == {"a": 1}
+    assert run.tables["table"].rows == [[1]]
+
+
+def test_several_monitors_of_one_metric(mode):
+    """Each that fits applies; `{step}` is the step's name."""
+
+    @component(monitor_metrics=["loss", ("loss", "{step}/loss"), ("*/*", "m-*-*")])
+    def work():
+        log_metric("loss", 1)
+        log_metric("x*y/z", 2)
+
+    @pipeline
+    def body():
+        value(work())
+        value(work())
+
+    body()
+    assert get_run().last_metrics == {
+        "loss": 1, "work/loss": 1, "m-x*y-z": 2, "work-2/loss": 1,
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match=r"more `\*`"):
+        component(monitor_metrics=[("a", "b*")])
