@@ -779,7 +779,7 @@ def test_cancel_during_a_callback_that_does_not_return(mode, tmp_path, monkeypat
         run.result(5)
     assert ends == ["cancelled"]
     assert states(run) == {"echo": "completed"}
-    assert run.steps["echo"].result() == (1,)
+    assert run.steps["echo"].result() == 1
     assert "goes on without after_step callback" in caplog.text
     gate.touch()
 
