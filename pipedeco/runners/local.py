@@ -115,17 +115,16 @@ class LocalRunner(Loop):
         self.false_starts = 0
         self.pool = Pool(self.selector, start_method, self.on_message, self.on_exit)
         self.start()
-        os.register_at_fork(after_in_child=self._abandon)
 
     def open(self, facts: RunFacts) -> LocalSession:
         session = LocalSession(self, next(self.numbers), facts)
         self.post(self._opened, session)
         return session
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
         """In a forked child: the workers are not ours."""
         self.pool.abandon()
-        self.selector.close()
+        super().abandon()
 
     # -- the loop ------------------------------------------------------------------------
 

@@ -54,10 +54,15 @@ class Loop:
     def ended(self) -> None:
         """The last thing that the thread does."""
 
+    def abandon(self) -> None:
+        """In a forked child: nothing here is ours."""
+        self.selector.close()
+
     # -- from any thread -------------------------------------------------------------------
 
     def start(self) -> None:
         self._thread.start()
+        os.register_at_fork(after_in_child=self.abandon)
 
     def post(self, action: Callable[..., None], *args: Any) -> None:
         """Have `action(*args)` called on the thread, in order; never waits."""
