@@ -62,16 +62,19 @@ def nothing_left(mark):
     wait_until(lambda: not _strangers(), "no process is left", 5.0)
 
 
-@pytest.fixture(params=["debug", "local"])
+@pytest.fixture(params=["debug", "local", "remote"])
 def mode(request, tmp_path, monkeypatch):
-    """Each runner in turn, with two workers and a store of the test's own."""
+    """Each runner in turn, with two workers and a store of the test's own.
+
+    The engine of remote mode is two processes of this machine, which all tests of a module use.
+    """
     import pipedeco
 
     store = str(tmp_path / "store")
     monkeypatch.setenv("PIPEDECO_STORE", store)
-    pipedeco.configure(mode=request.param, workers=2)
+    pipedeco.configure(mode=request.param, workers=2, queues={"default": "local://2"})
     yield request.param
-    pipedeco.configure(mode=None, workers=None)
+    pipedeco.configure(mode=None, workers=None, queues=None)
     controller = _controller()
     if controller is not None and store in controller.recorders:
         controller.recorders.pop(store).close()
@@ -97,21 +100,34 @@ def _live_runs():
 
 def _new_threads(before):
     # One a process, shared by all runs.
-    kept = ("pipedeco-loop", "pipedeco-recorder", "pipedeco-keeper", "pipedeco-capture")
+    kept = (
+        "pipedeco-loop", "pipedeco-recorder", "pipedeco-keeper", "pipedeco-capture",
+        "pipedeco-engine",
+    )  # fmt: skip
     return [t for t in threading.enumerate() if t not in before and t.name not in kept]
 
 
 def _strangers():
-    """Processes below this one that are neither a nursery nor one of its idle workers."""
+    """Processes below this one that are no engine, no nursery and no idle worker."""
     controller = _controller()
     runners = list(controller.runners.values()) if controller is not None else []
-    nurseries = {r.pool.nest.pid for r in runners if hasattr(getattr(r, "pool", None), "nest")}
-    allowed = len([slot for r in runners for slot in getattr(r, "slots", {}).values()])
     parents = _parents()
     found = _descendants(os.getpid(), parents)
+    stations = {pid for r in runners for pid in _stations(r)}
+    nurseries = {r.pool.nest.pid for r in runners if hasattr(getattr(r, "pool", None), "nest")}
+    nurseries |= {pid for pid in found if parents.get(pid) in stations}
+    # A station has as many children as it has had payloads at once: those of local:// one.
+    allowed = len([slot for r in runners for slot in getattr(r, "slots", {}).values()])
+    allowed += len(stations)
     workers = [pid for pid in found if parents.get(pid) in nurseries]
-    strangers = [pid for pid in found if pid not in nurseries and pid not in workers]
-    return strangers + workers[allowed:]
+    known = {*stations, *nurseries, *workers}
+    return [pid for pid in found if pid not in known] + workers[allowed:]
+
+
+def _stations(runner):
+    """The processes of local:// engines."""
+    engines = [place.engine for place in getattr(runner, "places", {}).values()]
+    return [pid for engine in engines if engine is not None for pid in engine.executor.pids]
 
 
 def _parents():

@@ -125,13 +125,8 @@ class RemoteSession(CallSession):
                 raise ConfigError(
                     f"component {called.name} of run {self.facts.id}: {error}"
                 ) from None
-            self.post(self._line_up, called.function, url, resources)
-
-    def _line_up(self, function: Function, url: str, resources: Any) -> None:
-        key = url, resources
-        if key not in self.lines:
-            self.lines[key] = _Line(self.runner.place(url), dict(resources))
-        function.line = self.lines[key]
+            line = _Line(self.runner.place(url), dict(resources))
+            called.function.line = self.lines.setdefault((url, resources), line)
 
     def submit(self, call: StepCall) -> None:
         call.step.called.function.line.ready.append(call)
@@ -267,9 +262,8 @@ class RemoteRunner(Loop):
         self.places.clear()
 
     def place(self, url: str) -> _Place:
-        if url not in self.places:
-            self.places[url] = _Place(url)
-        return self.places[url]
+        """Where an engine is, or will be; from any thread."""
+        return self.places.setdefault(url, _Place(url))
 
     def forget(self, session: RemoteSession, closed: threading.Event) -> None:
         """The run is over; who still performs something for it finds that its folder is gone."""
@@ -317,10 +311,10 @@ class RemoteRunner(Loop):
 
     def act(self) -> None:
         for session in self.sessions:
-            for line in session.lines.values():
+            for line in list(session.lines.values()):  # the body may add one
                 if line.ready and session.sent:
                     self._dispatch(session, line)
-        for place in self.places.values():
+        for place in list(self.places.values()):
             place.trouble = None  # the next call asks again
         if len(self.sessions) > 1:
             self.sessions.append(self.sessions.pop(0))  # nobody is always first

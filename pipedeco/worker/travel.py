@@ -140,6 +140,7 @@ def surroundings(setting: Setting) -> Surroundings:
         main,
         setting.umask,
         setting.recursion_limit,
+        (folder, setting.project),
     )
 
 
