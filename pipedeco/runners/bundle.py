@@ -11,6 +11,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 import zipfile
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 MANY = 20_000  # files of a folder that nobody has marked as a project
 NAMED = 5  # files that an error names
+KEPT = 30 * 86400.0  # seconds for which an archive is kept that is not used
 EPOCH = (1980, 1, 1, 0, 0, 0)
 LISTING = (
     "git", "-c", "core.fsmonitor=false", "ls-files", "-z", "--cached", "--others",
@@ -46,20 +48,42 @@ class Bundles:
     def __init__(self) -> None:
         self._made: dict[tuple[str, str], tuple[list[_File], str]] = {}  # by project and store
 
-    def bundle(self, project: str, blobs: BlobStore) -> str:
-        """Put a project's code into the store; the digest of the archive.
+    def bundle(self, project: str, archives: BlobStore) -> str:
+        """Put a project's code among the archives of a store; the digest of the archive.
 
         Raises ConfigError where it is too large, and StoreError.
         """
         files = list(_files(project))
         _check_size(project, files, find_code_limit())
-        key = project, blobs.folder
+        key = project, archives.folder
         known = self._made.get(key)
-        if known is not None and known[0] == files and os.path.exists(blobs.path(known[1])):
+        if known is not None and known[0] == files and _touched(archives.path(known[1])):
             return known[1]
-        digest = blobs.put([_archive(project, files)])
+        _remove_old(archives.folder)
+        digest = archives.put([_archive(project, files)])
         self._made[key] = files, digest
         return digest
+
+
+def _touched(path: str) -> bool:
+    """Make an archive young; whether it is there."""
+    try:
+        os.utime(path)
+    except OSError:
+        return False
+    return True
+
+
+def _remove_old(folder: str) -> None:
+    """No record refers to an archive: one that nobody has used for long goes."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(place, name)
+            try:
+                if time.time() - os.stat(path).st_mtime > KEPT:
+                    os.unlink(path)
+            except OSError:  # another process was quicker
+                pass
 
 
 def project_here() -> str:

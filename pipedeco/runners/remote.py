@@ -20,6 +20,7 @@ from concurrent.futures import CancelledError
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from pipedeco.blobs import BlobStore
 from pipedeco.config import engine_url
 from pipedeco.engines import Engine, open_engine, parse
 from pipedeco.errors import ConfigError, NotPicklable, PipedecoError, WorkerDied
@@ -99,8 +100,9 @@ class RemoteSession(CallSession):
     def __init__(self, runner: RemoteRunner, facts: RunFacts) -> None:
         super().__init__(runner, facts)
         self.runner = runner
-        store = os.path.dirname(facts.blobs.folder)
-        self.folder = os.path.join(store, "remote", f"{facts.id}-{os.urandom(4).hex()}")
+        shared = os.path.join(os.path.dirname(facts.blobs.folder), "remote")
+        self.folder = os.path.join(shared, f"{facts.id}-{os.urandom(4).hex()}")
+        self.archives = BlobStore(os.path.join(shared, "code"))
         self.around = here()
         self.project = project_here()
         self.lines: dict[tuple[str, Any], _Line] = {}
@@ -194,7 +196,7 @@ class RemoteSession(CallSession):
         try:
             code = None
             if self.project:
-                code = self.runner.bundles.bundle(self.project, self.facts.blobs)
+                code = self.runner.bundles.bundle(self.project, self.archives)
             facts = self.facts
             setting = setting_of(
                 self.around,
@@ -203,6 +205,7 @@ class RemoteSession(CallSession):
                 run=facts.id,
                 pipeline=facts.pipeline,
                 blobs=facts.blobs.folder,
+                archives=self.archives.folder,
                 logs=facts.logs,
                 log_prefix=facts.log_prefix,
             )

@@ -53,5 +53,5 @@ class _Loader(SourceFileLoader):
     def path_stats(self, path: str) -> Any:
         raise OSError("no compiled form is read: Python would give it the name of its place")
 
-    def source_to_code(self, data: Any, path: Any, *, _optimize: int = -1) -> Any:
-        return super().source_to_code(data, _origin(os.fsdecode(path)), _optimize=_optimize)  # type: ignore[call-arg]
+    def source_to_code(self, data: Any, path: Any, **options: Any) -> Any:  # type: ignore[override]
+        return super().source_to_code(data, _origin(os.fsdecode(path)), **options)

@@ -47,7 +47,8 @@ class Setting(NamedTuple):
     logs: str
     log_prefix: str
     project: str  # its folder; "" where it has none
-    code: str | None  # the digest of its archive
+    archives: str  # the folder of archives
+    code: str | None  # the digest of the project's
     path: list[tuple[str, str]]  # (kind, entry) of sys.path; those of the project are relative
     directory: str
     environment: dict[str, str]
@@ -119,7 +120,7 @@ def surroundings(setting: Setting) -> Surroundings:
 
     Raises StoreError where the code cannot be read or unpacked.
     """
-    folder = "" if setting.code is None else _unpacked(setting.code, BlobStore(setting.blobs))
+    folder = "" if setting.code is None else _unpacked(setting.code, BlobStore(setting.archives))
 
     def moved(path: str) -> str:
         below = relative(path, setting.project)

@@ -217,9 +217,9 @@ def test_none_is_a_value(mode, log):
     assert count(log) == 1
 
 
-def test_debug_and_local_share(mode, log):
+def test_modes_share(mode, log):
     """What one mode has made serves in the other."""
-    other = {"debug": gives.local, "local": gives.debug}[mode]
+    other = gives.debug if mode != "debug" else gives.local
     assert gives(log, "v") == "v"
     assert other(log, "v") == "v"
     assert count(log) == 1
