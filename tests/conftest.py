@@ -72,9 +72,10 @@ def mode(request, tmp_path, monkeypatch):
 
     store = str(tmp_path / "store")
     monkeypatch.setenv("PIPEDECO_STORE", store)
-    pipedeco.configure(mode=request.param, workers=2, queues={"default": "local://2"})
+    monkeypatch.setenv("PIPEDECO_QUEUES", '{"default": "local://2"}')
+    pipedeco.configure(mode=request.param, workers=2)
     yield request.param
-    pipedeco.configure(mode=None, workers=None, queues=None)
+    pipedeco.configure(mode=None, workers=None)
     controller = _controller()
     if controller is not None and store in controller.recorders:
         controller.recorders.pop(store).close()

@@ -56,13 +56,13 @@ class DaskEngine(ExecutorEngine):
         self._client = client
         self._resources = resources
         self._cluster = cluster
-        self._closed = threading.Event()
+        self._leaving = threading.Event()
         self._look()
         threading.Thread(target=self._watch, name="pipedeco-engine", daemon=True).start()
 
     @property
     def alive(self) -> bool:
-        return self._alive and self._client.status == "running"
+        return super().alive and self._client.status == "running"
 
     def submit(self, payload: bytes, resources: Mapping[str, float | str]) -> Future[bytes]:
         wanted = {**self._resources, **{n: _amount(n, v) for n, v in resources.items()}}
@@ -76,15 +76,15 @@ class DaskEngine(ExecutorEngine):
         return super().explain(error)
 
     def close(self) -> None:
-        self._closed.set()
-        self._alive = False
+        self._closed = True
+        self._leaving.set()
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # its loss is our wish
         self._client.close(timeout=2)
         if self._cluster is not None:
             _end(self._cluster)
 
     def _watch(self) -> None:
-        while not self._closed.wait(INTERVAL):
+        while not self._leaving.wait(INTERVAL):
             self._look()
 
     def _look(self) -> None:
@@ -92,7 +92,7 @@ class DaskEngine(ExecutorEngine):
         try:
             self._slots = sum(self._client.nthreads().values())
         except Exception:
-            if self._client.status == "running" and not self._closed.is_set():
+            if self._client.status == "running" and not self._closed:
                 logging.getLogger("pipedeco").debug("%s does not answer", self.url, exc_info=True)
 
 

@@ -36,11 +36,12 @@ class ExecutorEngine:
         self.url = url
         self.executor = executor
         self._slots = slots
-        self._alive = True
+        self._broken = False
+        self._closed = False
 
     @property
     def alive(self) -> bool:
-        return self._alive
+        return not self._closed and not self._broken
 
     @property
     def slots(self) -> int:
@@ -57,14 +58,14 @@ class ExecutorEngine:
                 f"pipedeco {_version()}"
             )
         if isinstance(error, BrokenExecutor):
-            self._alive = False
+            self._broken = True
             return WorkerDied(f"the engine's worker ended before the step did ({what})")
         if isinstance(error, CancelledError):
             what = "it has dropped what it was given"
         return EngineLost(f"the engine {self.url} is lost: {what}")
 
     def close(self) -> None:
-        self._alive = False
+        self._closed = True
         self.executor.shutdown(wait=False, cancel_futures=True)
 
 

@@ -11,17 +11,21 @@ import socket
 import subprocess
 import sys
 import threading
-from concurrent.futures import CancelledError, Executor, Future
+from collections import deque
+from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.engines.executor import ExecutorEngine
+from pipedeco.errors import StepFailed
 from pipedeco.worker.messages import LENGTH
 from pipedeco.worker.pool import interpreter_flags
 from pipedeco.worker.station import close_stations, perform_batch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pipedeco.engines import EngineURL
 
 STATION = (
@@ -31,17 +35,26 @@ STATION = (
 PATIENCE = 3.0  # seconds that a process has to end by itself
 
 
+class _Job(NamedTuple):
+    future: Future[bytes]
+    payload: bytes
+
+
 class Processes(Executor):
     """An executor of the one function that engines call, in processes that import nobody's main.
 
+    The one that was busy last is asked first, so that no more are started than are needed.
+
     Parameters
     ----------
-    count: how many processes; each is started when there is something for it.
+    count: how many processes.
     """
 
     def __init__(self, count: int) -> None:
-        self._jobs: SimpleQueue[tuple[Future[bytes], bytes] | None] = SimpleQueue()
-        self._members = [_Member(self._jobs) for _ in range(count)]
+        self._lock = threading.Lock()
+        self._waiting: deque[_Job] = deque()
+        self._members = [_Member(self._next) for _ in range(count)]
+        self._idle = list(self._members)  # who was busy last comes last
 
     @property
     def pids(self) -> list[int]:
@@ -50,23 +63,44 @@ class Processes(Executor):
         return [process.pid for process in processes if process is not None]
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        self._jobs.put((future, args[0]))
-        return future
+        job = _Job(Future(), args[0])
+        with self._lock:
+            if self._idle:
+                self._idle.pop().jobs.put(job)
+            else:
+                self._waiting.append(job)
+        return job.future
+
+    def _next(self, member: _Member) -> None:
+        """A member is free."""
+        with self._lock:
+            if self._waiting:
+                member.jobs.put(self._waiting.popleft())
+            else:
+                self._idle.append(member)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        with self._lock:
+            for job in self._waiting:
+                job.future.cancel()
+            self._waiting.clear()
         for member in self._members:
-            self._jobs.put(None)
             member.leave()
         for member in self._members:
             member.thread.join(PATIENCE)
 
 
 class _Member:
-    """One process, and the thread that hands it one payload after another."""
+    """One process, and the thread that hands it one payload after another.
 
-    def __init__(self, jobs: SimpleQueue[tuple[Future[bytes], bytes] | None]) -> None:
-        self.jobs = jobs
+    Parameters
+    ----------
+    free: called when it can take another one.
+    """
+
+    def __init__(self, free: Callable[[_Member], None]) -> None:
+        self.free = free
+        self.jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self.process: subprocess.Popen[bytes] | None = None
         self.connection: socket.socket | None = None
         self.leaving = False
@@ -76,6 +110,7 @@ class _Member:
 
     def leave(self) -> None:
         """End the process; what it performs is lost."""
+        self.jobs.put(None)
         with self.lock:
             self.leaving = True
             if self.connection is not None:
@@ -83,16 +118,18 @@ class _Member:
 
     def _serve(self) -> None:
         while (job := self.jobs.get()) is not None:
-            future, payload = job
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                done = self._performed(payload)
-            except OSError as error:
-                future.set_exception(BrokenProcessPool(f"{self._buried()} ({error})"))
-            else:
-                future.set_result(done)
+            if job.future.set_running_or_notify_cancel():
+                self._perform(job)
+            self.free(self)
         self._buried()
+
+    def _perform(self, job: _Job) -> None:
+        try:
+            done = self._performed(job.payload)
+        except OSError as error:
+            job.future.set_exception(BrokenProcessPool(f"{self._buried()} ({error})"))
+        else:
+            job.future.set_result(done)
 
     def _performed(self, payload: bytes) -> bytes:
         if self.connection is None:
@@ -151,9 +188,9 @@ class LocalEngine(ExecutorEngine):
     def __init__(self, url: str, count: int) -> None:
         super().__init__(url, Processes(count), count)
 
-    def explain(self, error: BaseException) -> Any:
+    def explain(self, error: BaseException) -> StepFailed:
         found = super().explain(error)
-        self._alive = self._alive or not isinstance(error, CancelledError)
+        self._broken = False  # one process is replaced, the others live
         return found
 
 

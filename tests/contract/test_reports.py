@@ -41,7 +41,7 @@ from pipedeco import (
 )
 from pipedeco.events import METRIC, Event, Part, encoded, metric_head, read
 
-only_local = pytest.mark.parametrize("mode", ["local"], indirect=True)
+in_workers = pytest.mark.parametrize("mode", ["local", "remote"], indirect=True)
 
 
 def points(holder):
@@ -324,7 +324,7 @@ def test_threads_and_children_of_a_step(mode):
     assert points(run.steps["next_one"]) == [("own", 3, None, "next_one")]
 
 
-@only_local
+@in_workers
 def test_points_are_seen_while_the_step_runs(mode, tmp_path):
     """Another process reads what a running step has reported, and nothing of the next step."""
 
@@ -358,7 +358,7 @@ def test_points_are_seen_while_the_step_runs(mode, tmp_path):
     assert (run.progress, run.steps["slow"].progress) == (1.0, 1.0)
 
 
-@only_local
+@in_workers
 def test_a_killed_step_keeps_its_points(mode):
     """Every point is in the file before the call returns; nothing of another step is mixed in."""
 
@@ -386,7 +386,7 @@ def test_a_killed_step_keeps_its_points(mode):
     assert points(run.steps["lives-2"]) == [("m", 2, None, "lives-2")]
 
 
-@only_local
+@in_workers
 def test_many_points_cost_little_memory(mode):
     """A hundred thousand points leave the worker as small as it was."""
 
