@@ -31,6 +31,31 @@ def wait_until(condition, what="it becomes true", timeout=DEADLINE):
         time.sleep(0.002)
 
 
+# What runs on remote in every run of the tests; the other modules do with PIPEDECO_TESTS_REMOTE=all,
+# which takes two more minutes.
+ON_REMOTE = frozenset(
+    f"test_{name}.py"
+    for name in (
+        "values", "results", "failure", "retries", "nesting", "cancel", "cache", "reports",
+    )
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what is for remote mode in modules that do without."""
+    if os.environ.get("PIPEDECO_TESTS_REMOTE") == "all":
+        return
+    out = [item for item in items if _is_remote(item) and item.path.name not in ON_REMOTE]
+    items[:] = [item for item in items if item not in set(out)]
+    if out:
+        config.hook.pytest_deselected(items=out)
+
+
+def _is_remote(item):
+    found = getattr(item, "callspec", None)
+    return found is not None and found.params.get("mode") == "remote"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def mark():
     """Mark every process that the tests start, however far it wanders."""

@@ -343,11 +343,9 @@ class RemoteRunner(Loop):
         mean = line.ready[0].step.called.function.mean
         slots = max(1, engine.slots)
         limit = session.facts.limit
-        if limit is not None:
-            slots = min(slots, limit)
-        most = slots if mean >= BATCH else slots * AHEAD
-        flying = line.place.flight if limit is None else len(session.flights)
-        return flying < most
+        if limit is not None and len(session.flights) >= limit:
+            return False
+        return line.place.flight < (slots if mean >= BATCH else slots * AHEAD)
 
     def _send(self, session: RemoteSession, line: _Line, engine: Engine) -> None:
         """Give an engine its next payload."""
