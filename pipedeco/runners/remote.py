@@ -147,10 +147,15 @@ class RemoteSession(CallSession):
             line.ready.clear()
         self._ask(CANCEL)
         for flight in list(self.flights.values()):
-            if flight.future is not None:
+            # Once it is begun the station ends it, and tells how; engines cannot.
+            if flight.future is not None and not os.path.exists(self.words(flight)):
                 flight.future.cancel()
         self.later(GRACE, self.kill)
         return never_begun
+
+    def words(self, flight: _Flight) -> str:
+        """The file in which a station tells of a payload; it is there once that is begun."""
+        return os.path.join(self.folder, f"{flight.name}.words")
 
     def kill(self) -> None:
         if self.flights:
@@ -427,7 +432,7 @@ class RemoteRunner(Loop):
 
     def _read_words(self, session: RemoteSession, flight: _Flight) -> None:
         try:
-            with open(os.path.join(session.folder, f"{flight.name}.words"), "rb") as file:
+            with open(session.words(flight), "rb") as file:
                 file.seek(flight.read)
                 data = file.read()
         except OSError:  # it is not begun, or the store is out of reach for a moment

@@ -1,5 +1,6 @@
 """A project on a Dask cluster whose workers have Python and pipedeco, and nothing else."""
 
+import marshal
 import signal
 import subprocess
 import sys
@@ -7,6 +8,9 @@ import time
 
 import pytest
 from faults.support import wait_until
+
+from pipedeco.worker.messages import Decoder
+from pipedeco.worker.station import Batch, close_stations, perform_batch
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the census of processes reads /proc"),
@@ -66,7 +70,8 @@ def test_a_helper_beside_the_script(lab, dask):
     """A module that is imported from the script's folder."""
     lab.write("bin/parts.py", HELPER)
     lab.write("bin/script.py", "from parts import helper\n" + STEPS + CALL)
-    check(lab, dask, "bin/script.py")
+    # Its working directory is no part of the project, and is there on the workers' side, too.
+    check(lab, dask, "bin/script.py", expected="RESULT 21 False")
 
 
 def test_a_package_run_by_dash_m(lab, dask):
@@ -116,17 +121,15 @@ def test_code_over_the_limit(lab, dask):
     assert "code_limit" in done.err
 
 
-def test_a_store_that_the_workers_do_not_see(lab, dask):
+def test_a_store_that_the_workers_do_not_see(tmp_path):
     """The first step fails with what is to be done."""
-    import marshal
-
-    from pipedeco.worker.messages import Decoder
-    from pipedeco.worker.station import Batch, perform_batch  # as an engine's worker calls it
-
-    missing = str(lab.folder / "elsewhere")
     call = (5, 1, None, None, 1, 1)
-    batch = Batch(missing, "b1", "nursery", [], [], [], [call], {}, False)
-    [told] = Decoder().feed(perform_batch(marshal.dumps(tuple(batch))))
+    missing = str(tmp_path / "elsewhere")
+    batch = Batch(missing, "b1", "nursery", [], [], [], [call], {}, fresh=False)
+    try:
+        [told] = Decoder().feed(perform_batch(marshal.dumps(tuple(batch))))
+    finally:
+        close_stations()
     kind, (number, state, *_, error, _, _), _ = told
     assert (kind, number, state) == ("outcome", 5, "failed")
     assert error[0].endswith("StoreError")
