@@ -153,7 +153,12 @@ def _strangers():
 def _stations(runner):
     """The processes of local:// engines."""
     engines = [place.engine for place in getattr(runner, "places", {}).values()]
-    return [pid for engine in engines if engine is not None for pid in engine.executor.pids]
+    return [
+        pid
+        for engine in engines
+        if engine is not None
+        for pid in getattr(engine.executor, "pids", ())
+    ]
 
 
 def _parents():

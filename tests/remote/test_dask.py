@@ -9,6 +9,8 @@ import time
 import pytest
 from faults.support import wait_until
 
+from pipedeco.engines import open_engine
+from pipedeco.errors import EngineLost
 from pipedeco.worker.messages import Decoder
 from pipedeco.worker.station import Batch, close_stations, perform_batch
 
@@ -135,6 +137,12 @@ def test_a_store_that_the_workers_do_not_see(tmp_path):
     assert error[0].endswith("StoreError")
     assert "cannot read" in error[1]
     assert "PIPEDECO_STORE" in error[1]
+
+
+def test_nobody_listens():
+    """An engine that is not there is lost, and the sentence says which."""
+    with pytest.raises(EngineLost, match=r"dask://127.0.0.1:9 cannot be reached"):
+        open_engine("dask://127.0.0.1:9")
 
 
 # -- while it runs -------------------------------------------------------------------------------
