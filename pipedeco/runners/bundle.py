@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pipedeco.config import find_code_limit, project_folder
 from pipedeco.errors import ConfigError
+from pipedeco.worker.travel import relative
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -53,7 +54,8 @@ class Bundles:
 
         Raises ConfigError where it is too large, and StoreError.
         """
-        files = list(_files(project))
+        store = relative(os.path.dirname(os.path.dirname(archives.folder)), project)
+        files = [file for file in _files(project) if not _is_below(file.path, store)]
         _check_size(project, files, find_code_limit())
         key = project, archives.folder
         known = self._made.get(key)
@@ -93,16 +95,11 @@ def project_here() -> str:
     """
     found = project_folder()
     if found is not None:
-        return os.path.realpath(found) if _same(found) else found
+        return found
     script = getattr(sys.modules["__main__"], "__file__", None)
     if not isinstance(script, str) or not os.path.exists(script):
         return ""
     return os.path.dirname(os.path.abspath(script))
-
-
-def _same(folder: str) -> bool:
-    """Whether the folder's real path is what sys.path has."""
-    return os.path.realpath(folder) == folder
 
 
 def _files(project: str) -> Iterator[_File]:
@@ -113,6 +110,10 @@ def _files(project: str) -> Iterator[_File]:
             continue
         if stat.S_ISREG(facts.st_mode) and not path.endswith(NO_CODE):
             yield _File(path, facts.st_size, facts.st_mtime_ns, bool(facts.st_mode & 0o100))
+
+
+def _is_below(path: str, folder: str | None) -> bool:
+    return folder is not None and path.startswith(folder + os.sep)
 
 
 def _paths(project: str) -> Iterable[str]:

@@ -266,7 +266,7 @@ class RemoteRunner(Loop):
         super().close()
         for place in self.places.values():
             if place.engine is not None:
-                place.engine.close()
+                _close(place.engine)
         self.places.clear()
 
     def place(self, url: str) -> _Place:
@@ -302,7 +302,7 @@ class RemoteRunner(Loop):
 
     def _open_engine(self, place: _Place, lost: Engine | None) -> None:
         if lost is not None:
-            lost.close()
+            _close(lost)
         try:
             self.post(self._opened, place, open_engine(place.url), None)
         except PipedecoError as error:
@@ -313,7 +313,7 @@ class RemoteRunner(Loop):
         place.engine = engine
         place.trouble = trouble
         if engine is not None and self._closing:
-            engine.close()
+            _close(engine)
 
     # -- dispatch ----------------------------------------------------------------------------
 
@@ -559,6 +559,16 @@ class RemoteRunner(Loop):
         """Nothing more is expected of a payload."""
         if session.flights.pop(flight.name, None) is not None:
             flight.place.flight -= 1
+
+
+def _close(engine: Engine) -> None:
+    """Close an engine that may be lost already."""
+    try:
+        engine.close()
+    except Exception:
+        import logging
+
+        logging.getLogger("pipedeco").debug("an engine does not close", exc_info=True)
 
 
 def _error_of(future: Future[bytes]) -> BaseException | None:

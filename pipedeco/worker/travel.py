@@ -203,19 +203,24 @@ def _unpacked(digest: str, blobs: BlobStore) -> str:
         return folder
     aside = tempfile.mkdtemp(prefix="unpacking-", dir=root)
     try:
-        with zipfile.ZipFile(io.BytesIO(blobs.get(digest, verify=True)[0])) as archive:
-            for item in archive.infolist():
-                made = archive.extract(item, aside)
-                os.chmod(made, 0o700 if item.external_attr >> 16 & 0o100 else 0o600)
+        _unpack(blobs.get(digest, verify=True)[0], aside)
         os.rename(aside, folder)
     except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
         if not os.path.isdir(folder):  # else another process was quicker
             raise StoreError(
                 f"the project's code cannot be unpacked into {folder} on {host()}: "
                 f"{error.strerror}; free some space, or set TMPDIR of the engine's workers"
             ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)  # it has gone where all went well
     return folder
+
+
+def _unpack(data: memoryview, folder: str) -> None:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for item in archive.infolist():
+            made = archive.extract(item, folder)
+            os.chmod(made, 0o700 if item.external_attr >> 16 & 0o100 else 0o600)
 
 
 def _private_root() -> str:

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from faults.support import wait_until
+from faults.support import is_alive, wait_until
 
 from pipedeco.engines import open_engine
 from pipedeco.errors import EngineLost
@@ -89,7 +89,7 @@ def test_a_package_run_by_dash_m(lab, dask):
 def test_what_git_does_not_track_travels_and_what_it_ignores_does_not(lab, dask):
     """An untracked module is found; an ignored one is missed, by its name."""
     git(lab, "init", "-q")
-    lab.write(".gitignore", "secret.py\nstore/\n")
+    lab.write(".gitignore", "secret.py\n")
     lab.write("parts.py", HELPER)
     lab.write("secret.py", "KEY = 1\n")
     lab.write("steps.py", "from parts import helper\n" + STEPS)
@@ -303,6 +303,7 @@ def test_a_killed_worker(lab, own_dask):
     worker = parent(parent(child))
     [name] = [n for n, p in own_dask.processes.items() if p.pid == worker]
     own_dask.kill(name)
+    wait_until(lambda: not is_alive(child), what="the child dies with the engine's worker")
     wait_until(lambda: len(list(lab.folder.glob("began-1-*"))) == 2, DEADLINE, "another attempt")
     (lab.folder / "gate").touch()
     done = job.finish(DEADLINE)
