@@ -66,7 +66,7 @@ def setting_of(here: Surroundings, project: str, code: str | None, **facts: str)
     facts: the other fields.
     """
     sent = {name: text for name, text in here.environment.items() if not _of_machine(name)}
-    path = [_kind(entry, project) for entry in here.path]
+    path = [_kind(os.path.join(here.directory, entry), project) for entry in here.path]
     return Setting(
         python=python(),
         project=project,
