@@ -199,6 +199,7 @@ class RemoteSession(CallSession):
     def send_setting(self) -> None:
         """Pack the code and write what stations must know; in a thread of its own."""
         try:
+            self._end_former()
             code = None
             if self.project:
                 code = self.runner.bundles.bundle(self.project, self.archives)
@@ -220,6 +221,14 @@ class RemoteSession(CallSession):
         except Exception as error:  # noqa: BLE001 - a defect here must not leave the run waiting for ever
             self.trouble = PipedecoError(f"the project's code cannot be packed: {error!r}")
         self.post(self._setting_sent)
+
+    def _end_former(self) -> None:
+        """Whoever still performs something for a former controller of this run, which was killed,
+        ends it when its folder is gone."""
+        shared, own = os.path.split(self.folder)
+        for name in os.listdir(shared) if os.path.isdir(shared) else ():
+            if name.startswith(f"{self.facts.id}-") and name != own:
+                shutil.rmtree(os.path.join(shared, name), ignore_errors=True)
 
     def _setting_sent(self) -> None:
         self.sent = True
