@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from benchmarks import debug, hits, metg, startup, throughput
+from benchmarks import debug, hits, metg, reporting, startup, throughput
 
 if TYPE_CHECKING:
     from benchmarks.measure import Measure
@@ -198,6 +198,17 @@ _ROWS = (
             Contender("joblib.Memory", hits.hits("hits_joblib.py", "{place}"), needs="joblib"),
         ),
         {OURS: Goal("<=", 150e-6), "joblib.Memory": Goal("<=", 1)},
+    ),
+    Row(
+        "report",
+        "a point of a metric, logged in a loop in a step",
+        "us",
+        (
+            _ours(reporting.pipedeco),
+            Contender("a line written by hand", reporting.by_hand),
+            Contender("tensorboardX", reporting.tensorboard, needs="tensorboardX"),
+        ),
+        {OURS: Goal("<=", 5e-6), "tensorboardX": Goal("<=", 1)},
     ),
     Row(
         "growth",

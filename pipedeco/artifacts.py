@@ -14,7 +14,8 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.blobs import make_private
-from pipedeco.serialization import Pickler, unpack
+from pipedeco.errors import StoreError
+from pipedeco.serialization import Pickler, joined, plain_value, unpack
 from pipedeco.text import preview
 
 if TYPE_CHECKING:
@@ -57,23 +58,46 @@ def load(description: dict[str, Any], blobs: BlobStore) -> Any:
 def restore(
     description: dict[str, Any], blobs: BlobStore, target: str, *, mode: int = 0o600
 ) -> None:
-    """Write a file or a folder to `target`, which must not exist.
+    """Write a file, a folder or a pickle of an object to `target`, which must not exist.
 
     Parameters
     ----------
     mode: of the files; executable ones may be executed, too.
 
-    Raises BlobCorrupt, and OSError where it cannot be written.
+    Raises BlobCorrupt, OSError where it cannot be written, and StoreError where a folder's list
+    leads out of it.
     """
     parts = blobs.get(description["blob"], verify=True)
-    if description["type"] == FILE:
-        _write(target, parts[0], mode)
+    if description["type"] != FOLDER:
+        content = parts[0] if description["type"] == FILE else joined(parts)
+        _write(target, content, mode)
         return
+    listed = json.loads(bytes(parts[0]))
+    for name, _ in listed:
+        _check_inside(name)
     make_private(target)
-    for (name, executable), content in zip(json.loads(bytes(parts[0])), parts[1:], strict=True):
+    for (name, executable), content in zip(listed, parts[1:], strict=True):
         path = os.path.join(target, *name.split("/"))
         make_private(os.path.dirname(path))
         _write(path, content, mode | 0o100 if executable else mode)
+
+
+def plain_object(description: dict[str, Any], blobs: BlobStore) -> bytes | bytearray | str | None:
+    """Bytes or a text as they were kept, None for any other object.  Raises BlobCorrupt.
+
+    Only a pickle of nothing else is read, so that no code of its writer's is executed.
+    """
+    parts = blobs.get(description["blob"], verify=True)
+    return plain_value(parts[0]) if len(parts) == 1 else None
+
+
+def _check_inside(name: str) -> None:
+    """A store may come from somebody else, and so the names in it."""
+    parts = name.split("/")
+    if any(part in ("", ".", "..") or "\0" in part for part in parts) or os.path.isabs(name):
+        raise StoreError(f"a folder that was kept names a file outside of itself: {name!r}")
+    if os.sep != "/" and any(os.sep in part or ":" in part for part in parts):
+        raise StoreError(f"a folder that was kept names a file that cannot be here: {name!r}")
 
 
 def _keep_object(value: Any, blobs: BlobStore, what: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipedeco.errors import GraphError
+from pipedeco.errors import ConfigError, GraphError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -98,6 +98,15 @@ class Callback:
     called in the controller, one at a time.  One that raises fails the step, or the run, that it
     concerns.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in vars(cls):
+            if name.startswith(("before_", "after_", "on_")) and name not in EVENTS:
+                raise ConfigError(
+                    f"{cls.__qualname__}.{name} is called by nobody; callbacks are "
+                    f"{', '.join(EVENTS)}, and other methods of theirs have other names"
+                )
 
     def before_step(self, step: StepView, inputs: dict[str, Any]) -> bool | None:
         """Called once a step, before it is performed or looked up; False skips the step.

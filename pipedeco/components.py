@@ -243,7 +243,8 @@ def component(fn: Any = None, /, **options: Any) -> Any:
     stage: a name that groups steps in drawings and lists.
     tags: of its steps.
     monitor_metrics: which of the metrics that its steps report are the run's, too: names, in which
-        `*` stands for anything, or pairs of one and the name on the run.
+        `*` stands for anything, or pairs of one and the name on the run, in which `*` is what that
+        one stood for, and `{step}` the step's name.
     monitor_artifacts, monitor_models: the same of artifacts and models.
     auto_log: whether figures that are shown and event files that are written in its steps are
         logged without a call; by default as the pipeline says.

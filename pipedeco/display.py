@@ -15,7 +15,7 @@ from itertools import chain, count
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipedeco.draw.text import COLOURS, SIGNS
-from pipedeco.graph import CANCELLED, FAILED, SUCCESS, Step
+from pipedeco.graph import CANCELLED, COMPLETED, FAILED, SUCCESS, Step
 from pipedeco.terminal import OFF_TERMINAL, Region, is_terminal, is_typed_to, make_console
 from pipedeco.text import duration, plain_text, shortened
 
@@ -68,6 +68,10 @@ class Shown(Protocol):
 
     def running(self) -> list[UnderWay]:
         """The steps under way."""
+        ...
+
+    def waiting(self) -> list[str]:
+        """The names of drafts that wait for a person."""
         ...
 
 
@@ -266,6 +270,7 @@ def _under_way(run: Shown) -> list[tuple[str, str]]:
     for step, seconds, progress in run.running():
         told = f"{progress:.0%}  " if progress else ""
         found.append((step.name, told + duration(seconds)))
+    found += [(name, "waits to be released") for name in run.waiting()]
     for child in list(run.children):
         step_name = child.plan.parent_step
         done = f"{step_name} {child.ended_steps}/{_known(child)}"
@@ -283,7 +288,8 @@ def _clock(run: Shown) -> str:
     if run.stopping is not None:
         return f"stopping: {plain_text(run.stopping)}; once more Ctrl-C does not wait"
     elapsed = time.time() - run.started
-    left = run.expected[1] * (1.0 - _share(run))
+    waits = bool(run.waiting()) and not run.running()  # who knows how long
+    left = 0.0 if waits else run.expected[1] * (1.0 - _share(run))
     return duration(elapsed) + (f", about {duration(left)} left" if left >= 1.0 else "")
 
 
@@ -313,6 +319,8 @@ def show_summary(run: Shown, *, full: bool) -> None:
             if not step.read and not step.called.options.allow_failure:  # else it is dealt with
                 _print_failure(console, step)
     console.print(Text(f"  see it with: pipedeco show {run.id}", style="dim"))
+    if run.status != COMPLETED:
+        console.print(Text(f"  go on with it: pipedeco resume {run.id}", style="dim"))
 
 
 def _headline(run: Shown, steps: list[Step]) -> str:

@@ -301,6 +301,9 @@ class Execution:
     def stopping(self) -> str | None:
         return self._cancelled
 
+    def waiting(self) -> list[str]:
+        return list(self.hooks.drafts.waiting) if self.hooks is not None else []
+
     def running(self) -> list[UnderWay]:
         return self.session.running()
 

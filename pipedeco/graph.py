@@ -164,6 +164,7 @@ class Step:
         "args",
         "attempt",
         "attempts",
+        "began",
         "call_number",
         "called",
         "dependants",
@@ -191,6 +192,7 @@ class Step:
         self.call_number = call_number  # among the steps of the same name
         self.state = PENDING
         self.attempt = 0
+        self.began: float | None = None  # seconds since the epoch; of the attempt under way
         self.args: Packed | None = None  # (args, kwargs) pickled; None where there are none
         self.originals: Any = None  # the same unpickled, for runners that perform in place
         self.names: tuple[str, ...] = ()  # what the arguments need of __main__
@@ -279,7 +281,8 @@ class Drawn:
 
         Parameters
         ----------
-        group: one box a component; by default where there are more than 60 steps.
+        group: one box a stage, and one a component of the steps without a stage; by default where
+            there are more than 60 steps.
         """
         return self._drawing().svg(group=group)
 

@@ -268,7 +268,8 @@ def _table(value: Any) -> _Table:
 
 def _pandas_table(frame: Any) -> _Table:
     index = frame.index
-    plain = type(index).__name__ == "RangeIndex" and (index.start, index.step) == (0, 1)
+    counts = type(index).__name__ == "RangeIndex" and (index.start, index.step) == (0, 1)
+    plain = counts and index.name is None  # else it says something of its own
     names, columns = list(frame.columns), []
     if not plain:
         levels = [index.get_level_values(level) for level in range(index.nlevels)]

@@ -18,26 +18,30 @@ class Monitor(NamedTuple):
     """What is mirrored, and under which name."""
 
     pattern: str  # a name, in which `*` stands for anything
-    name: str  # on the run, in which `*` stands for what that one stood for
+    name: str  # on the run; `*` is what that one stood for, `{step}` the step's name
 
 
 KINDS = {METRIC: "metrics", ARTIFACT: "artifacts", MODEL: "models"}
 
 
-def name_on_run(event: Event, monitors: Mapping[str, Sequence[Sequence[str]]]) -> str | None:
-    """The name under which an event stands on its run; None where it is the step's alone.
+def names_on_run(
+    event: Event, monitors: Mapping[str, Sequence[Sequence[str]]], step: str
+) -> list[str]:
+    """The names under which an event stands on its run; none where it is the step's alone.
 
     Parameters
     ----------
     monitors: of the step's component: "metrics", "artifacts", "models" -> Monitors.
+    step: the name of the step that reported it.
     """
     if event.scope == OF_RUN:
-        return event.name
+        return [event.name]
+    found: dict[str, None] = {}
     for pattern, name in monitors.get(KINDS.get(event.kind, ""), ()):
-        found = _compiled(pattern).fullmatch(event.name)
-        if found is not None:
-            return _filled(name, found.groups())
-    return None
+        match = _compiled(pattern).fullmatch(event.name)
+        if match is not None:
+            found[_filled(name, match.groups()).replace("{step}", step)] = None
+    return list(found)
 
 
 def _filled(name: str, parts: tuple[str, ...]) -> str:

@@ -47,9 +47,9 @@ class _Frozen:
             if name not in self.__slots__:
                 import difflib
 
-                near = difflib.get_close_matches(name, self.__slots__, 1)
+                near = difflib.get_close_matches(name, self.__slots__, 3, 0.65)
                 known = ", ".join(sorted(self.__slots__))
-                hint = f"did you mean {near[0]}? The" if near else "the"
+                hint = f"did you mean {' or '.join(near)}? The" if near else "the"
                 raise ConfigError(f"there is no option {name!r}; {hint} options are {known}")
         return type(self)(**{**self.as_dict(), **changes})
 
@@ -460,6 +460,8 @@ def _monitors(option: str, value: Any) -> tuple[tuple[str, str], ...]:
             raise ConfigError(f"{option} is a list of names, or of pairs of names, not {value!r}")
         if not all(isinstance(name, str) and name for name in pair):
             raise ConfigError(f"{option} has names that are texts, not {item!r}")
+        if pair[1].count("*") > pair[0].count("*"):
+            raise ConfigError(f"{option}: {pair[1]!r} has more `*` than {pair[0]!r} stands for")
         found.append((pair[0], pair[1]))
     return tuple(found)
 

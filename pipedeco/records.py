@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pipedeco.blobs import BlobStore
 from pipedeco.draw import Edge, Node
 from pipedeco.errors import BlobCorrupt, StepFailed, StepSkipped, StoreError
-from pipedeco.events import OF_STEP, last_progress, read
+from pipedeco.events import METRIC, OF_STEP, last_progress, read
 from pipedeco.graph import (
     CACHED,
     CANCELLED,
@@ -21,7 +21,7 @@ from pipedeco.graph import (
     Logs,
     edges_between,
 )
-from pipedeco.reported import Entry, Reported, frame
+from pipedeco.reported import MISSING, Entry, Reported, frame
 from pipedeco.serialization import UNRECORDED, unpack, unpack_arguments, unpack_exception
 from pipedeco.store import rows
 from pipedeco.store.database import connect_to_read, fetch, queries
@@ -30,7 +30,7 @@ from pipedeco.store.reports import part_of
 if TYPE_CHECKING:
     from pipedeco.events import Event, Part
     from pipedeco.explaining import Why
-    from pipedeco.reported import Artifact, Figure, Items, Table, Text
+    from pipedeco.reported import Artifact, Figure, Item, Items, Table, Text
 
 Row = dict[str, Any]
 
@@ -51,6 +51,7 @@ class Steps(Mapping[str, "StepRecord"]):
     def __init__(self) -> None:
         self._records: dict[str, StepRecord] = {}
         self._by_position: dict[int, StepRecord] = {}
+        self._origins: dict[int, Row] | None = None
 
     def _add(self, record: StepRecord) -> None:
         self._records[record.name] = record
@@ -71,6 +72,15 @@ class Steps(Mapping[str, "StepRecord"]):
 
     def at(self, position: int) -> StepRecord:
         return self._by_position[position]
+
+    def origin(self, store: str, row: Row) -> Row | None:
+        """Run and logs of the step that made a cached one's value; all are asked for at once."""
+        if self._origins is None:
+            run: int = row["run"]
+            bounds = {"first": rows.step_id(run, 0), "last": rows.step_id(run + 1, 0)}
+            found = query(store, "origins_of_steps", **bounds)
+            self._origins = {row["step"]: row for row in found}
+        return self._origins.get(row["id"])
 
     def __repr__(self) -> str:
         return f"<{len(self)} steps: {', '.join(list(self)[:10])}>"
@@ -93,7 +103,8 @@ class AttemptRecord:
 
     @property
     def ended(self) -> float | None:
-        return None if self.started is None else self.started + (self.duration or 0.0)
+        known = self.started is not None and self.duration is not None
+        return self.started + self.duration if known else None  # type: ignore[operator]
 
     def logs(self) -> str:
         """What the attempt wrote: stdout, then stderr."""
@@ -127,7 +138,12 @@ class Reporting:
         """The points of all metrics in order: a DataFrame of pandas where that is installed, else
         a list of dicts.  Columns: name, value, step, time (seconds since the epoch), source (the
         step that reported it)."""
-        return frame(self._reported.points())
+        return frame(self.points)
+
+    @property
+    def points(self) -> list[dict[str, Any]]:
+        """The rows of `metrics`, whatever is installed."""
+        return self._reported.points()
 
     @property
     def last_metrics(self) -> dict[str, float]:
@@ -158,6 +174,11 @@ class Reporting:
     def texts(self) -> Items[Text]:
         """Texts by name: `.text`."""
         return self._reported.texts()
+
+    @property
+    def reported_items(self) -> list[Item]:
+        """All of these: the last of each kind and name, kind by kind."""
+        return self._reported.everything()
 
 
 class StepRecord(Reporting):
@@ -216,6 +237,12 @@ class StepRecord(Reporting):
         return (last_progress(part) or 0.0) if part is not None else 0.0
 
     @property
+    def has_metrics(self) -> bool:
+        """Whether it reported any point; quick where there are many."""
+        points = (e for e in self.events(metrics=True) if e.kind == METRIC)
+        return any(event.scope == OF_STEP for event in points)
+
+    @property
     def _reported(self) -> Reported:
         return Reported(self._own_entries, self._run.blobs)
 
@@ -231,15 +258,16 @@ class StepRecord(Reporting):
         """Where its events stand; of a cached step those of the step that made its value."""
         if self.state != CACHED:
             return part_of(logs_folder(self._run), rows.unpack_logs(self._row["logs"]))
-        found = query(self._run.store, "origin_of_step", step=self._row["id"])
-        if not found:
+        origin = self._steps.origin(self._run.store, self._row)
+        if origin is None:
             return None
-        folder = os.path.join(self._run.store, "logs", found[0]["run"])
-        return part_of(folder, rows.unpack_logs(found[0]["logs"]))
+        folder = os.path.join(self._run.store, "logs", origin["run"])
+        return part_of(folder, rows.unpack_logs(origin["logs"]))
 
     @property
     def ended(self) -> float | None:
-        return None if self.started is None else self.started + (self.duration or 0.0)
+        known = self.started is not None and self.duration is not None
+        return self.started + self.duration if known else None  # type: ignore[operator]
 
     @property
     def attempts(self) -> list[AttemptRecord]:
@@ -412,8 +440,7 @@ def load(packed: Any, blobs: BlobStore, what: str) -> Any:
         raise BlobCorrupt(f"{what}: {error}") from error
     except Exception as error:  # whatever the classes of the value raise, or their absence
         raise StoreError(
-            f"{what} cannot be loaded in this process: {type(error).__name__}: {error}; import or "
-            "define what it is made of"
+            f"{what} cannot be loaded in this process: {type(error).__name__}: {error}; {MISSING}"
         ) from error
 
 

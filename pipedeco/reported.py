@@ -69,6 +69,23 @@ class Item:
         return f"<{self.kind} {self.name!r}{of}>"
 
 
+SUFFIXES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+    ".svg": "image/svg+xml",
+    ".html": "text/html",
+}
+
+
+def _plotly_figure(text: str) -> Any:
+    import plotly.io
+
+    return plotly.io.from_json(text)
+
+
 class Figure(Item):
     """A figure or an image: `mime`, `data` (bytes)."""
 
@@ -81,10 +98,45 @@ class Figure(Item):
         """The file's bytes; raises BlobCorrupt where it is lost or damaged."""
         return self._data
 
+    def load(self) -> Any:
+        """The figure of plotly, the text of an SVG drawing, or an image of PIL; the bytes where
+        the library is not installed."""
+        if self.mime.endswith("+json"):
+            return _plotly_figure(self.data.decode())
+        if self.mime == "image/svg+xml":
+            return self.data.decode("utf-8", "replace")
+        from importlib.util import find_spec
+
+        if find_spec("PIL") is None:
+            return self.data
+        import io
+
+        from PIL import Image
+
+        return Image.open(io.BytesIO(self.data))
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it to a file."""
-        with open(path, "wb") as file:
-            file.write(self.data)
+        """Write it to a file that is not there yet; a figure of plotly as .html where that is its
+        suffix.
+
+        Raises StoreError for a suffix that says something else, and where it cannot be written.
+        """
+        target = os.path.abspath(os.fspath(path))
+        suffix = os.path.splitext(target)[1].lower()
+        data = self.data
+        if suffix == ".html" and self.mime.endswith("+json"):
+            data = _plotly_figure(data.decode()).to_html().encode()
+        elif suffix in SUFFIXES and SUFFIXES[suffix] != self.mime:
+            raise StoreError(f"figure {self.name} is {self.mime}, which {suffix} files are not")
+        try:
+            with open(target, "xb") as file:
+                file.write(data)
+        except FileExistsError:
+            raise StoreError(
+                f"{target} is there already; choose another name or remove it"
+            ) from None
+        except OSError as error:
+            raise StoreError(f"{target} cannot be written: {error.strerror}") from error
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         """What a notebook shows."""
@@ -104,6 +156,20 @@ class Text(Item):
     def text(self) -> str:
         inline: str | None = self._payload.get("text")
         return self._data.decode() if inline is None else inline
+
+    @property
+    def preview(self) -> str:
+        """Its first 200 characters."""
+        shown: str = self._payload.get("text") or self._payload.get("preview") or ""
+        return shown[:200]
+
+    @property
+    def size(self) -> int | None:
+        inline: str | None = self._payload.get("text")
+        return super().size if inline is None else len(inline.encode("utf-8", "surrogatepass"))
+
+    def to_json(self) -> dict[str, Any]:
+        return {**super().to_json(), "size": self.size, "preview": self.preview}
 
     def __str__(self) -> str:
         return self.text
@@ -167,7 +233,7 @@ class Artifact(Item):
         except Exception as error:  # whatever the classes of the object raise, or their absence
             raise StoreError(
                 f"artifact {self.name} cannot be loaded in this process: {type(error).__name__}: "
-                f"{error}; import or define what it is made of"
+                f"{error}; {MISSING}"
             ) from error
 
     def path(self) -> str:
@@ -193,18 +259,15 @@ class Artifact(Item):
         if os.path.lexists(target):
             raise StoreError(f"{target} is there already; choose another name or remove it")
         try:
-            if self.type == artifacts.OBJECT:
-                self._save_object(target)
-            else:
-                artifacts.restore(self._payload, self._blobs, target)
+            artifacts.restore(self._payload, self._blobs, target)
         except OSError as error:
             raise StoreError(f"{target} cannot be written: {error.strerror}") from error
 
-    def _save_object(self, target: str) -> None:
-        import pickle
-
-        with open(target, "xb") as file:
-            pickle.dump(self.load(), file)
+    def plain(self) -> bytes | bytearray | str | None:
+        """The object where it is bytes or a text, for which nothing is unpickled; else None."""
+        if self.type != artifacts.OBJECT:
+            return None
+        return artifacts.plain_object(self._payload, self._blobs)
 
     def _place(self, final: str) -> None:
         """Write the content aside and put it in place at once; another process may be quicker."""
@@ -219,6 +282,21 @@ class Artifact(Item):
             shutil.rmtree(aside, ignore_errors=True)
             if not os.path.exists(final):
                 raise StoreError(f"{final} cannot be written: {error.strerror}") from error
+
+
+CLASSES: dict[str, type[Item]] = {
+    ARTIFACT: Artifact,
+    MODEL: Artifact,
+    FIGURE: Figure,
+    IMAGE: Figure,
+    TABLE: Table,
+    TEXT: Text,
+}
+
+MISSING = (
+    "import or define what it is made of (what a script defines can be imported from it: "
+    "from SCRIPT import NAME)"
+)
 
 
 T = TypeVar("T", bound=Item)
@@ -298,6 +376,15 @@ class Reported:
 
     def texts(self) -> Items[Text]:
         return Items("text", self._items(Text, TEXT))
+
+    def everything(self) -> list[Item]:
+        """The last of each kind and name, kind by kind."""
+        found: dict[tuple[str, str], Item] = {}
+        for entry in self._of(*CLASSES):
+            kind = entry.event.kind
+            found[kind, entry.event.name] = CLASSES[kind](entry, self._blobs)
+        kinds = list(CLASSES)
+        return sorted(found.values(), key=lambda item: kinds.index(item.kind))
 
     def params(self) -> dict[str, Any]:
         """The parameters that were reported; by preview where they are no plain values."""

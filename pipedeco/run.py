@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,7 +32,7 @@ from pipedeco.graph import (
     RUNNING,
 )
 from pipedeco.interrupts import wait_in_parts
-from pipedeco.monitors import name_on_run
+from pipedeco.monitors import names_on_run
 from pipedeco.options import check_tags
 from pipedeco.process import CONTROLLER
 from pipedeco.records import (
@@ -57,6 +58,8 @@ from pipedeco.text import duration, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+SETTLED = 5.0  # seconds after its end all that a run reported is in the database
 
 
 def plan_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
@@ -277,9 +280,17 @@ class Run(Reporting):
         return {**told, **dict(zip(shown, (*args, *kwargs.values()), strict=False))}
 
     @property
+    def param_texts(self) -> dict[str, str]:
+        """The same as previews, for which nothing is unpickled."""
+        return {**self._reported.param_texts(), **json.loads(self._facts["parameters"])}
+
+    @property
     def tags(self) -> list[str]:
         """Of its pipeline, those that it was given while it ran, and those that were added since."""
+        ended = self._fresh()["ended"]
         known = [row["name"] for row in self._query("tags_of_run", run=self._facts["seq"])]
+        if ended is not None and time.time() > ended + SETTLED:
+            return known
         return list(dict.fromkeys([*known, *self._reported.tags()]))
 
     def add_tags(self, *tags: str) -> None:
@@ -380,9 +391,8 @@ class Run(Reporting):
         found = []
         for record in self.steps.values():
             for event in record.events(metrics=metrics):
-                name = name_on_run(event, record.monitors)
-                if name is not None:
-                    found.append(Entry(event._replace(name=name), record.name))
+                names = names_on_run(event, record.monitors, record.name)
+                found += [Entry(event._replace(name=name), record.name) for name in names]
         prefix = "" if self._facts["epoch"] == 1 else f"e{self._facts['epoch']}-"
         body = os.path.join(logs_folder(self), f"{prefix}body.events")
         found += [Entry(event, None) for event in read(Part(body, 0, -1), metrics=metrics)]
@@ -535,8 +545,6 @@ class Run(Reporting):
         return plan_of(self.store, self._facts["seq"])
 
     def _wait_for_other(self, timeout: float | None) -> bool:
-        import time
-
         deadline = None if timeout is None else time.monotonic() + timeout
         while self.status == RUNNING:
             if deadline is not None and time.monotonic() > deadline:
@@ -581,10 +589,15 @@ class Run(Reporting):
     def _query(self, name: str, **parameters: Any) -> list[Row]:
         return query(self.store, name, **parameters)
 
-    def to_json(self) -> dict[str, Any]:
-        """The run under the names of its attributes, as plain types."""
+    def to_json(self, *, depth: int = 0) -> dict[str, Any]:
+        """The run under the names of its attributes, as plain types.
+
+        Parameters
+        ----------
+        depth: how many levels of child runs are told, under `children`; by default none.
+        """
         row = self._fresh()
-        return {
+        found = {
             "id": self.id,
             "name": self.name,
             "number": self.number,
@@ -594,7 +607,7 @@ class Run(Reporting):
             "status": self.status,
             "progress": self.progress,
             "tags": self.tags,
-            "params": {**self._reported.param_texts(), **json.loads(row["parameters"])},
+            "params": self.param_texts,
             "started": self.started,
             "ended": row["ended"],
             "duration": self.duration,
@@ -603,6 +616,9 @@ class Run(Reporting):
             "parent_run": self.parent_run,
             "steps": {name: record.to_json() for name, record in self.steps.items()},
         }
+        if depth > 0:
+            found["children"] = [child.to_json(depth=depth - 1) for child in self.children]
+        return found
 
     def __repr__(self) -> str:
         return f"<run {self.id} of {self.pipeline} {self.status}>"
@@ -669,7 +685,7 @@ def runs(
     archived: bool = False,
     limit: int = 100,
     store: str | None = None,
-    **metrics: Mapping[str, float],
+    **metrics: Mapping[str, float | list[float]],
 ) -> list[Run]:
     """The recorded runs that meet all that is asked, the newest first.
 
@@ -684,7 +700,8 @@ def runs(
     limit: at most so many.
     store: as for `get_run`.
     metrics: `metric__gt={"accuracy": 0.9}`: only those whose own metrics have such last values;
-        also metric__ge, metric__lt, metric__le, metric__eq (or metric), metric__ne.
+        also metric__ge, metric__lt, metric__le, metric__eq (or metric), metric__ne; of a list of
+        numbers each must hold.
 
     Raises ConfigError for another criterion.
     """

@@ -6,6 +6,7 @@ a time; it knows the runner only as a Session, and the store only as two functio
 
 from __future__ import annotations
 
+from time import time
 from typing import TYPE_CHECKING, Protocol
 
 from pipedeco.graph import (
@@ -135,6 +136,7 @@ class Scheduler:
         """A worker has begun a call."""
         if call.step.state == QUEUED:
             call.step.state = RUNNING
+            call.step.began = time()
             if self.hooks is not None:
                 self.hooks.changed(call.step)
 

@@ -13,14 +13,14 @@ import io
 import pickle
 import sys
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, partial
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.errors import NotPicklable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pipedeco.blobs import BlobStore
 
@@ -29,6 +29,10 @@ INLINE_LIMIT = 64 * 1024
 
 Packed = bytes | str
 UNRECORDED = b""  # stands for a value that could not be packed
+PLAIN = frozenset({  # opcodes that push bytes or a text
+    "SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8",
+    "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8",
+})  # fmt: skip
 
 # What stands for input number i of the arguments that are being loaded.
 _inputs: ContextVar[Callable[[int], Any]] = ContextVar("pipedeco inputs")
@@ -42,6 +46,26 @@ def unpack(packed: Packed | None, blobs: BlobStore, *, verify: bool = False) -> 
         return pickle.loads(packed)
     main, *buffers = blobs.get(packed, verify=verify)
     return pickle.loads(main, buffers=buffers)
+
+
+def joined(parts: Sequence[memoryview]) -> bytes | memoryview:
+    """The parts of a blob as one pickle, which holds its buffers; nothing is loaded for it."""
+    main, *buffers = parts
+    return _inband(bytes(main), buffers) if buffers else main
+
+
+def plain_value(data: bytes | memoryview) -> bytes | bytearray | str | None:
+    """What is pickled where it is bytes or a text alone; nothing is loaded for it."""
+    import pickletools
+
+    found: bytes | bytearray | str | None = None
+    for opcode, argument, _ in pickletools.genops(io.BytesIO(data)):
+        if opcode.name in ("PROTO", "FRAME", "MEMOIZE", "STOP"):
+            continue
+        if opcode.name not in PLAIN or found is not None:
+            return None
+        found = argument
+    return found
 
 
 def unpack_arguments(
@@ -203,11 +227,8 @@ class _Inband:
         self.buffers = buffers
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _load_inband, (self.data, self.buffers)
-
-
-def _load_inband(data: bytes, buffers: list[bytearray]) -> Any:
-    return pickle.loads(data, buffers=buffers)
+        # Nothing of ours, so that who loads it needs no pipedeco.
+        return partial(pickle.loads, buffers=self.buffers), (self.data,)
 
 
 def _cloudpickle_to(file: Any, reducers: dict[type, Any], keep: Callable[[Any], None]) -> Any:

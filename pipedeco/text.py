@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BARS = "▁▂▃▄▅▆▇█"
 _LARGE = 10**30  # whole numbers beyond are told by their size
 _NUMBERS = frozenset({type(None), bool, int, float, complex})
 _BRACKETS: dict[type, tuple[str, str]] = {
@@ -86,6 +90,35 @@ def data_size(count: int) -> str:
             return f"{count} bytes" if unit == "bytes" else f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} TB"
+
+
+def short_number(value: float) -> str:
+    """Six digits of it, or a whole number as it is; `int of 1330 bits` where that is too long."""
+    return preview(value) if isinstance(value, int) else f"{value:.6g}"
+
+
+def sparkline(values: Sequence[float], cells: int = 24) -> str:
+    """Numbers as a row of bars, each the mean of its share; blank where there is none to draw."""
+    width = min(cells, len(values))
+    means = [
+        _mean(values[i * len(values) // width : (i + 1) * len(values) // width])
+        for i in range(width)
+    ]
+    known = [mean for mean in means if mean is not None]
+    low, high = min(known, default=0.0), max(known, default=0.0)
+    # Halves, for the distance between two numbers may be beyond any.
+    room = high / 2 - low / 2
+    return "".join(
+        " " if mean is None else BARS[round((mean / 2 - low / 2) / room * 7) if room else 3]
+        for mean in means
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    """Of those that are finite, as floats."""
+    limit = sys.float_info.max
+    finite = [float(value) for value in values if -limit <= value <= limit]
+    return sum(value / len(finite) for value in finite) if finite else None
 
 
 def when(seconds: float) -> str:

@@ -9,6 +9,7 @@ Nothing here knows a store's records: a reporter writes into a file that others 
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pipedeco import events
 from pipedeco.errors import NotPicklable, ReportError, RunNotFound, StoreError
 from pipedeco.events import OF_RUN, OF_STEP, Event
+from pipedeco.result import resolve
+from pipedeco.text import preview
 from pipedeco.tracing import reporting
 
 if TYPE_CHECKING:
@@ -28,7 +31,9 @@ if TYPE_CHECKING:
     from pipedeco.blobs import BlobStore
     from pipedeco.media import Media
 
+ADDRESS = "PIPEDECO_REPORTS"  # the variable by which processes that a step starts report for it
 INLINE_TEXT = 8192  # characters of a text that stand in its line
+ROUNDING = 1e-6  # beyond 0 and 1, which a sum of shares may come to
 FINEST = 0.001  # the smallest change of a progress that is written
 
 
@@ -148,7 +153,8 @@ class Reporter:
     ) -> None:
         payload: dict[str, Any] = {"text": text}
         if len(text) > INLINE_TEXT:
-            payload = {"blob": self.put(text.encode("utf-8", "backslashreplace"))}
+            data = text.encode("utf-8", "backslashreplace")
+            payload = {"preview": text[:200], "size": len(data), "blob": self.put(data)}
         self.emit(events.TEXT, name, payload, step, time, scope=scope)
 
     def media(
@@ -186,18 +192,27 @@ class Reporter:
             if os.write(file, line) != len(line):
                 raise OSError(28, os.strerror(28))
         except OSError as error:
-            raise StoreError(
-                f"what {self.where()} reports cannot be written to {self.path}: {error.strerror}; "
-                "free some space or move the store with PIPEDECO_STORE"
-            ) from error
+            raise self._unwritten(error) from error
 
-    def before_fork(self) -> None:
-        """A child process may report for the step, and its parent must know that it did."""
-        if self.call is not None and self.run and self._file < 0:
-            try:
-                self._open()
-            except OSError:  # told to who reports
-                pass
+    def open(self) -> None:
+        """Make the file, whose length then tells what the step's other processes report, too.
+
+        Raises StoreError where that cannot be.
+        """
+        try:
+            self._open()
+        except OSError as error:
+            raise self._unwritten(error) from error
+
+    def address(self) -> str:
+        """What tells another process where to report for this one's steps."""
+        return json.dumps([self.run, self.pipeline, self.path, self.blobs and self.blobs.folder])
+
+    def _unwritten(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"what {self.where()} reports cannot be written to {self.path}: {error.strerror}; "
+            "free some space or move the store with PIPEDECO_STORE"
+        )
 
     def _open(self) -> int:
         from pipedeco.blobs import make_private
@@ -210,6 +225,31 @@ class Reporter:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
                 self._file = os.open(self.path, flags, 0o600)
             return self._file
+
+
+class _Afar(Reporter):
+    """Reports for a step from a process that the step has started, which knows no step.
+
+    Parameters
+    ----------
+    address: of the step's own Reporter.
+    """
+
+    def __init__(self, address: str) -> None:
+        super().__init__(lambda call: StepName("", "", 1, 0))
+        from pipedeco.blobs import BlobStore
+
+        run, pipeline, path, blobs = json.loads(address)
+        self.enter(run, pipeline, path, BlobStore(blobs))
+        self.call = self._begun = self  # the step's own process says where its part begins
+
+    def where(self) -> str:
+        return f"a process that a step of run {self.run} has started"
+
+
+@cache
+def _afar(address: str, _process: int) -> Reporter:
+    return _Afar(address)
 
 
 class _Nowhere(Reporter):
@@ -235,6 +275,16 @@ def silent() -> Reporter:
     return _Nowhere()
 
 
+def _own_number(value: Any) -> Any:
+    """A number of numpy's, or of its like, as Python's own; anything else as it is."""
+    if hasattr(value, "item") and hasattr(value, "dtype"):
+        try:
+            return value.item()
+        except (TypeError, ValueError, RuntimeError):  # an array of several
+            pass
+    return value
+
+
 def _special(value: float) -> str:
     """What JSON, as Python writes it, has for a number that is none."""
     if value > 0:
@@ -255,7 +305,7 @@ class Reports:
     def log_metric(self, name: str, value: float, step: int | None = None) -> None:
         kind = type(value)
         if kind is not float and kind is not int:
-            value = self._number(name, value)
+            value = self._number("log_metric", name, value, "a metric is a number")
         if type(name) is not str or not name:
             self._check_name("log_metric", name)
         if step is not None and type(step) is not int:
@@ -263,39 +313,42 @@ class Reports:
         self._reporter.metric(name, value, step, scope=self._scope)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        metrics = resolve(metrics)
         if not hasattr(metrics, "items"):
             raise self._refused("log_metrics", "", f"it takes a dict, not {_a(metrics)}")
-        for name, value in metrics.items():
+        numbers = {}
+        for name, value in metrics.items():  # all of them, before any is written
+            self._check_name("log_metrics", name)
+            numbers[name] = self._number("log_metrics", name, value, "a metric is a number")
+        for name, value in numbers.items():
             self.log_metric(name, value, step)
 
     def log_param(self, name: str, value: Any) -> None:
-        from pipedeco.text import preview
-
         self._check_name("log_param", name)
+        value = _own_number(resolve(value))
         plain = value is None or type(value) in (bool, int, float, str)
         payload = {"value": value} if plain else {"preview": preview(value)}
         self._emit(events.PARAM, name, payload)
 
     def log_text(self, name: str, text: str, step: int | None = None) -> None:
         self._check_name("log_text", name)
+        text = resolve(text)
         if not isinstance(text, str):
             raise self._refused("log_text", name, f"it takes a text, not {_a(text)}")
         at = self._whole("log_text", name, step)
         self._reporter.text(name, text, at, scope=self._scope)
 
     def log_table(self, name: str, rows: Any) -> None:
-        import json
-
         from pipedeco.media import table_of
 
         self._check_name("log_table", name)
         try:
-            columns, cells = table_of(rows)
+            columns, cells = table_of(resolve(rows))
         except (TypeError, ValueError) as error:
             raise self._refused("log_table", name, str(error)) from error
         data = json.dumps({"columns": columns, "rows": cells}).encode()
-        payload = {"columns": columns[:50], "rows": len(cells), "blob": self._reporter.put(data)}
-        self._emit(events.TABLE, name, payload)
+        known = {"columns": columns[:50], "rows": len(cells), "size": len(data)}
+        self._emit(events.TABLE, name, {**known, "blob": self._reporter.put(data)})
 
     def log_figure(self, name: str, figure: Any, step: int | None = None) -> None:
         self._media(events.FIGURE, name, figure, step)
@@ -305,19 +358,21 @@ class Reports:
 
     def log_artifact(self, name: str, artifact: Any) -> None:
         self._check_name("log_artifact", name)
+        artifact = resolve(artifact)
         self._emit(events.ARTIFACT, name, self._kept("log_artifact", name, artifact))
 
     def log_model(self, name: str, model: Any, framework: str | None = None) -> None:
         self._check_name("log_model", name)
+        model = resolve(model)
         kept = self._kept("log_model", name, model)
         self._emit(events.MODEL, name, {**kept, "framework": framework or framework_of(model)})
 
     def add_tags(self, *tags: str) -> None:
-        given: tuple[Any, ...] = tags
+        given: tuple[Any, ...] = resolve(tags)
         for tag in given:
             if not isinstance(tag, str) or not tag:
                 raise self._refused("add_tags", "", f"a tag is a text, not {tag!r}")
-        for tag in tags:
+        for tag in given:
             self._emit(events.TAG, tag, None)
 
     def _emit(self, kind: str, name: str, payload: Any) -> None:
@@ -331,7 +386,7 @@ class Reports:
         at = self._whole(call, name, step)
         encode = media.figure_media if kind == events.FIGURE else media.image_media
         try:
-            encoded = encode(value)
+            encoded = encode(resolve(value))
         except (TypeError, ValueError, OSError, ImportError) as error:
             raise self._refused(call, name, str(error)) from error
         self._reporter.media(kind, name, encoded, at, scope=self._scope)
@@ -343,25 +398,28 @@ class Reports:
         if blobs is None:  # reported nowhere
             return {}
         try:
-            return artifacts.keep(value, blobs, f"{call}({name!r})")
+            return artifacts.keep(value, blobs, "it")
         except FileNotFoundError:
-            why = f"there is no file {os.fspath(value)!r}; a text of its own goes with log_text"
+            text = "; a text of its own goes with log_text" if call == "log_artifact" else ""
+            why = f"there is no file {os.fspath(value)!r}{text}"
             raise self._refused(call, name, why) from None
-        except (NotPicklable, ValueError, OSError) as error:
+        except NotPicklable as error:
+            why = str(error).partition("; pass what")[0]
+            raise self._refused(call, name, f"{why}; keep what it can be made of again") from error
+        except (ValueError, OSError) as error:
             raise self._refused(call, name, str(error)) from error
 
-    def _number(self, name: Any, value: Any) -> float:
+    def _number(self, call: str, name: Any, value: Any, rule: str) -> float:
         """A number of another library's as Python's own."""
+        value = resolve(value)
         if not isinstance(value, str | bytes):
             try:
                 plain = value.item() if hasattr(value, "item") else value
-                number = int(plain) if isinstance(plain, int) else float(plain)
+                return int(plain) if isinstance(plain, int) else float(plain)
             except (TypeError, ValueError, RuntimeError):
                 pass
-            else:
-                return number
-        why = f"a metric is a number, not {_a(value)}"
-        raise self._refused("log_metric", name, why)
+        cure = "; make it one with float(...)" if isinstance(value, str) else ""
+        raise self._refused(call, name, f"{rule}, not {_a(value)}: {preview(value)[:60]}{cure}")
 
     def _whole(self, call: str, name: str, step: Any) -> int | None:
         if step is None:
@@ -406,10 +464,11 @@ class CurrentStep(Reports):
         return self._reporter.run
 
     def set_progress(self, share: float) -> None:
-        given: Any = share
-        if not isinstance(given, int | float) or not 0.0 <= share <= 1.0:
-            raise self._refused("set_progress", "", f"it takes a number from 0 to 1, not {share!r}")
-        self._reporter.progress(float(share))
+        number = self._number("set_progress", "", share, "it takes a number from 0 to 1")
+        if not -ROUNDING <= number <= 1.0 + ROUNDING:
+            why = f"it takes a number from 0 to 1, not {number!r}"
+            raise self._refused("set_progress", "", why)
+        self._reporter.progress(min(1.0, max(0.0, float(number))))
 
     @property
     def _name(self) -> StepName:
@@ -546,7 +605,13 @@ def set_progress(share: float) -> None:
 
     Raises ReportError for another number, and RunNotFound outside of a step.
     """
-    current_step().set_progress(share)
+    reporter = _present("set_progress")
+    if reporter.call is None:
+        raise RunNotFound(
+            f"set_progress is called in {reporter.where()}; it is for steps, and a run's progress is "
+            "that of its steps"
+        )
+    CurrentStep(reporter, OF_STEP).set_progress(share)
 
 
 def add_tags(*tags: str) -> None:
@@ -615,6 +680,9 @@ def _present(call: str) -> Reporter:
         reporter = threading.current_thread().__dict__.get("_pipedeco_reporter")
     if reporter is not None:
         return reporter
+    address = os.environ.get(ADDRESS)
+    if address:
+        return _afar(address, os.getpid())
     if os.environ.get("PIPEDECO_STRICT") == "0":
         return _Nowhere()
     raise RunNotFound(

@@ -474,14 +474,6 @@ def test_a_file_that_is_only_read_is_no_log(auto, log, tmp_path):
     assert log.metrics == []
 
 
-def test_what_stood_in_a_file_before_is_not_the_steps(auto, log, tmp_path):
-    path = tmp_path / "events.out.tfevents.1"
-    path.write_bytes(record(scalar("old", 1)))
-    with in_place(log), open(path, "ab") as file:
-        file.write(record(scalar("new", 2)))
-    assert log.values == [("new", 2, 5)]
-
-
 def test_a_reporter_that_fails_fails_nothing(auto, log, tmp_path, caplog):
     def fail(*_, **__):
         raise RuntimeError("full")
@@ -532,7 +524,7 @@ def tensor(tag, plugin, shape=(), **values):
 def files(log, tmp_path):
     files = EventFiles(Session(log, None))
     path = tmp_path / "events.out.tfevents.2"
-    files.add(str(path), append=False)
+    files.add(str(path))
 
     def read(data):
         with open(path, "ab") as file:
@@ -601,7 +593,7 @@ def test_a_damaged_record_is_skipped_with_one_warning(files, log, caplog):
 def test_records_arrive_however_they_are_cut(tmp_path_factory, records, cuts):
     path = tmp_path_factory.mktemp("cut") / "events"
     whole = b"".join(struct.pack("<QI", len(data), 9) + data + b"\1\2\3\4" for data in records)
-    file, found, begin = EventFile(str(path), 0), [], 0
+    file, found, begin = EventFile(str(path)), [], 0
     for end in (*sorted(cuts), len(whole)):
         with open(path, "ab") as out:
             out.write(whole[begin:end])
@@ -614,7 +606,7 @@ def test_records_arrive_however_they_are_cut(tmp_path_factory, records, cuts):
 def test_nonsense_fails_nothing(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("nonsense") / "events"
     path.write_bytes(data)
-    for _ in EventFile(str(path), 0).records():
+    for _ in EventFile(str(path)).records():
         pass
 
 

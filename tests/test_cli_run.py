@@ -304,7 +304,7 @@ def test_cancel_by_the_api_of_another_process(folder, start):
     """`get_run(...).cancel()` does the same."""
     process = start("run", "app.py:waiting", "--folder", folder)
     wait_for(folder / "waiting")
-    run = get_run("latest")
+    (run,) = wait_until(lambda: [run for run in runs() if run.steps], "it is recorded")
     run.cancel()
     assert run.wait(20)
     assert run.status == "cancelled"

@@ -15,6 +15,7 @@ from pipedeco import get_run
 from pipedeco.display import line
 from pipedeco.graph import Called, Graph
 from pipedeco.options import ComponentOptions
+from pipedeco.runners import UnderWay
 from pipedeco.text import duration
 
 COMMAND = str(Path(sys.executable).with_name("pipedeco"))
@@ -387,14 +388,17 @@ class Going:
             self.graph.add(self, called)
         self.started = time.time() - 10
         self.children = []
-        self.ended_steps = ended
+        self.ended_steps = self.share = ended
         self.progress = ended / max(known, 1)
         self.expected = (0, 0.0)
         self.stopping = None
         self._running = running
 
     def running(self):
-        return [(self.graph.steps[i], 1.0) for i in self._running]
+        return [UnderWay(self.graph.steps[i], 1.0, 0.0) for i in self._running]
+
+    def waiting(self):
+        return []
 
 
 def test_a_line_names_a_few_of_many():

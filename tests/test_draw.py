@@ -87,6 +87,7 @@ def drawings(draw, names=None, acyclic=True):
             name,
             draw(st.sampled_from(["fit", "score", name])),
             draw(st.sampled_from(["", *STATES])),
+            stage=draw(st.sampled_from([None, None, "train", name])),
         )
         for name in draw(st.lists(names, max_size=24, unique=True))
     ]
@@ -357,11 +358,47 @@ def test_a_group_counts_its_steps_and_shows_the_worst():
     assert counts == ["\u00d7120", "\u00d7120", "\u00d7119"]
 
 
-def test_stages_divide_a_component():
-    """The same component in two stages is two boxes."""
-    nodes = [Node(f"a{i}", "a", stage="train" if i % 2 else "test") for i in range(8)]
+def test_a_stage_is_one_box_with_its_components():
+    """In the place of one a component; steps without a stage are grouped as they are without any."""
+    nodes = [Node(f"a{i}", "abcde"[i % 5], stage="train" if i < 15 else None) for i in range(30)]
+    nodes.append(Node("last", "last", stage="train-2"))
     picture = Picture(Drawing(nodes, []).svg(group=True))
-    assert picture.names == ["test: a \u00d7 4", "train: a \u00d7 4"]
+    assert picture.names[0] == "train \u00d7 15"
+    assert picture.notes[0].split("\n")[1:] == ["by a, b, c and 2 more"]
+    assert picture.names[1:] == [*(f"{c} \u00d7 3" for c in "abcde"), "last"]
+
+
+def test_one_component_in_two_stages_is_two_boxes():
+    """And a stage that is named like a component is not that."""
+    nodes = [Node(f"a{i}", "a", stage="train" if i % 2 else "test") for i in range(8)]
+    nodes += [Node(f"b{i}", "train") for i in range(2)]
+    picture = Picture(Drawing(nodes, []).svg(group=True))
+    assert picture.names == ["test \u00d7 4", "train \u00d7 4", "train \u00d7 2"]
+
+
+def test_steps_of_a_stage_say_so():
+    """In the second line of their boxes, behind their names in a tree, in a frame in Mermaid."""
+    nodes = [Node("load", "load"), Node("fit", "fit", "failed", 0.34, "train\n]")]
+    nodes += [Node("score", "score", "completed", stage="end")]
+    drawing = Drawing(nodes, [Edge("load", "fit", "data")])
+    root = Picture(drawing.svg()).root
+    words = [text.text for text in root.iter(f"{SVG}text")]
+    assert words[:3] == ["load", "fit", "stage train\\n]"]
+    assert "340 ms · failed" in words
+    assert printed(drawing).splitlines()[2:] == [
+        "│   └── ✗ fit  stage train\\n] · 340 ms · failed",
+        "└── ✓ score  stage end · completed",
+    ]
+    assert drawing.mermaid().splitlines()[1:9] == [
+        '    n0["load"]',
+        '    subgraph s0["train#92;#8203;n#93;"]',
+        '        n1["fit<br/>340 ms · failed"]:::failed',
+        "    end",
+        '    subgraph s1["end"]',
+        '        n2["score<br/>completed"]:::completed',
+        "    end",
+        "    n0 --> n1",
+    ]
 
 
 def test_a_component_that_feeds_itself_is_drawn_with_a_loop():
@@ -456,7 +493,7 @@ def test_mermaid_text_holds_no_foreign_syntax(drawing, title):
     """Foreign text stands in quotes, and there no character means anything."""
     text = Drawing(drawing.nodes, drawing.edges, title).mermaid()
     body = text.split("flowchart TD\n", 1)[1]
-    line = r'    (n\d+\["[^"\n`<>\[\]{}|\\&]*"\](:::\w+)?|n\d+ -[.-]+>(\|"\u00d7\d+"\|)? n\d+|linkStyle .*|classDef .*)'
+    line = r' {4}(subgraph s\d+\["[^"\n`<>\[\]{}|\\&]*"\]|end| {0,4}n\d+\["[^"\n`<>\[\]{}|\\&]*"\](:::\w+)?|n\d+ -[.-]+>(\|"\u00d7\d+"\|)? n\d+|linkStyle .*|classDef .*)'
     for row in body.splitlines():
         assert re.fullmatch(line.replace("<>", ""), row.replace("<br/>", "")) or "no steps" in row
 

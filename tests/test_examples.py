@@ -73,7 +73,7 @@ def test_readme_lists_all():
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| \[(.+?)\]\((.+?)\) \|", text, re.MULTILINE)
     assert listed == [(path.name, path.name) for path in EXAMPLES]
-    assert len(EXAMPLES) == 6
+    assert len(EXAMPLES) == 7
     assert all((FOLDER / link).exists() for link in re.findall(r"\]\((.+?)\)", text))
 
 
@@ -88,7 +88,7 @@ def test_an_example_is_about_a_page(path):
 def test_pipedeco_run(lab, command):
     """The command of the docstring runs the pipeline with the parameter that it gives."""
     source = Path(ROOT, command.split()[2]).read_text(encoding="utf-8")
-    name = re.findall(r"^@pipeline\ndef (\w+)", source, re.MULTILINE)[-1]
+    name = re.findall(r"^@pipeline\S*\ndef (\w+)", source, re.MULTILINE)[-1]
     option, text = shlex.split(command)[-2:]
     if name == "model_comparison":  # takes long, and test_demo.py runs it
         pytest.importorskip("sklearn")
@@ -171,6 +171,23 @@ def test_bootstrap(lab):
     for step, name in zip(run.steps.values(), children, strict=True):
         child = recorded(lab, step.child_run)
         assert (child.name, child.parent_run, len(child.steps)) == (name, run.id, 5)
+
+
+def test_watching_it_learn(lab):
+    """Hubble's constant of 1929; every loss is recorded, and one grows beyond all bounds."""
+    out = perform(lab, COMMANDS["07_watching_it_learn.py"][0])
+    assert re.search(r"^454 km/s per megaparsec", out, re.MULTILINE)
+    assert sorted(re.findall(r"^(descend\S*) completed$", out, re.MULTILINE)) == [
+        "descend", "descend-2", "descend-3", "descend-4",
+    ]  # fmt: skip
+    run = recorded(lab, "learn#1")
+    assert (run.tags, run.params) == (["hubble"], {"epochs": 300, "best rate": 0.3})
+    assert set(run.last_metrics) == {"loss/0.3", "loss/0.1", "loss/0.01", "loss/0.6"}
+    assert run.last_metrics["loss/0.6"] > 1e50
+    assert len(run.metrics) == 4 * 300
+    assert {step.stage for step in run.steps.values()} == {"train"}
+    assert all(step.figures["loss"].mime == "image/svg+xml" for step in run.steps.values())
+    assert run.tables["step sizes"].columns == ["rate", "slope", "loss"]
 
 
 @pytest.mark.parametrize("stop", ["", " --stop"])

@@ -114,9 +114,9 @@ class Office:
     def call(self, worker, module, name, *args, number=1):
         """Have a worker call a function."""
         logs, blobs = str(self.folder / "logs" / worker.name), str(self.folder / "blobs")
-        self.pool.send(worker, ("run", 1, tuple(here()), blobs, logs))
-        self.pool.send(worker, ("function", 1, "name", module, name.encode(), None))
-        self.pool.send(worker, ("calls", [(number, 1, pickle.dumps((args, {})), None)]))
+        self.pool.send(worker, ("run", 1, tuple(here()), blobs, logs, ("cafe", "body")))
+        self.pool.send(worker, ("function", 1, "name", module, name.encode(), None, name, True))
+        self.pool.send(worker, ("calls", [(number, 1, pickle.dumps((args, {})), None, 1, 1)]))
 
     def outcome(self, number=1):
         """What came back for a call: its state and value."""

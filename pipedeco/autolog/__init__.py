@@ -48,7 +48,7 @@ class AutoLog:
         self._idle = reporter
         self._thread = get_ident()
         modules = sys.modules
-        if "matplotlib.pyplot" in modules or "tensorboardX" in modules or "tensorboard" in modules:
+        if "matplotlib.pyplot" in modules:
             self.wake()
 
     def wake(self) -> None:

@@ -49,10 +49,18 @@ class Session:
     files: EventFiles | None = None
     counts: dict[str, int] | None = None  # figures by their names
     warned: set[str] | None = None
+    windows: dict[int, bytes] | None = None
 
     def __init__(self, reporter: Reporter, outer: Session | None) -> None:
         self.reporter = reporter
         self.outer = outer
+
+    @property
+    def shown(self) -> dict[int, bytes]:
+        """What was handed over last of each window."""
+        if self.windows is None:
+            self.windows = {}
+        return self.windows
 
     def count(self, name: str) -> int:
         """How many figures of this name came before."""

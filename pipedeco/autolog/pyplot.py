@@ -28,7 +28,6 @@ class FigureManager(FigureManagerBase):
     def __init__(self, canvas: Any, num: int | str) -> None:
         super().__init__(canvas, num)
         self.usual_title = self.get_window_title()
-        self.shown = b""  # what was handed over last
         self.session = PRESENT.find()
         if self.session is not None:
             self.session.drew = True
@@ -39,9 +38,11 @@ class FigureManager(FigureManagerBase):
         if session is None:
             super().pyplot_show(block=block)
             return
-        for manager in _managers():
-            if manager.session is session or manager.session is None:
-                manager.hand_over(session)
+        for manager in Gcf.get_all_fig_managers():
+            if not isinstance(manager, FigureManager):  # the user's, open since before the step
+                hand_over(manager, session)
+            elif manager.session is session or manager.session is None:
+                hand_over(manager, session)
                 if block is not False:  # else the program goes on drawing in its open windows
                     Gcf.destroy(manager)
 
@@ -50,19 +51,20 @@ class FigureManager(FigureManagerBase):
         if session is None:
             super().show()
         else:
-            self.hand_over(session)
+            hand_over(self, session)
 
-    def hand_over(self, session: Session) -> None:
-        try:
-            figure = self.canvas.figure
-            media = figure_media(figure)
-            if media.data == self.shown:  # nothing is new since it was shown
-                return
-            name = name_of(figure, self)
+
+def hand_over(manager: FigureManagerBase, session: Session) -> None:
+    """Report a figure as it is, unless nothing is new since it was shown."""
+    try:
+        figure = manager.canvas.figure
+        media = figure_media(figure)
+        if session.shown.get(id(manager)) != media.data:
+            name = name_of(figure, manager)
             session.reporter.media("figure", name, media, step=session.count(name))
-            self.shown = media.data
-        except Exception as error:  # noqa: BLE001 - showing a figure never fails the user's step
-            session.failed("a figure of matplotlib", error)
+            session.shown[id(manager)] = media.data
+    except Exception as error:  # noqa: BLE001 - showing a figure never fails the user's step
+        session.failed("a figure of matplotlib", error)
 
 
 class FigureCanvas(FigureCanvasAgg):
@@ -71,13 +73,13 @@ class FigureCanvas(FigureCanvasAgg):
     manager_class: ClassVar[Any] = FigureManager
 
 
-def name_of(figure: Figure, manager: FigureManager) -> str:
+def name_of(figure: Figure, manager: FigureManagerBase) -> str:
     """The first title that the user gave: the figure's, the window's, that of an axes."""
     window = manager.get_window_title()
     places: tuple[Literal["center", "left", "right"], ...] = ("center", "left", "right")
     titles = [
         figure.get_suptitle(),
-        "" if window == manager.usual_title else window,
+        "" if window == getattr(manager, "usual_title", window) else window,
         figure.get_label(),
         *(axes.get_title(place) for axes in figure.axes[:1] for place in places),
     ]
@@ -93,8 +95,3 @@ def close(session: Session, *, foreign: bool) -> None:
     for manager in Gcf.get_all_fig_managers():
         if manager.session is session if isinstance(manager, FigureManager) else foreign:
             Gcf.destroy(manager)
-
-
-def _managers() -> list[FigureManager]:
-    managers: list[Any] = Gcf.get_all_fig_managers()
-    return [manager for manager in managers if isinstance(manager, FigureManager)]

@@ -51,31 +51,24 @@ class EventFiles:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._lock = threading.Lock()
-        self._added: dict[str, int] = {}  # where to begin, by path
-        self._files: dict[str, EventFile] = {}
+        self._files: dict[str, EventFile] = {}  # by path
         self._owners: dict[str, str] = {}  # the folder that a tag was first met in
         self._closed = False
 
-    def add(self, path: str, *, append: bool) -> None:
-        """A file is about to be opened for writing; what stands in it is not this step's.
-
-        Called from within the user's open(), so it waits for no lock.
-        """
+    def add(self, path: str) -> None:
+        """A writer has opened this file."""
         path = os.path.abspath(path)
-        if path not in self._added:
-            self._added[path] = os.path.getsize(path) if append and os.path.exists(path) else 0
+        self._files.setdefault(path, EventFile(path))
 
     def read(self) -> None:
         """Report what is new."""
         with self._lock:
             if self._closed:
                 return
-            for path, start in list(self._added.items()):
-                if path not in self._files:
-                    self._files[path] = EventFile(path, start)
+            for path, file in list(self._files.items()):
                 try:
-                    for data in self._files[path].records():
-                        self._report(self._files[path], data)
+                    for data in file.records():
+                        self._report(file, data)
                 except Exception as error:  # noqa: BLE001 - a file that is gone, a reporter that fails
                     self._session.failed(f"the event file {path}", error)
 
@@ -155,18 +148,18 @@ class EventFiles:
         return f"{os.path.basename(folder)}/{tag}"
 
     def _folders(self) -> set[str]:
-        return {os.path.dirname(path) for path in list(self._added)}
+        return {os.path.dirname(path) for path in list(self._files)}
 
 
 class EventFile:
     """One file, and how far it is read."""
 
-    def __init__(self, path: str, start: int) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
         self.folder = os.path.dirname(path)
         self.plugins: dict[str, str] = {}  # by tag
         self.names: dict[str, str] = {}  # by tag, as they are reported
-        self._start = start
+        self._start = 0
 
     def records(self) -> Iterator[bytes]:
         """The whole records that came since; a torn one waits for its end."""

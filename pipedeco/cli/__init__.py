@@ -64,7 +64,17 @@ def make_app(words: list[str]) -> App:
     """The commands, their options and their help, all from the functions that they are."""
     from cyclopts import App
 
-    from pipedeco.cli import caching, comparing, debugging, keeping, reading, running
+    from pipedeco.cli import (
+        artifacts,
+        caching,
+        comparing,
+        debugging,
+        keeping,
+        metrics,
+        reading,
+        running,
+        showing,
+    )
 
     app = App(name="pipedeco", help=__doc__, version=_version, help_format="plaintext")
     # Once a file is named, these are asked of its pipeline.
@@ -74,14 +84,17 @@ def make_app(words: list[str]) -> App:
     app.command(running.rerun, name="rerun", **flags)
     app.command(reading.runs, version_flags=[])
     for command in (
-        reading.show,
+        showing.show,
         reading.logs,
+        metrics.metrics,
+        artifacts.artifacts,
         reading.graph,
         running.cancel,
         running.release,
         running.resume,
     ):
         app.command(command)
+    app.command(comparing.compare)
     app.command(comparing.diff)
     app.command(debugging.debug)
     app.command(caching.why)

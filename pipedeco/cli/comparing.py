@@ -1,16 +1,20 @@
-"""The command that compares two runs."""
+"""The commands that compare runs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 from pipedeco.cli.output import print_json, print_rich, print_table, say
 from pipedeco.cli.reading import Json, Name, Store
-from pipedeco.text import duration, plain_text, shortened
+from pipedeco.errors import ConfigError
+from pipedeco.text import duration, plain_text, short_number, shortened, when
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from pipedeco.comparison import Comparison, Row
     from pipedeco.differences import Change, Differences, Times
 
 EQUAL = 0
@@ -115,3 +119,78 @@ def _show_times(times: Sequence[Times]) -> None:
 
 def _ratio(ratio: float | None) -> str:
     return NOTHING if ratio is None else f"{ratio:.3g}x"
+
+
+# -- compare -------------------------------------------------------------------------------
+
+Lines = list[tuple[tuple[str, ...], str]]  # the cells of a row, and its style
+DIFFERING = "bold yellow"
+MANY = 40  # rows of the steps' metrics
+
+
+def compare(
+    *runs: Name,
+    all_: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    json: Json = False,
+    store: Store = None,
+) -> None:
+    """Show runs side by side: parameters, last metrics, durations.
+
+    On a terminal the rows that differ stand out. What is different in code, packages and results,
+    pipedeco diff tells.
+
+    Args:
+        all_: Equal parameters, too, and all metrics of steps.
+    """
+    from pipedeco.comparison import compare_runs
+    from pipedeco.run import get_run
+
+    if len(runs) < 2:
+        raise ConfigError("name two runs or more: pipedeco compare RUN RUN")
+    found = compare_runs([get_run(run, store=store) for run in runs])
+    if json:
+        print_json(found.to_json())
+    else:
+        _print_comparison(found, everything=all_)
+
+
+def _print_comparison(found: Comparison, *, everything: bool) -> None:
+    """One table, so that a run has one column all the way down."""
+    params = [row for row in found.params if everything or row.differs]
+    equal = len(found.params) - len(params)
+    steps = found.step_metrics if everything else found.step_metrics[:MANY]
+    more = len(found.step_metrics) - len(steps)
+    lines: Lines = [(("id", *(run["id"] for run in found.runs)), "")]
+    lines += [_line(row, FACTS.get(row.name, _plain)) for row in found.facts]
+    lines += _section("parameters", params, _plain, f"{equal:,} equal" if equal else "")
+    lines += _section("metrics", found.metrics, short_number, "")
+    lines += _section("metrics of steps", steps, short_number, f"{more:,} more" if more else "")
+    head = ("", *(plain_text(run["name"]) for run in found.runs))
+    blank = ("",) * len(head)
+    cells = [(*row, *blank[len(row) :]) for row, _ in lines]
+    print_table(head, cells, [style for _, style in lines])
+
+
+def _section(title: str, rows: Sequence[Row], show: Callable[[Any], str], left: str) -> Lines:
+    """A title and its rows, with what is left out."""
+    if not rows and not left:
+        return []
+    note = f" ({left}, see --all)" if left else ""
+    return [(("",), ""), ((title + note,), "dim"), *(_line(row, show) for row in rows)]
+
+
+def _line(row: Row, show: Callable[[Any], str]) -> tuple[tuple[str, ...], str]:
+    cells = [NOTHING if value is None else show(value) for value in row.values]
+    shown = [shortened(plain_text(cell), WIDTH) for cell in (row.name, *cells)]
+    return tuple(shown), DIFFERING if row.differs else ""
+
+
+def _plain(value: Any) -> str:
+    return str(value)
+
+
+FACTS: dict[str, Callable[[Any], str]] = {
+    "started": when,
+    "duration": duration,
+    "tags": ", ".join,
+}

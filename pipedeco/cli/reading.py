@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pipedeco.records import StepRecord
     from pipedeco.run import Run
 
+Status = Literal["pending", "running", "completed", "failed", "cancelled", "interrupted"]
 POLL = 0.25  # seconds between two looks at a run that goes on
 
 
@@ -37,6 +38,19 @@ Name = Annotated[
 ]  # fmt: skip
 Json = Annotated[bool, Parameter(help="Print JSON.", negative="")]
 Store = Annotated[str | None, Parameter(help="The folder of the store.")]
+Several = Annotated[tuple[str, ...], Parameter(negative="")]
+ALWAYS = 7  # columns of the list of runs that are there even where they are empty
+
+
+def find_step(run: Run, name: str) -> StepRecord:
+    """The record of a step; RunNotFound where there is none."""
+    steps = run.steps
+    if name not in steps:
+        raise RunNotFound(
+            f"there is no step {name!r} in run {run.id}; list its steps with: "
+            f"pipedeco show {run.id}"
+        )
+    return steps[name]
 
 
 def runs(
@@ -44,6 +58,10 @@ def runs(
     /,
     *,
     version: str | None = None,
+    status: Status | None = None,
+    tag: Several = (),
+    param: Several = (),
+    metric: Several = (),
     archived: Annotated[bool, Parameter(negative="")] = False,
     limit: int = 20,
     json: Json = False,
@@ -54,37 +72,72 @@ def runs(
     Args:
         pipeline: Only the runs of this pipeline.
         version: Only those of this version.
+        status: Only those that are so now.
+        tag: Only those with this tag, on the run or on a step; of several, with all.
+        param: NAME=VALUE: only those with this parameter; a value is JSON, or else text.
+        metric: Only those whose metric was such in the end: 'accuracy>0.9', or with >= < <= = !=.
         archived: Archived ones, too.
         limit: At most so many.
     """
+    from pipedeco.cli.criteria import parse_metrics, parse_params
     from pipedeco.config import find_store
     from pipedeco.run import runs as find_runs
 
     if limit < 0:
         raise ConfigError(f"--limit is a number of 0 or more, not {limit}")
-    found = find_runs(pipeline, version=version, archived=archived, limit=limit, store=store)
+    chosen: dict[str, Any] = {"status": status, "tag": tag, "param": parse_params(param)}
+    chosen |= parse_metrics(metric)
+    scope: dict[str, Any] = {"version": version, "archived": archived, "store": store}
+    found = find_runs(pipeline, limit=limit, **scope, **chosen)
     if json:
         print_json([_summary(run) for run in found])
     elif found:
         _print_runs(found)
     else:
         of = (f" of {pipeline}" if pipeline else "") + (f" of version {version}" if version else "")
+        of += " that meet all of this" if any(chosen.values()) else ""
         say(f"no runs{of} are recorded in {find_store(store)}")
 
 
 def _print_runs(found: list[Run]) -> None:
-    """A line a run; a column tells which are steps of others, if any are."""
-    parents = [_parent(run) for run in found]
-    head = ("run", "name", "version", "status", "mode", "started", "time", "parent")
+    """A line a run, child runs below their parents; parents and tags where there are any."""
+    head = ("run", "name", "version", "status", "mode", "started", "time", "parent", "tags")
     rows = [
         (
-            *(run.id, run.name, run.version or "", run.status, run.mode, when(run.started)),
-            *(duration(run.duration), parent),
+            *("  " * depth + run.id, run.name, run.version or "", run.status, run.mode),
+            *(when(run.started), _time(run), _parent(run), ", ".join(run.tags)),
         )
-        for run, parent in zip(found, parents, strict=True)
+        for run, depth in nested(found)
     ]
-    shown = 8 if any(parents) else 7
-    print_table(head[:shown], [row[:shown] for row in rows])
+    used = [i for i in range(len(head)) if i < ALWAYS or any(row[i] for row in rows)]
+    print_table(_picked(head, used), [_picked(row, used) for row in rows])
+
+
+def _picked(row: tuple[str, ...], columns: list[int]) -> tuple[str, ...]:
+    return tuple(row[i] for i in columns)
+
+
+def nested(found: list[Run]) -> list[tuple[Run, int]]:
+    """Runs with their depth: those that are steps stand below their parents, where both are here."""
+    known = {run.id for run in found}
+    children: dict[str | None, list[Run]] = {}
+    for run in found:
+        parent = run.parent_run if run.parent_step is not None else None
+        children.setdefault(parent if parent in known else None, []).append(run)
+    ordered: list[tuple[Run, int]] = []
+    waiting = [(run, 0) for run in reversed(children.get(None, ()))]
+    while waiting:
+        run, depth = waiting.pop()
+        ordered.append((run, depth))
+        waiting += [(child, depth + 1) for child in children.get(run.id, ())]  # the first first
+    return ordered
+
+
+def _time(run: Run) -> str:
+    """What it took; of one that goes on how long it has gone."""
+    if run.duration is None and run.status == "running":
+        return f"{duration(time.time() - run.started)} so far"
+    return duration(run.duration)
 
 
 def _parent(run: Run) -> str:
@@ -98,52 +151,7 @@ def _summary(run: Run) -> dict[str, Any]:
         "id", "name", "pipeline", "number", "version", "status", "mode", "started", "ended",
         "parent_run",
     )  # fmt: skip
-    return {**{name: getattr(run, name) for name in names}, "duration": run.duration}
-
-
-def show(run: Name = "latest", /, *, json: Json = False, store: Store = None) -> None:
-    """Show one run with its steps."""
-    from pipedeco.run import get_run
-
-    found = get_run(run, store=store)
-    facts = found.to_json()
-    if json:
-        print_json(facts)
-        return
-    say(f"{found.name}  {found.id}  {facts['status']}  {found.mode}")
-    ended = found.duration
-    took = f"took {duration(ended)}" if ended is not None else f"{found.progress:.0%} done"
-    say(f"started {when(found.started)}, {took}")
-    for name, value in facts["params"].items():
-        say(f"  {name} = {value}")
-    steps = list(found.steps.values())
-    say()
-    print_table(
-        ("step", "state", "start", "time", "worker", "tries", "result"),
-        [_step_row(found, step) for step in steps],
-    )
-    _show_failures(found, steps)
-
-
-def _step_row(run: Run, step: StepRecord) -> tuple[str, ...]:
-    begin = "" if step.started is None else f"+{duration(step.started - run.started)}"
-    return (
-        step.name,
-        step.state,
-        begin,
-        duration(step.duration),
-        step.worker or "" if step.child_run is None else f"run {step.child_run}",
-        str(len(step.attempts)),
-        step.error or step.reason or step.preview or "",
-    )
-
-
-def _show_failures(run: Run, steps: list[StepRecord]) -> None:
-    for step in steps:
-        if step.traceback:
-            say(f"\nstep {step.name} failed:\n{step.traceback.rstrip()}")
-    if run.error:
-        say(f"\nthe run ended with {run.error}")
+    return {name: getattr(run, name) for name in (*names, "duration", "tags")}
 
 
 # -- logs ----------------------------------------------------------------------------------
@@ -169,10 +177,7 @@ def logs(
     found = get_run(run, store=store)
     while step is not None and step not in found.steps:
         if not follow or found.status != "running":
-            raise RunNotFound(
-                f"there is no step {step!r} in run {found.id}; list its steps with: "
-                f"pipedeco show {found.id}"
-            )
+            find_step(found, step)
         time.sleep(POLL)
     if json:
         print_json([{"step": s.name, "text": s.logs()} for s in _chosen(found, step)])

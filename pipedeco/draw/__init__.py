@@ -1,7 +1,7 @@
 """A graph of steps as a picture: SVG, Mermaid text, a tree for the terminal.
 
     nodes, edges    what a run or a trace knows, told plainly
-      -> boxes      one a step, or one a component where there are many    grouping.py, text.py
+      -> boxes      one a step; a stage or a component where there are many  grouping.py, text.py
       -> places     layers, rows, columns, the ways of the edges           layout.py, order.py, packing.py
       -> a picture                                                         svg.py, mermaid.py, tree.py
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pipedeco.draw.grouping import Box, Link
 
-MOST_SINGLE = 60  # steps; of more than these each component becomes one box
+MOST_SINGLE = 60  # steps; of more than these each stage and each component becomes one box
 KINDS = ("data", "order", "control")
 
 __all__ = ["Drawing", "Edge", "Node"]
@@ -52,9 +52,10 @@ class Edge(NamedTuple):
 class Drawing:
     """Steps and the edges between them, to be shown.
 
-    Each form takes `group`: whether the steps of one component become one box.  By default they
-    do where there are more than 60 steps.  Raises GraphError for two steps of one name, an edge
-    from or to a step that is not there, and an edge of an unknown kind.
+    Each form takes `group`: whether the steps of one stage become one box, and those without a
+    stage one for each component.  By default they do where there are more than 60 steps.  Raises
+    GraphError for two steps of one name, an edge from or to a step that is not there, and an edge
+    of an unknown kind.
     """
 
     __slots__ = ("edges", "nodes", "title")

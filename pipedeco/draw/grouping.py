@@ -1,4 +1,4 @@
-"""Steps as the boxes of a picture: each its own, or one for each component."""
+"""Steps as the boxes of a picture: each its own, or one for each stage and component."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from pipedeco.draw import Edge, Node
 
+MOST_NAMED = 3  # components of a stage
+
 
 class Box(NamedTuple):
     """What one box says."""
@@ -21,6 +23,12 @@ class Box(NamedTuple):
     state: str
     note: str  # the tooltip
     steps: int = 1
+    stage: str = ""  # of a single step
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """The lines, and before them the stage, for pictures that have no other place for it."""
+        return (f"stage {self.stage}", *self.lines) if self.stage else self.lines
 
 
 class Link(NamedTuple):
@@ -40,15 +48,12 @@ def single_boxes(nodes: Sequence[Node], edges: Sequence[Edge]) -> tuple[list[Box
 
 
 def grouped_boxes(nodes: Sequence[Node], edges: Sequence[Edge]) -> tuple[list[Box], list[Link]]:
-    """A box for each component of each stage, in the order of their first steps."""
-    groups: dict[tuple[str | None, str], list[Node]] = {}
+    """A box for each stage, and for each component of steps without one; the first steps first."""
+    groups: dict[tuple[bool, str], list[Node]] = {}
     for node in nodes:
-        groups.setdefault((node.stage, node.component), []).append(node)
-    components = [component for _, component in groups]
-    boxes = [
-        _group(members, stage if components.count(component) > 1 else None)
-        for (stage, component), members in groups.items()
-    ]
+        group = (True, node.stage) if node.stage else (False, node.component)
+        groups.setdefault(group, []).append(node)
+    boxes = [_group(members) for members in groups.values()]
     index = {node.name: i for i, group in enumerate(groups.values()) for node in group}
     counts: dict[tuple[int, int, str], int] = {}
     for edge in dict.fromkeys(edges):
@@ -66,15 +71,16 @@ def _box(node: Node) -> Box:
     if node.stage:
         note.append(f"stage {plain_text(node.stage)}")
     lines = (" · ".join(facts),) if facts else ()
-    return Box(plain_text(node.name), lines, node.state, "\n".join([*note, *facts]))
+    stage = plain_text(node.stage or "")
+    return Box(plain_text(node.name), lines, node.state, "\n".join([*note, *facts]), stage=stage)
 
 
-def _group(nodes: list[Node], stage: str | None) -> Box:
+def _group(nodes: list[Node]) -> Box:
     if len(nodes) == 1:
         return _box(nodes[0])
-    name = plain_text(nodes[0].component)
-    if stage:
-        name = f"{plain_text(stage)}: {name}"
+    first = nodes[0]
+    name = plain_text(first.stage or first.component)
+    by = _makers(nodes) if first.stage else ""
     counts: dict[str, int] = {}
     for node in nodes:
         counts[node.state] = counts.get(node.state, 0) + 1
@@ -85,6 +91,13 @@ def _group(nodes: list[Node], stage: str | None) -> Box:
     if times:
         spent = f"{duration(sum(times))}, longest {duration(max(times))}"
     title = f"{name} \u00d7 {len(nodes):,}"
-    lines = tuple(line for line in (said, spent) if line)
+    lines = tuple(line for line in (by, said, spent) if line)
     worst = max(counts, key=lambda s: (badness(s), s))
     return Box(title, lines, worst, "\n".join([title, *lines]), len(nodes))
+
+
+def _makers(nodes: list[Node]) -> str:
+    """Which components made the steps of a stage."""
+    names = list(dict.fromkeys(plain_text(node.component) for node in nodes))
+    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
+    return f"by {', '.join(names[:MOST_NAMED])}{more}"

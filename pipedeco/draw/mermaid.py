@@ -24,17 +24,20 @@ SIMPLE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 
 
 def mermaid_text(boxes: list[Box], links: list[Link], title: str) -> str:
-    """`flowchart TD` with a line a box and a line a link."""
+    """`flowchart TD` with a line a box and a line a link, and a frame round each stage."""
     out = []
     if title:
         out += ["---", f'title: "{_title(title)}"', "---"]
     out.append("flowchart TD")
     if not boxes:
         out.append('    none["no steps"]')
+    stages: dict[str, list[str]] = {}
     for i, box in enumerate(boxes):
-        text = "<br/>".join(map(_label, (shortened(box.name, 60), *box.lines)))
-        known = box.state and box.state in STATES
-        out.append(f'    n{i}["{text}"]' + (f":::{box.state}" if known else ""))
+        stages.setdefault(box.stage, []).append(_node(i, box))
+    out += stages.pop("", [])
+    for i, (stage, nodes) in enumerate(stages.items()):
+        name = _label(shortened(stage, 60))
+        out += [f'    subgraph s{i}["{name}"]', *(f"    {node}" for node in nodes), "    end"]
     for link in links:
         label = f'|"\u00d7{link.edges}"|' if link.edges > 1 else ""
         out.append(f"    n{link.source} {ARROWS[link.kind]}{label} n{link.target}")
@@ -46,6 +49,12 @@ def mermaid_text(boxes: list[Box], links: list[Link], title: str) -> str:
         if state in used:
             out.append(f"    classDef {state} fill:{fill},stroke:{stroke},color:#111")
     return "\n".join(out) + "\n"
+
+
+def _node(number: int, box: Box) -> str:
+    text = "<br/>".join(map(_label, (shortened(box.name, 60), *box.lines)))
+    known = box.state and box.state in STATES
+    return f'    n{number}["{text}"]' + (f":::{box.state}" if known else "")
 
 
 def _label(text: str) -> str:

@@ -79,7 +79,7 @@ def svg_text(boxes: list[Box], links: list[Link], title: str) -> str:
         return _document(
             220, 72, title, ['<text x="110" y="40" text-anchor="middle">no steps</text>']
         )
-    tall = max(len(box.lines) for box in boxes)
+    tall = max(len(box.told) for box in boxes)
     width, height = _width(boxes), 34.0 + 15 * tall
     lines = [Line(link.source, link.target, link.kind) for link in links]
     port = COUNTED if any(link.edges > 1 for link in links) else PORT
@@ -145,7 +145,7 @@ def _width(boxes: list[Box]) -> float:
     """One for all, so that the boxes stand in line."""
     sign = 22 if any(box.state for box in boxes) else 0
     names = max(breadth(box.name) for box in boxes) * LETTER
-    lines = max((breadth(line) for box in boxes for line in box.lines), default=0) * SMALL
+    lines = max((breadth(line) for box in boxes for line in box.told), default=0) * SMALL
     return min(WIDEST, max(NARROWEST, round(max(names, lines) + sign + 26)))
 
 
@@ -157,7 +157,7 @@ def _box(box: Box, left: float, top: float, width: float, height: float) -> str:
     kind = _class(box.state)
     indent = 34 if box.state else 14
     room = width - indent - 10
-    used = 34.0 + 15 * len(box.lines)
+    used = 34.0 + 15 * len(box.told)
     middle = (height - used) / 2
     parts = [
         f'<g class="box {kind}" transform="translate({_number(left)} {_number(top)})">',
@@ -168,7 +168,7 @@ def _box(box: Box, left: float, top: float, width: float, height: float) -> str:
         parts.append(_sign(kind, 18, height / 2))
     name = escape(shortened(box.name, room / LETTER))
     parts.append(f'<text class="name" x="{indent}" y="{middle + 21.5:g}">{name}</text>')
-    for i, line in enumerate(box.lines):
+    for i, line in enumerate(box.told):
         said = escape(shortened(line, room / SMALL))
         parts.append(f'<text class="soft" x="{indent}" y="{middle + 37 + 15 * i:g}">{said}</text>')
     return "".join([*parts, "</g>"])

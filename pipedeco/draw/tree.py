@@ -63,8 +63,8 @@ def _label(box: Box, others: list[str]) -> Text:
     if box.state:
         text.append(SIGNS.get(box.state, "○") + " ", colour)
     text.append(shortened(box.name, 40))
-    if box.lines:
-        text.append("  " + " · ".join(box.lines), colour if box.state == "failed" else "dim")
+    if box.told:
+        text.append("  " + " · ".join(box.told), colour if box.state == "failed" else "dim")
     if others:
         named = ", ".join(shortened(name, 24) for name in others[:3])
         more = f" and {len(others) - 3:,} more" if len(others) > 3 else ""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import json
 import pickle
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.text import preview
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from pipedeco.blobs import BlobStore
     from pipedeco.explaining.records import Records, Row
@@ -77,12 +78,10 @@ class _Looker(pickle.Unpickler):
         self._names = names
 
     def find_class(self, module: str, name: str) -> Any:
-        if module == "pipedeco.serialization":
-            own: dict[str, Callable[..., Any]] = {
-                "given_input": self._given,
-                "_load_inband": self._inband,
-            }
-            return own[name]
+        if (module, name) == ("pipedeco.serialization", "given_input"):
+            return self._given
+        if (module, name) == ("functools", "partial"):
+            return partial(_Inband, self._names)
         if name in _HARMLESS.get(module, ()):
             return super().find_class(module, name)
         word = name.rpartition(".")[2]
@@ -92,8 +91,19 @@ class _Looker(pickle.Unpickler):
         taken = "".join(f"[{key!r}]" if kind == "item" else f".{key}" for kind, key in path)
         return _stand_in(self._names[number] + taken)()
 
-    def _inband(self, data: bytes, buffers: list[Any]) -> Any:
-        return _Looker(data, buffers, self._names).load()
+
+class _Inband:
+    """Stands for `partial(pickle.loads, buffers=...)`, by which a pickle holds its buffers."""
+
+    def __init__(self, names: list[str], _function: Any) -> None:
+        self._names = names
+        self._buffers: list[Any] = []
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._buffers = (state[2] or {}).get("buffers", [])
+
+    def __call__(self, data: bytes) -> Any:
+        return _Looker(data, self._buffers, self._names).load()
 
 
 class _StandIn:

@@ -30,7 +30,7 @@ from pipedeco.serialization import (
 )
 from pipedeco.text import preview
 from pipedeco.tracing import current, inside_step, reporting, warn_user
-from pipedeco.tracking import Reporter, StepName
+from pipedeco.tracking import ADDRESS, Reporter, StepName
 from pipedeco.worker.perform import failed, perform
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ class DebugSession:
         name = f"{facts.log_prefix}debug"
         self.reporter = Reporter(_step_name, self._note_progress)
         self.reporter.enter(facts.id, facts.pipeline, f"{facts.logs}/{name}.events", facts.blobs)
+        self.reporter.open()
+        self._address = self.reporter.address()
         self._log = _Log(facts.logs, name, self.reporter)
         self._performed: Step | None = None
         self._share = 0.0  # its progress
@@ -151,6 +153,8 @@ class DebugSession:
         # What the step does is not the body's doing: no calls to trace, no reads to note.
         tokens = current.set(None), inside_step.set(True), reporting.set(self.reporter)
         self.reporter.call = call
+        # A variable of the whole process; of two debug runs at once the last that began has it.
+        os.environ[ADDRESS] = self._address
         self._performed = call.step
         self._share = 0.0
         try:
@@ -159,6 +163,7 @@ class DebugSession:
             outcome = failed(error, (), time.time(), 0.0, "debug")
         finally:
             self._performed = self.reporter.call = None
+            os.environ.pop(ADDRESS, None)
             current.reset(tokens[0])
             inside_step.reset(tokens[1])
             reporting.reset(tokens[2])
@@ -292,7 +297,7 @@ class _Log:
             sys.stdout = self._saved[0]
         if sys.stderr is err:
             sys.stderr = self._saved[1]
-        before, self._reported = self._reported, self._reporter.size or self._reported
+        before, self._reported = self._reported, self._reporter.size
         if (out.start, err.start, before) == (out.size, err.size, self._reported):
             return None
         ends = (out.start, out.size, err.start, err.size, before, self._reported)

@@ -123,10 +123,10 @@ delete from reported where run = :run and kind in ('metric', 'param', 'step_tag'
 -- name: tags_of_run
 select name from reported where run = :run and kind = 'tag' order by name;
 
--- name: origin_of_step
-select run.id as run, step.logs
+-- name: origins_of_steps
+select step_key.step, run.id as run, step.logs
 from step_key join step on step.id = step_key.origin join run on run.seq = step.run
-where step_key.step = :step;
+where step_key.step >= :first and step_key.step < :last;
 
 -- name: step_logs
 select run.id, step.logs from step join run on run.seq = step.run where step.id = :step;
@@ -203,7 +203,9 @@ select run from reported where kind in ('tag', 'step_tag') and name = :tag;
 -- name: runs_with_param
 select seq as run from run, json_each(run.parameters) as given
 where given.key = :param and given.value = :value
-union select run from reported where kind = 'param' and name = :param and text = :value;
+union select reported.run from reported join run on run.seq = reported.run
+where kind = 'param' and name = :param and text = :value
+      and not exists (select 1 from json_each(run.parameters) as given where given.key = :param);
 
 -- name: runs_with_metric
 select run, number from reported where kind = 'metric' and name = :metric;

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.blobs import BlobStore
 from pipedeco.errors import RunBusy, StoreError
-from pipedeco.events import Part, length
 from pipedeco.graph import COMPLETED, ENDED, RUNNING, Step
 from pipedeco.serialization import UNRECORDED
 from pipedeco.store import reports, rows
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
     from pipedeco.capture import Capture
     from pipedeco.fingerprint.code import CodeKey
-    from pipedeco.graph import Logs, StepKey
+    from pipedeco.graph import StepKey
 
 GROUP_AGE = 0.05  # seconds
 GROUP_SIZE = 1000
@@ -136,7 +135,7 @@ class Recorder:
         self._looked = time.monotonic()
         self._captured: list[RunLog] = []  # whose capture is still to be recorded
         self._keys: list[StepKey] = []  # of the steps in the open group
-        self._reports: dict[Any, reports.Index] = {}  # of its steps, and of runs that end
+        self._reports = reports.GroupReports(self.connection)
         self._statements = {(s, n): _multi_row(s, n) for s in rows.COLUMNS for n in ROWS}
         self._thread = threading.Thread(target=self._loop, name="pipedeco-recorder", daemon=True)
         self._thread.start()
@@ -381,8 +380,7 @@ class Recorder:
         self._expect(log, facts["version"])
         row = self.connection.execute(queries()["begin_run"], facts).fetchone()
         log.seq, log.number = row
-        tags = reports.Index(reports.run_tags(log.tags), set())
-        reports.put(self.connection, queries(), log.seq, tags)
+        self._reports.put(log.seq, reports.tags_of_run(log.tags))
         if log.capture is not None:
             self._captured.append(log)
 
@@ -443,39 +441,15 @@ class Recorder:
             if entry.__class__ is Step:
                 log = self.runs.get(entry.run)
                 if log is not None and entry.state in ENDED and entry.outcome is not None:
-                    monitors = entry.called.options.monitors
-                    self._read_part(entry, log, entry.outcome.logs, monitors)
-                    if entry.key is not None and entry.key.origin is not None:
-                        self._read_origin(entry, log, monitors)
+                    self._reports.read_step(log.logs, entry)
             elif entry is not None and entry[0] == "attempt":
                 log = self.runs.get(entry[1].run)
                 if log is not None:
-                    self._read_part(entry[1:3], log, entry[3].logs, {})
+                    self._reports.read_attempt(log.logs, *entry[1:])
             elif entry is not None and entry[0] in ("end", "reported"):
                 log = self.runs.get(entry[1])
                 if log is not None:
-                    self._reports[log] = reports.index(Part(log.body, 0, length(log.body)), {})
-
-    def _read_part(self, what: Any, log: RunLog, logs: Logs | None, monitors: Any) -> None:
-        part = reports.part_of(log.logs, logs)
-        if part is not None:
-            self._reports[what] = reports.index(part, monitors)
-
-    def _read_origin(self, step: Step, log: RunLog, monitors: Any) -> None:
-        """What a step has reported whose value another one took from the cache."""
-        found = self.connection.execute(
-            queries()["step_logs"], {"step": step.key.origin if step.key else None}
-        ).fetchone()
-        if found is not None:
-            folder = os.path.join(os.path.dirname(log.logs), found[0])
-            part = reports.part_of(folder, rows.unpack_logs(found[1]))
-            if part is not None:
-                self._reports[step] = reports.index(part, monitors)
-
-    def _write_reports(self, log: RunLog, what: Any) -> None:
-        found = self._reports.get(what)
-        if found is not None:
-            reports.put(self.connection, queries(), log.seq, found)
+                    self._reports.read_body(log.body)
 
     def _write_progress(self, log: RunLog) -> None:
         progress = log.progress()
@@ -500,16 +474,13 @@ class Recorder:
         if log is not None:
             row = rows.attempt_row(log.seq, step, number, outcome)
             self.connection.execute(queries()["put_attempt"], row)
-            found = self._reports.get((step, number))
-            if found is not None:  # it was not the last: only what it has kept counts
-                kept = reports.Index([], found.attachments)
-                reports.put(self.connection, queries(), log.seq, kept)
+            self._reports.write((step, number), log.seq)
 
     def _write_end(self, run: Any, facts: dict[str, Any]) -> None:
         log = self._owned(run)
         if log is not None:
             columns = {**facts, "seq": log.seq, "epoch": log.epoch}
-            self._write_reports(log, log)
+            self._reports.write(log.body, log.seq)
             self.connection.execute(queries()["end_run"], columns)
             if facts["status"] == "completed" and log.epoch > 1:
                 self.connection.execute(queries()["forget_earlier"], {"run": log.seq})
@@ -517,7 +488,7 @@ class Recorder:
     def _write_reported(self, run: Any) -> None:
         log = self._owned(run)
         if log is not None:
-            self._write_reports(log, log)
+            self._reports.write(log.body, log.seq)
 
     def _write_steps(self, steps: dict[Step, None]) -> None:
         found: list[tuple[Any, ...]] = []
@@ -531,8 +502,7 @@ class Recorder:
             log = logs[run]
             if log is not None:
                 found.append(rows.step_row(log.seq, self._component(log, step.called), step))
-                if step in self._reports:
-                    self._write_reports(log, step)
+                self._reports.write(step, log.seq)
                 if step.key is not None and step.state in ENDED:
                     row = rows.key_row(log.seq, step, step.key)
                     keys.append(row)
@@ -587,8 +557,7 @@ class Recorder:
             code = self._code(log, called.component.fn, names)
             row = rows.component_row(log.seq, number, called, code)
             self.connection.execute(queries()["put_component"], row)
-            tags = reports.Index(reports.step_tags(called.options.tags), set())
-            reports.put(self.connection, queries(), log.seq, tags)
+            self._reports.put(log.seq, reports.tags_of_steps(called.options.tags))
         return number
 
     def _code(self, log: RunLog, fn: Any, names: tuple[str, ...]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def step_row(seq: int, number: int, step: Step) -> tuple[Any, ...]:
         step.state,
         step.attempt,
         outcome.worker if outcome is not None else (logs.name if logs is not None else None),
-        outcome.started if outcome is not None else None,
+        outcome.started if outcome is not None else step.began,
         outcome.duration if outcome is not None else None,
         step.args,
         positions(step.inputs) if step.inputs else None,

@@ -24,12 +24,11 @@ from pipedeco.autolog import AutoLog
 from pipedeco.blobs import BlobStore, make_private
 from pipedeco.definitions import find, main_globals
 from pipedeco.errors import PipedecoError, StepFailed
-from pipedeco.events import length
 from pipedeco.graph import CANCELLED, COMPLETED, FAILED, Outcome, numbered
 from pipedeco.serialization import Pickler, loads, main_names, unpack, unpack_arguments
 from pipedeco.text import preview
 from pipedeco.tracing import inside_step, reporting, watch_threads
-from pipedeco.tracking import Reporter, StepName
+from pipedeco.tracking import ADDRESS, Reporter, StepName
 from pipedeco.worker.environment import (
     Environment,
     Surroundings,
@@ -90,7 +89,6 @@ class Worker:
         inside_step.set(True)
         reporting.set(self.reporter)
         watch_threads()
-        os.register_at_fork(before=self.reporter.before_fork)
         signal.signal(signal.SIGTERM, self.on_sigterm)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.unraisablehook = self.on_unraisable
@@ -205,10 +203,13 @@ class Worker:
         self.run = run
         self.functions.clear()
         self.loaded.clear()
-        self.environment.enter(wanted)
         self.blobs.folder = blobs
-        self.logs = _Logs(logs, self.reporter)
+        make_private(os.path.dirname(logs))
         self.reporter.enter(*names, f"{logs}.events", self.blobs)
+        self.reporter.open()
+        wanted.environment[ADDRESS] = self.reporter.address()
+        self.environment.enter(wanted)
+        self.logs = _Logs(logs, self.reporter)
 
     def define(self, definitions: list[tuple[str, bytes]]) -> None:
         """Give this `__main__` names; one that cannot be loaded is missed by who needs it."""
@@ -366,11 +367,10 @@ class _Logs:
     """
 
     def __init__(self, path: str, reporter: Reporter) -> None:
-        make_private(os.path.dirname(path))
         self.reporter = reporter
         self.paths = f"{path}.out", f"{path}.err"
         self.streams = self._open(), self._open_stream(2)
-        self.ends = os.fstat(1).st_size, os.fstat(2).st_size, length(f"{path}.events")
+        self.ends = os.fstat(1).st_size, os.fstat(2).st_size, reporter.size
 
     def step_ended(self) -> tuple[int, ...] | None:
         """(start, end) of the step's part of the three files; None where it wrote nothing."""
@@ -388,7 +388,7 @@ class _Logs:
         ):
             out, err = self._reopen()
         before = self.ends
-        self.ends = out.st_size, err.st_size, self.reporter.size or before[2]
+        self.ends = out.st_size, err.st_size, self.reporter.size
         if before == self.ends:
             return None
         return before[0], self.ends[0], before[1], self.ends[1], before[2], self.ends[2]

@@ -1,5 +1,6 @@
 """What steps and bodies report while they run: the same records in every mode."""
 
+import asyncio
 import json
 import math
 import multiprocessing
@@ -322,6 +323,63 @@ def test_threads_and_children_of_a_step(mode):
     run = get_run()
     assert [number for _, number, _, _ in points(run.steps["parallel"])] == [1, 2]
     assert points(run.steps["next_one"]) == [("own", 3, None, "next_one")]
+
+
+def in_a_pool(x):
+    log_metric("pool", x)
+    return x
+
+
+def test_processes_that_a_step_spawns(mode):
+    """A spawned pool, joblib's workers and another Python report for the step that started them."""
+    import joblib
+
+    @component
+    def spawns():
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            pool.map(in_a_pool, [1])
+        joblib.Parallel(2)(joblib.delayed(in_a_pool)(x) for x in (2, 3))
+        code = "import pipedeco; pipedeco.log_metric('pool', 4); pipedeco.log_artifact('a', 5)"
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    @component
+    def other():
+        log_metric("own", 5)
+
+    @pipeline(workers=1)
+    def body():
+        value(spawns())
+        value(other())
+
+    body()
+    run = get_run()
+    assert sorted(number for _, number, _, _ in points(run.steps["spawns"])) == [1, 2, 3, 4]
+    assert run.steps["spawns"].artifacts["a"].load() == 5
+    assert points(run.steps["other"]) == [("own", 5, None, "other")]
+    with pytest.raises(RunNotFound):
+        log_metric("after", 1)
+
+
+def test_async_steps_and_pools_of_threads(mode):
+    """Tasks and the threads of executors report for the step, too."""
+
+    @component
+    async def several():
+        async def task(x):
+            await asyncio.sleep(0)
+            log_metric("task", x)
+
+        await asyncio.gather(task(1), task(2))
+        await asyncio.to_thread(log_metric, "thread", 3)
+        await asyncio.get_running_loop().run_in_executor(None, log_metric, "pool", 4)
+
+    @pipeline
+    def body():
+        value(several())
+
+    body()
+    found = points(get_run().steps["several"])
+    assert [number for _, number, _, _ in found] == [1, 2, 3, 4]
 
 
 @in_workers
