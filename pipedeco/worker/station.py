@@ -295,7 +295,9 @@ class Station(Loop):
             work.stopping = True
             self.pool.cancel(child.worker, work.run.key)
             self.later(GRACE, self._kill, child, work)
-        if len(work.left) > 1 and not work.asked_back:
+        page = child.worker.page
+        stuck = page[0] in work.left and spent(page) > BEAT / 2  # not: its child is just starting
+        if stuck and len(work.left) > 1 and not work.asked_back:
             work.asked_back = True  # others may be free for what waits behind a long step
             self.pool.send(child.worker, ("give_back",))
         work.write(self._now(child))
