@@ -131,7 +131,8 @@ class _Work:
 
     def give_back(self, numbers: list[int]) -> None:
         given = [number for number in numbers if self.left.pop(number, None) is not None]
-        self.tell("given_back", given)
+        if given:
+            self.tell("given_back", given)
 
     def write(self, now: tuple[Any, ...] | None) -> None:
         """Let the controller see what was told since the last time, and what goes on."""

@@ -124,7 +124,10 @@ def surroundings(setting: Setting) -> Surroundings:
 
     def moved(path: str) -> str:
         below = relative(path, setting.project)
-        return path if below is None or not folder else os.path.normpath(f"{folder}/{below}")
+        if below is None or not folder:
+            return path
+        found = os.path.normpath(os.path.join(folder, below))
+        return found if os.path.exists(found) else path  # an environment below the project stays
 
     directory = moved(setting.directory)
     if not os.path.isdir(directory):
