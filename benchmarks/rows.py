@@ -134,6 +134,36 @@ _ROWS = (
         {DASK: Goal("<=", 0.6), "one file, mapped by hand": Goal("<=", 1.3)},
     ),
     Row(
+        "remote",
+        "remote mode on Dask: 1,000 independent steps",
+        "steps/s",
+        (
+            _ours(throughput.fan_out("remote", 1_000)),
+            _dask(throughput.fan_out("cluster", 1_000)),
+        ),
+        {DASK: Goal(">=", 0.8)},
+    ),
+    Row(
+        "remote-chain",
+        "remote mode on Dask: chain, each",
+        "us",
+        (
+            _ours(throughput.chain("remote", 200)),
+            _dask(throughput.chain("cluster", 200)),
+        ),
+        {DASK: Goal("<=", 1.2)},
+    ),
+    Row(
+        "remote-array",
+        "remote mode on Dask: 256 MB array to four",
+        "s",
+        (
+            _ours(throughput.share("remote")),
+            _dask(throughput.share("cluster")),
+        ),
+        {DASK: Goal("<=", 1)},
+    ),
+    Row(
         "import",
         "import, over a bare Python",
         "ms",

@@ -12,7 +12,7 @@ from pipedeco.options import Cache, ComponentOptions
 from pipedeco.tracing import current, refuse_foreign_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from pipedeco.callbacks import StepView
     from pipedeco.result import StepResult
@@ -204,6 +204,8 @@ def component(
     | Callable[[BaseException], bool] = (Exception,),
     timeout: float | None = None,
     outputs: Sequence[str] | int | None = None,
+    queue: str | None = None,
+    resources: Mapping[str, float | str] | Sequence[tuple[str, float | str]] = (),
     allow_failure: bool = False,
     fresh_process: bool = False,
     depends_on: Sequence[Any] = (),
@@ -232,6 +234,9 @@ def component(fn: Any = None, /, **options: Any) -> Any:
     retry_on: exception types that are worth a retry, or a function of the exception.
     timeout: seconds after which an attempt is killed.
     outputs: names or number of the outputs, so that unpacking a result waits for nothing.
+    queue: where its steps go in remote mode, a name from `[tool.pipedeco.queues]`; by default the
+        pipeline's `default_queue`, else the queue "default".
+    resources: what its steps ask of the engine of that queue, such as {"GPU": 1}.
     allow_failure: the run does not fail for it, and steps that only depend on it still run.
     fresh_process: each attempt has a process of its own.
     depends_on: results of steps that must have ended before (usually by `with_options`).

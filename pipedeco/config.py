@@ -7,16 +7,26 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.errors import ConfigError
-from pipedeco.options import check_mode, check_progress, check_start_method, check_workers
+from pipedeco.options import (
+    check_code_limit,
+    check_mode,
+    check_progress,
+    check_queues,
+    check_start_method,
+    check_workers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+CODE_LIMIT = 32  # MiB
+
+
 class Settings:
     """The settings that hold for every run of this process; None means not set."""
 
-    __slots__ = ("mode", "progress", "start_method", "store", "workers")
+    __slots__ = ("code_limit", "mode", "progress", "queues", "start_method", "store", "workers")
 
     def __init__(self) -> None:
         self.mode: str | None = None
@@ -24,6 +34,8 @@ class Settings:
         self.store: str | None = None
         self.start_method: str | None = None
         self.progress: str | None = None
+        self.queues: dict[str, str] | None = None
+        self.code_limit: int | None = None
 
     def update(self, **changes: Any) -> None:
         checks: dict[str, Callable[[Any], Any]] = {
@@ -31,6 +43,8 @@ class Settings:
             "workers": check_workers,
             "start_method": check_start_method,
             "progress": check_progress,
+            "queues": check_queues,
+            "code_limit": check_code_limit,
             "store": lambda store: None if store is None else os.fspath(store),
         }
         for name, value in changes.items():
@@ -49,13 +63,17 @@ def configure(**changes: Any) -> None:
 
     Parameters
     ----------
-    mode: "debug", "local" or None.
+    mode: "debug", "local", "remote" or None.
     workers: number of worker processes, or None for the CPUs this process may use.
     store: folder of the store, or None for `.pipedeco` beside the nearest pyproject.toml or .git.
     start_method: "nursery" or "spawn", or None for the platform's best.
     progress: "auto" shows runs of more than half a second on stderr, live and with a summary on a
         terminal, else by a line now and then; "full" also tells how short runs ended, with their
         failures; "off" shows nothing; None for what PIPEDECO_PROGRESS says, and "auto" where it is not set.
+    queues: the engines of remote mode, by the names that components use: {"default": "local://2",
+        "gpu": "dask://scheduler:8786?resources=GPU:1"}, or None for what PIPEDECO_QUEUES (the same
+        as JSON) and [tool.pipedeco.queues] of pyproject.toml say.
+    code_limit: MiB that a project's code may have to travel in remote mode; 32 by default.
 
     Raises ConfigError for an unknown setting or a value that it cannot have.
     """
@@ -75,10 +93,10 @@ def find_mode(asked: str | None) -> str:
     return str(_checked("[tool.pipedeco] mode", check_mode, project)) if project else "local"
 
 
-def find_workers(asked: int | None) -> int:
-    """How many workers a run may use."""
+def asked_workers(asked: int | None) -> int | None:
+    """How many workers a run may use, where anybody says so."""
     if asked or SETTINGS.workers:
-        return asked or int(SETTINGS.workers or 1)
+        return asked or SETTINGS.workers
     environment = os.environ.get("PIPEDECO_WORKERS")
     if environment:
         if not environment.isdecimal() or int(environment) < 1:
@@ -87,9 +105,55 @@ def find_workers(asked: int | None) -> int:
     project = _project_settings().get("workers")
     if project is not None:
         return int(_checked("[tool.pipedeco] workers", check_workers, project))
+    return None
+
+
+def find_workers(asked: int | None) -> int:
+    """How many worker processes a run may use on this machine."""
+    found = asked_workers(asked)
+    if found is not None:
+        return found
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def find_queues() -> dict[str, str]:
+    """The URLs of the engines, by queue."""
+    if SETTINGS.queues is not None:
+        return SETTINGS.queues
+    environment = os.environ.get("PIPEDECO_QUEUES")
+    if environment:
+        import json
+
+        try:
+            known = json.loads(environment)
+        except ValueError as error:
+            raise ConfigError(f"PIPEDECO_QUEUES is JSON, and cannot be read: {error}") from None
+        return _checked("PIPEDECO_QUEUES", check_queues, known) or {}
+    return _checked("[tool.pipedeco.queues]", check_queues, _project_settings().get("queues")) or {}
+
+
+def engine_url(queue: str) -> str:
+    """The URL of the engine that serves a queue; raises ConfigError where nobody says."""
+    known = find_queues()
+    if queue in known:
+        return known[queue]
+    there = f"there are {', '.join(sorted(known))}" if known else "there is none"
+    raise ConfigError(
+        f"the queue {queue!r} is not configured ({there}); name its engine in "
+        f'[tool.pipedeco.queues] of pyproject.toml, such as {queue} = "dask://scheduler:8786", or '
+        "with configure(queues=...) or PIPEDECO_QUEUES"
+    )
+
+
+def find_code_limit() -> int:
+    """Bytes that a project's code may have to travel."""
+    chosen = SETTINGS.code_limit
+    if chosen is None:
+        project = _project_settings().get("code_limit")
+        chosen = _checked("[tool.pipedeco] code_limit", check_code_limit, project)
+    return (CODE_LIMIT if chosen is None else int(chosen)) << 20
 
 
 def find_start_method(asked: str | None) -> str:

@@ -78,6 +78,7 @@ class Plan(NamedTuple):
     kwargs: dict[str, Any]
     mode: str
     workers: int
+    limit: int | None  # of workers, where anybody has asked for one
     start_method: str
     store: str
     progress: str
@@ -101,6 +102,8 @@ class Execution:
         self.pipeline = plan.pipeline
         self.id = plan.resumes or os.urandom(6).hex()
         self.mode = plan.mode
+        queue = plan.pipeline.options.default_queue
+        self.default_queue: str = queue or (plan.parent.default_queue if plan.parent else "default")
         self.graph = Graph()
         self.thread: threading.Thread | None = None
         self.started = time.time()
@@ -143,7 +146,9 @@ class Execution:
             self.id,
             self.pipeline.name,
             plan.workers,
+            plan.limit,
             plan.start_method,
+            self.default_queue,
             self.blobs,
             logs,
             prefix,
@@ -618,6 +623,7 @@ class Execution:
             plan = self.plan._replace(
                 pipeline=self._child_pipeline(step),
                 workers=options.workers or self.plan.workers,
+                limit=options.workers or self.plan.limit,
                 args=args,
                 kwargs=kwargs,
                 parent=self,

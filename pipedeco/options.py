@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from pipedeco.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Self
 
-MODES = ("debug", "local")
+MODES = ("debug", "local", "remote")
 
 # Options that are functions of the user's for the controller, and what stands for none of them.
 _CALLBACKS = {
@@ -131,6 +131,8 @@ class ComponentOptions(_Frozen):
         "name",
         "on_status_change",
         "outputs",
+        "queue",
+        "resources",
         "retries",
         "retry_delay",
         "retry_on",
@@ -146,6 +148,8 @@ class ComponentOptions(_Frozen):
     retry_on: tuple[type[BaseException], ...] | Callable[[BaseException], bool]
     timeout: float | None
     outputs: tuple[str, ...] | int | None
+    queue: str | None
+    resources: tuple[tuple[str, float | str], ...]
     allow_failure: bool
     fresh_process: bool
     depends_on: tuple[Any, ...]
@@ -171,6 +175,8 @@ class ComponentOptions(_Frozen):
         retry_on: Any = (Exception,),
         timeout: float | None = None,
         outputs: Sequence[str] | int | None = None,
+        queue: str | None = None,
+        resources: Mapping[str, float | str] | Sequence[tuple[str, float | str]] = (),
         allow_failure: bool = False,
         fresh_process: bool = False,
         depends_on: Sequence[Any] = (),
@@ -201,6 +207,8 @@ class ComponentOptions(_Frozen):
             retry_on=_retry_on(retry_on),
             timeout=None if timeout is None else _seconds("timeout", timeout, above_zero=True),
             outputs=_outputs(outputs),
+            queue=_name(queue),
+            resources=_resources(resources),
             allow_failure=bool(allow_failure),
             fresh_process=bool(fresh_process),
             depends_on=_sequence("depends_on", depends_on),
@@ -243,6 +251,7 @@ class PipelineOptions(_Frozen):
         "before_step",
         "cache",
         "callbacks",
+        "default_queue",
         "mode",
         "name",
         "on_failure",
@@ -263,6 +272,7 @@ class PipelineOptions(_Frozen):
     on_failure: str
     start_method: str | None
     store: str | None
+    default_queue: str | None
     cache: bool
     refresh: bool | tuple[str, ...]
     tags: tuple[str, ...]
@@ -283,6 +293,7 @@ class PipelineOptions(_Frozen):
         on_failure: str = "continue",
         start_method: str | None = None,
         store: Any = None,
+        default_queue: str | None = None,
         cache: bool = True,
         refresh: bool | str | Sequence[str] = False,
         tags: Sequence[str] = (),
@@ -301,6 +312,7 @@ class PipelineOptions(_Frozen):
             on_failure=_one_of("on_failure", on_failure, ("continue", "abort")),
             start_method=check_start_method(start_method),
             store=None if store is None else str(store),
+            default_queue=_name(default_queue),
             cache=bool(cache),
             refresh=_refresh(refresh),
             tags=check_tags(tags),
@@ -311,6 +323,25 @@ class PipelineOptions(_Frozen):
             on_run_end=_function("on_run_end", on_run_end),
             callbacks=_callbacks(callbacks),
         )
+
+
+def check_queues(queues: Any) -> dict[str, str] | None:
+    """Names of queues and the URLs of their engines."""
+    if queues is None:
+        return None
+    pairs = queues.items() if isinstance(queues, dict) else ()
+    if not isinstance(queues, dict) or not all(
+        isinstance(name, str) and isinstance(url, str) and "://" in url for name, url in pairs
+    ):
+        raise ConfigError(
+            f"queues is a table of names and URLs of engines, such as default = 'local://2', "
+            f"not {queues!r}"
+        )
+    return dict(pairs)
+
+
+def check_code_limit(limit: Any) -> int | None:
+    return None if limit is None else _count("code_limit", limit)
 
 
 def check_mode(mode: str | None) -> str | None:
@@ -389,6 +420,19 @@ def _retry_on(value: Any) -> Any:
     raise ConfigError(
         f"retry_on is an exception type, several, or a function of the exception, not {value!r}"
     )
+
+
+def _resources(value: Any) -> tuple[tuple[str, float | str], ...]:
+    """What a step asks of its engine, in the order of the names."""
+    pairs = value.items() if isinstance(value, dict) else _sequence("resources", value)
+    for pair in pairs:
+        good = isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) and pair[0]
+        if not good or isinstance(pair[1], bool) or not isinstance(pair[1], int | float | str):
+            raise ConfigError(
+                "resources is a dict of names and amounts, such as {'GPU': 1, 'memory': '8GB'}, "
+                f"not {value!r}"
+            )
+    return tuple(sorted(pairs))
 
 
 def _outputs(value: Any) -> tuple[str, ...] | int | None:

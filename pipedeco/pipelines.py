@@ -67,6 +67,10 @@ class Pipeline(Traced, Generic[P, R]):
         """Run with the steps in worker processes on this machine."""
         return self.with_options(mode="local")(*args, **kwargs)
 
+    def remote(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run with each step on its queue, performed by the engine that serves it."""
+        return self.with_options(mode="remote")(*args, **kwargs)
+
     def start(self, /, *args: P.args, **kwargs: P.kwargs) -> Run:
         """Begin a run and return its handle at once; in debug mode it has ended by then.
 
@@ -206,6 +210,7 @@ def pipeline(
     on_failure: str = "continue",
     start_method: str | None = None,
     store: Any = None,
+    default_queue: str | None = None,
     cache: bool = True,
     refresh: bool | str | Sequence[str] = False,
     tags: Sequence[str] = (),
@@ -224,12 +229,14 @@ def pipeline(fn: Any = None, /, **options: Any) -> Any:
     name: of its runs; the function's own by default.
     version: recorded with each run; by default 1.0.0, whose last number rises when the code of the
         pipeline, or any that it reaches, has changed since its last run.
-    mode: "debug" or "local"; by default what `configure`, the variable PIPEDECO_MODE, an attached
+    mode: "debug", "local" or "remote"; by default what `configure`, the variable PIPEDECO_MODE, an attached
         debugger or pyproject.toml say, in this order, and "local" where none does.
-    workers: how many worker processes a run may use; by default the CPUs of this process.
+    workers: how many worker processes a run may use; by default the CPUs of this process, and in
+        remote mode what its engines have.
     on_failure: "continue" lets the other steps go on after a failure, "abort" cancels them.
     start_method: "nursery" (Linux) or "spawn": where worker processes come from.
-    store: the folder of the store.
+    store: the folder of the store; in remote mode one that the engines' workers see, too.
+    default_queue: of its components that name none; "default" where it is not given.
     cache: False performs every step, whatever its component says, and keeps nothing for later.
     refresh: performs cached steps, too, and replaces what is known: all of them, or those of the
         components (or steps) that are named.

@@ -91,7 +91,7 @@ def load_callback(point: EntryPoint) -> Callback:
     Raises ConfigError where it cannot be loaded.
     """
     try:
-        found = _object(point.value)
+        found = named_object(point.value)
         if not isinstance(found, Callback) and callable(found):
             found = found()
     except Exception as error:
@@ -101,7 +101,8 @@ def load_callback(point: EntryPoint) -> Callback:
     return found
 
 
-def _object(value: str) -> Any:
+def named_object(value: str) -> Any:
+    """What `module:name` names; raises whatever importing the module raises."""
     import importlib
 
     module, _, name = value.partition(":")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pipedeco.blobs import BlobStore
 from pipedeco.config import (
+    asked_workers,
     find_mode,
     find_progress,
     find_start_method,
@@ -70,6 +71,7 @@ def plan_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pl
         kwargs,
         mode,
         find_workers(options.workers),
+        asked_workers(options.workers),
         "" if mode == "debug" else find_start_method(options.start_method),
         find_store(options.store),
         find_progress(),

@@ -31,6 +31,31 @@ def wait_until(condition, what="it becomes true", timeout=DEADLINE):
         time.sleep(0.002)
 
 
+# What runs on remote in every run of the tests; the other modules do with PIPEDECO_TESTS_REMOTE=all,
+# which takes two more minutes.
+ON_REMOTE = frozenset(
+    f"test_{name}.py"
+    for name in (
+        "values", "results", "failure", "retries", "nesting", "cancel", "cache", "reports",
+    )
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what is for remote mode in modules that do without."""
+    if os.environ.get("PIPEDECO_TESTS_REMOTE") == "all":
+        return
+    out = [item for item in items if _is_remote(item) and item.path.name not in ON_REMOTE]
+    items[:] = [item for item in items if item not in set(out)]
+    if out:
+        config.hook.pytest_deselected(items=out)
+
+
+def _is_remote(item):
+    found = getattr(item, "callspec", None)
+    return found is not None and found.params.get("mode") == "remote"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def mark():
     """Mark every process that the tests start, however far it wanders."""
@@ -62,13 +87,17 @@ def nothing_left(mark):
     wait_until(lambda: not _strangers(), "no process is left", 5.0)
 
 
-@pytest.fixture(params=["debug", "local"])
+@pytest.fixture(params=["debug", "local", "remote"])
 def mode(request, tmp_path, monkeypatch):
-    """Each runner in turn, with two workers and a store of the test's own."""
+    """Each runner in turn, with two workers and a store of the test's own.
+
+    The engine of remote mode is two processes of this machine, which all tests of a module use.
+    """
     import pipedeco
 
     store = str(tmp_path / "store")
     monkeypatch.setenv("PIPEDECO_STORE", store)
+    monkeypatch.setenv("PIPEDECO_QUEUES", '{"default": "local://2"}')
     pipedeco.configure(mode=request.param, workers=2)
     yield request.param
     pipedeco.configure(mode=None, workers=None)
@@ -97,21 +126,39 @@ def _live_runs():
 
 def _new_threads(before):
     # One a process, shared by all runs.
-    kept = ("pipedeco-loop", "pipedeco-recorder", "pipedeco-keeper", "pipedeco-capture")
+    kept = (
+        "pipedeco-loop", "pipedeco-recorder", "pipedeco-keeper", "pipedeco-capture",
+        "pipedeco-engine",
+    )  # fmt: skip
     return [t for t in threading.enumerate() if t not in before and t.name not in kept]
 
 
 def _strangers():
-    """Processes below this one that are neither a nursery nor one of its idle workers."""
+    """Processes below this one that are no engine, no nursery and no idle worker."""
     controller = _controller()
     runners = list(controller.runners.values()) if controller is not None else []
-    nurseries = {r.pool.nest.pid for r in runners if hasattr(getattr(r, "pool", None), "nest")}
-    allowed = len([slot for r in runners for slot in getattr(r, "slots", {}).values()])
     parents = _parents()
     found = _descendants(os.getpid(), parents)
+    stations = {pid for r in runners for pid in _stations(r)}
+    nurseries = {r.pool.nest.pid for r in runners if hasattr(getattr(r, "pool", None), "nest")}
+    nurseries |= {pid for pid in found if parents.get(pid) in stations}
+    # A station has as many children as it has had payloads at once: those of local:// one.
+    allowed = len([slot for r in runners for slot in getattr(r, "slots", {}).values()])
+    allowed += len(stations)
     workers = [pid for pid in found if parents.get(pid) in nurseries]
-    strangers = [pid for pid in found if pid not in nurseries and pid not in workers]
-    return strangers + workers[allowed:]
+    known = {*stations, *nurseries, *workers}
+    return [pid for pid in found if pid not in known] + workers[allowed:]
+
+
+def _stations(runner):
+    """The processes of local:// engines."""
+    engines = [place.engine for place in getattr(runner, "places", {}).values()]
+    return [
+        pid
+        for engine in engines
+        if engine is not None
+        for pid in getattr(engine.executor, "pids", ())
+    ]
 
 
 def _parents():

@@ -61,7 +61,7 @@ def run(
     Args:
         source: FILE_OR_MODULE[:PIPELINE]. The pipeline's own options come from its signature:
             `pipedeco run FILE --help` lists them.
-        mode: debug or local.
+        mode: debug, local or remote.
         workers: How many worker processes it may use.
         no_cache: Perform every step, and keep nothing for later.
         refresh: Perform the cached steps of this component, too, and replace what is known; `all`
@@ -250,7 +250,7 @@ def resume(
 
     Args:
         run: An id, a unique prefix of one, pipeline#number, or latest.
-        mode: debug or local; by default the run's own.
+        mode: debug, local or remote; by default the run's own.
         workers: How many worker processes it may use.
         plan: Only tell which steps would be kept, and which performed.
     """
@@ -283,7 +283,7 @@ def rerun(
     Args:
         run: An id, a unique prefix of one, pipeline#number, or latest. The pipeline's own options
             change its parameters: `pipedeco rerun RUN --help` lists them with the recorded values.
-        mode: debug or local; by default the run's own.
+        mode: debug, local or remote; by default the run's own.
         workers: How many worker processes it may use.
         from_run: With the code as it was recorded (commit, uncommitted changes and untracked
             sources of its git repository); by default with the code as it is now.

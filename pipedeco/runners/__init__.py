@@ -17,7 +17,9 @@ class RunFacts(NamedTuple):
     id: str
     pipeline: str
     workers: int
+    limit: int | None  # of workers, where anybody has asked for one
     start_method: str
+    default_queue: str
     blobs: BlobStore
     logs: str  # the folder of the run's logs
     log_prefix: str  # of their names
@@ -143,6 +145,10 @@ def make_runner(mode: str, start_method: str) -> Runner:
         from pipedeco.runners.debug import DebugRunner
 
         return DebugRunner()
+    if mode == "remote":
+        from pipedeco.runners.remote import RemoteRunner
+
+        return RemoteRunner()
     from pipedeco.runners.local import LocalRunner
 
     return LocalRunner(start_method)

@@ -28,6 +28,7 @@ class Surroundings(NamedTuple):
     main: dict[str, str | None]  # __file__ and __package__ of __main__
     umask: int
     recursion_limit: int
+    moved: tuple[str, str] = ("", "")  # where the project's code stands, and where it is from
 
 
 def here() -> Surroundings:
@@ -90,6 +91,10 @@ class Environment:
         os.umask(wanted.umask)
         os.chdir(wanted.directory)
         sys.modules[MAIN].__dict__.update(wanted.main)
+        if wanted.moved[0]:
+            from pipedeco.worker.moved import name_by_origin
+
+            name_by_origin(*wanted.moved)
         sys.path_importer_cache.clear()  # the user may have written modules since
         self._note_modules()
         self._handlers = {number: _signal.getsignal(number) for number in WATCHED_SIGNALS}

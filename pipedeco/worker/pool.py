@@ -124,6 +124,12 @@ class Pool:
         if worker.alive:
             self.nest.kill(worker.number, number)
 
+    def cancel(self, worker: Worker, run: int) -> None:
+        """Have the step of a run end; others of that run are given back."""
+        worker.page[2] = run  # tells a SIGTERM of ours from any other
+        self.send(worker, ("cancel", run))
+        self.kill(worker, signal.SIGTERM)
+
     def close(self) -> None:
         """Leave no process; outcomes on their way are lost."""
         for worker in self.workers.values():

@@ -249,7 +249,7 @@ class Worker:
             outcome = outcome._replace(state=CANCELLED, error=None if told else outcome.error)
         if os.getpid() != self.pid:  # the step forked, and this is the child's way out
             os._exit(1)
-        logs = self.clean()
+        logs = self.clean(number)
         known = None if outcome.error is None else tuple(outcome.error)
         if outcome.state == COMPLETED:
             self.made[number] = outcome.value
@@ -310,7 +310,7 @@ class Worker:
         data = packed if isinstance(packed, bytes) else self.blobs.get(packed)[0]
         return packed, preview(value), main_names(data, main_globals())
 
-    def clean(self) -> tuple[int, ...] | None:
+    def clean(self, number: int) -> tuple[int, ...] | None:
         """Leave nothing of the step behind; where its output stands."""
         assert self.logs is not None
         if has_children():
@@ -318,7 +318,7 @@ class Worker:
         self.environment.restore()
         self.reporter.finish()
         self.reporter.call = None
-        return self.logs.step_ended()
+        return self.logs.step_ended(number)
 
     def on_sigterm(self, number: int, frame: FrameType | None) -> None:
         """A cancel that the controller announced ends the step; any other SIGTERM ends us.
@@ -374,8 +374,9 @@ class _Logs:
         self.streams = self._open(), self._open_stream(2)
         self.ends = os.fstat(1).st_size, os.fstat(2).st_size, reporter.size
 
-    def step_ended(self) -> tuple[int, ...] | None:
-        """(start, end) of the step's part of the three files; None where it wrote nothing."""
+    def step_ended(self, number: int) -> tuple[int, ...] | None:
+        """(start, end) of the step's part of the three files, and its number; None where it wrote
+        nothing."""
         if sys.stdout is not self.streams[0] or sys.stderr is not self.streams[1]:
             self._reopen()
         try:
@@ -393,7 +394,8 @@ class _Logs:
         self.ends = out.st_size, err.st_size, self.reporter.size
         if before == self.ends:
             return None
-        return before[0], self.ends[0], before[1], self.ends[1], before[2], self.ends[2]
+        places = zip(before, self.ends, strict=True)
+        return (*(place for pair in places for place in pair), number)
 
     def _reopen(self) -> tuple[os.stat_result, os.stat_result]:
         self.streams = self._open(), self._open_stream(2)

@@ -24,7 +24,7 @@ from pipedeco import (
     value,
 )
 
-only_local = pytest.mark.parametrize("mode", ["local"], indirect=True)
+in_workers = pytest.mark.parametrize("mode", ["local", "remote"], indirect=True)
 
 RATE = [2]
 
@@ -217,9 +217,9 @@ def test_none_is_a_value(mode, log):
     assert count(log) == 1
 
 
-def test_debug_and_local_share(mode, log):
+def test_modes_share(mode, log):
     """What one mode has made serves in the other."""
-    other = {"debug": gives.local, "local": gives.debug}[mode]
+    other = gives.debug if mode != "debug" else gives.local
     assert gives(log, "v") == "v"
     assert other(log, "v") == "v"
     assert count(log) == 1
@@ -768,7 +768,7 @@ def test_a_file_that_is_not_there(mode, log):
     assert count(log) == 2
 
 
-@only_local
+@in_workers
 def test_a_file_that_changes_before_the_step_reads_it(mode, log, tmp_path):
     """What was made of the new content is not known under the old."""
     path, gate = tmp_path / "data.txt", str(tmp_path / "gate")
@@ -1002,7 +1002,7 @@ def test_two_runs_at_once_and_the_first_fails(mode, log, tmp_path):
     assert count(log) == 2
 
 
-@only_local
+@in_workers
 @pytest.mark.parametrize("how", ["run", "step"])
 def test_cancel_while_another_computes(mode, log, tmp_path, how):
     """A call that is held is cancelled at once; the other run is not touched."""
@@ -1034,13 +1034,13 @@ def test_cancel_while_another_computes(mode, log, tmp_path, how):
     else:
         assert second.result(5)[:2] == (True, True)
         assert states(second) == ["cancelled", "skipped"]
-    assert states(first) == ["running"]
+    wait_until(lambda: states(first) == ["running"])
     Path(gate).touch()
     assert first.result(10) == 7
     assert count(log) == 1
 
 
-@only_local
+@in_workers
 def test_a_cancelled_step_is_not_cached(mode, log, tmp_path):
     """A computation that was cancelled leaves its key to others."""
     begun, gate = str(tmp_path / "begun"), str(tmp_path / "gate")

@@ -25,7 +25,7 @@ from pipedeco import (
     value,
 )
 
-only_local = pytest.mark.parametrize("mode", ["local"], indirect=True)
+in_workers = pytest.mark.parametrize("mode", ["local", "remote"], indirect=True)
 EVENTS = ("before_step", "after_step", "on_status_change")
 
 
@@ -678,7 +678,7 @@ def test_a_callback_that_waits_for_its_own_run(mode):
     assert len(errors) == 1
 
 
-@only_local
+@in_workers
 def test_a_callback_that_waits_for_a_step(mode, tmp_path):
     """The same of the result of a step that has not ended."""
     results = []
@@ -702,7 +702,7 @@ def test_a_callback_that_waits_for_a_step(mode, tmp_path):
     body()
 
 
-@only_local
+@in_workers
 def test_a_slow_callback_stalls_no_other_run(mode, tmp_path):
     """It has a thread of its run's own."""
     inside, gate = tmp_path / "inside", tmp_path / "gate"
@@ -728,7 +728,7 @@ def test_a_slow_callback_stalls_no_other_run(mode, tmp_path):
     assert run.result(10) == 1
 
 
-@only_local
+@in_workers
 @pytest.mark.parametrize("event", ["before_step", "after_step"])
 def test_cancel_during_a_callback(mode, tmp_path, event):
     """What waits for before_step is cancelled at once; after_step may still come to its end."""
@@ -757,7 +757,7 @@ def test_cancel_during_a_callback(mode, tmp_path, event):
     assert states(run)["echo-2"] in ("cancelled", "skipped")
 
 
-@only_local
+@in_workers
 def test_cancel_during_a_callback_that_does_not_return(mode, tmp_path, monkeypatch, caplog):
     """After a grace the run goes on without it; the step is what it was without the callback."""
     monkeypatch.setattr("pipedeco.hooks.GRACE", 0.2)
@@ -784,7 +784,7 @@ def test_cancel_during_a_callback_that_does_not_return(mode, tmp_path, monkeypat
     gate.touch()
 
 
-@only_local
+@in_workers
 def test_a_callback_that_is_told_of_the_cancel_and_does_not_return(mode, tmp_path, monkeypatch):
     """It has the grace, too, though it was called after the cancel."""
     monkeypatch.setattr("pipedeco.hooks.GRACE", 0.2)
@@ -864,7 +864,7 @@ def test_ctrl_c_during_a_callback(mode, tmp_path, event):
     def press():
         wait_for(inside)
         os.kill(os.getpid(), signal.SIGINT)
-        if mode == "local" and event != "on_run_end":  # where Ctrl-C does not reach the callback
+        if mode != "debug" and event != "on_run_end":  # where Ctrl-C does not reach the callback
             done.wait(0.1)
             done.set()
 
@@ -961,7 +961,7 @@ def test_entry_points(mode, installed):
         ("shouting:number", "gave 3, which is no pipedeco.Callback"),
     ],
 )
-@only_local
+@in_workers
 def test_an_entry_point_that_cannot_be_used(mode, installed, point, what):
     """The error names the distribution, and nothing was performed."""
     done = installed(mode, {"odd": point})

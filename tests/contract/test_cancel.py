@@ -14,7 +14,7 @@ from conftest import wait_for, wait_until
 
 from pipedeco import RunCancelled, StepCancelled, component, get_run, pipeline, value
 
-only_local = pytest.mark.parametrize("mode", ["local"], indirect=True)
+in_workers = pytest.mark.parametrize("mode", ["local", "remote"], indirect=True)
 
 
 @component
@@ -42,7 +42,7 @@ def states(run):
     return {name: step.state for name, step in run.steps.items()}
 
 
-@only_local
+@in_workers
 def test_cancel(mode, began, tmp_path):
     """`run.cancel()` stops what runs, starts nothing new, and records everything cancelled."""
     called = tmp_path / "called"
@@ -71,7 +71,7 @@ def test_cancel(mode, began, tmp_path):
         again.result()
 
 
-@only_local
+@in_workers
 def test_finally_runs_in_a_cancelled_step(mode, began, tmp_path):
     """The step's main thread gets StepCancelled, so `finally` and `except` clauses run."""
     ended, kind = tmp_path / "ended", tmp_path / "kind"
@@ -97,7 +97,7 @@ def test_finally_runs_in_a_cancelled_step(mode, began, tmp_path):
     assert states(run) == {"careful": "cancelled"}
 
 
-@only_local
+@in_workers
 def test_a_step_that_will_not_stop(mode, began, monkeypatch):
     """A step that ignores being cancelled is killed after the grace."""
     monkeypatch.setattr("pipedeco.runners.local.GRACE", 0.2)
@@ -123,7 +123,7 @@ def test_a_step_that_will_not_stop(mode, began, monkeypatch):
     assert states(run) == {"stubborn": "cancelled"}
 
 
-@only_local
+@in_workers
 def test_children_of_a_cancelled_step(mode, began):
     """What the step started goes with it (the fixture looks)."""
 
@@ -143,7 +143,7 @@ def test_children_of_a_cancelled_step(mode, began):
     assert run.status == "cancelled"
 
 
-@only_local
+@in_workers
 def test_the_body_of_a_cancelled_run(mode, began):
     """The body is stopped where it reads, and at its next call."""
     seen = []
@@ -168,7 +168,7 @@ def test_the_body_of_a_cancelled_run(mode, began):
     assert seen == [StepCancelled, RunCancelled]
 
 
-@only_local
+@in_workers
 def test_cancel_before_anything_began(mode, tmp_path):
     """A run may be cancelled as soon as there is a handle."""
 
@@ -203,7 +203,7 @@ def test_cancel_after_the_end(mode):
     assert run.status == get_run(run.id).status == "completed"
 
 
-@only_local
+@in_workers
 def test_cancel_twice(mode, began):
     """Cancelling twice is cancelling once."""
 
@@ -219,7 +219,7 @@ def test_cancel_twice(mode, began):
         run.result(10)
 
 
-@only_local
+@in_workers
 def test_the_next_run_after_a_cancelled_one(mode, began):
     """Workers are there for the next run."""
 
@@ -238,7 +238,7 @@ def test_the_next_run_after_a_cancelled_one(mode, began):
     assert second() == [(0,), (1,), (2,), (3,)]
 
 
-@only_local
+@in_workers
 def test_another_run_is_not_touched(mode, began, tmp_path):
     """Cancelling one run leaves another that shares the workers alone."""
     gate = tmp_path / "gate"
@@ -267,7 +267,7 @@ def test_another_run_is_not_touched(mode, began, tmp_path):
 # -- one step
 
 
-@only_local
+@in_workers
 def test_cancelling_a_pending_step(mode, tmp_path):
     """`r.cancel()` of a step that has not begun: cancelled; dependants are not performed."""
     gate = tmp_path / "gate"
@@ -298,7 +298,7 @@ def test_cancelling_a_pending_step(mode, tmp_path):
     assert states(run) == {"waiting": "completed", "echo": "cancelled", "echo-2": "skipped"}
 
 
-@only_local
+@in_workers
 def test_cancelling_a_queued_step(mode, tmp_path, began):
     """The same for one that is ready and waits for a worker."""
     gate = tmp_path / "gate"
@@ -320,7 +320,7 @@ def test_cancelling_a_queued_step(mode, tmp_path, began):
     assert body() == (True, True)
 
 
-@only_local
+@in_workers
 def test_cancelling_a_running_step(mode, began, tmp_path):
     """`r.cancel()` of a step that runs, or has ended, is False and changes nothing."""
     gate = tmp_path / "gate"
@@ -373,7 +373,7 @@ def test_an_interrupt_in_the_body(mode):
     assert states(run) == {"echo": "completed"}
 
 
-@only_local
+@in_workers
 def test_ctrl_c(mode, began, tmp_path):
     """Ctrl-C while the body reads: steps are cancelled, KeyboardInterrupt leaves the call."""
     controller = os.getpid()
@@ -398,7 +398,7 @@ def test_ctrl_c(mode, began, tmp_path):
     assert states(run) == {"interrupt": "cancelled", "hang": "cancelled"}
 
 
-@only_local
+@in_workers
 def test_ctrl_c_while_steps_end(mode, began, tmp_path):
     """The same when the body has returned and its steps still run."""
     controller = os.getpid()
@@ -419,7 +419,7 @@ def test_ctrl_c_while_steps_end(mode, began, tmp_path):
     assert get_run("latest").status == "cancelled"
 
 
-@only_local
+@in_workers
 def test_a_second_ctrl_c(mode, began, tmp_path):
     """A second Ctrl-C does not wait for the grace."""
     controller = os.getpid()
@@ -445,7 +445,7 @@ def test_a_second_ctrl_c(mode, began, tmp_path):
     assert get_run("latest").status == "cancelled"
 
 
-@only_local
+@in_workers
 def test_ctrl_c_while_waiting_for_a_run(mode, began):
     """Ctrl-C in `run.result()` cancels the run."""
 
@@ -486,7 +486,7 @@ def test_signals_after_a_run(mode, number):
     assert signal.getsignal(number) is former
 
 
-@only_local
+@in_workers
 def test_a_sigterm_handler_of_the_user_is_kept(mode):
     """A handler that the user installs after a started run, which nobody waits for, stays."""
 
@@ -508,7 +508,7 @@ def test_a_sigterm_handler_of_the_user_is_kept(mode):
         signal.signal(signal.SIGTERM, former)
 
 
-@only_local
+@in_workers
 def test_sigterm(mode, began):
     """SIGTERM cancels the run; then the former disposition applies, here a handler."""
     controller = os.getpid()

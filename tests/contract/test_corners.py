@@ -6,7 +6,7 @@ import pytest
 
 from pipedeco import GraphError, RunFailed, WorkerDied, component, get_run, pipeline, value
 
-only_local = pytest.mark.parametrize("mode", ["local"], indirect=True)
+in_workers = pytest.mark.parametrize("mode", ["local", "remote"], indirect=True)
 
 
 @component
@@ -32,7 +32,7 @@ def fork_and_raise():
     return 1
 
 
-@only_local
+@in_workers
 def test_a_callback_cancels_another_step(mode, tmp_path):
     """A done callback runs on the loop's thread, and may cancel what waits."""
     gate = str(tmp_path / "gate")
@@ -58,7 +58,7 @@ def test_a_callback_cancels_another_step(mode, tmp_path):
     assert body() == ([True], True)
 
 
-@only_local
+@in_workers
 def test_a_callback_cannot_wait(mode, tmp_path):
     """It would wait for the thread that it is on; it gets an error instead."""
     seen = []
@@ -116,7 +116,7 @@ def test_depends_on_a_step_of_another_run(mode):
         body()
 
 
-@only_local
+@in_workers
 def test_a_fork_in_a_step_comes_to_nothing(mode):
     """The child of a step that forks never answers in its place."""
 
@@ -172,7 +172,7 @@ class Shapeless:
         raise ValueError("no shape")
 
 
-@only_local
+@in_workers
 def test_an_abort_reaches_child_runs(mode, tmp_path):
     """`on_failure="abort"` cancels what child runs perform."""
 

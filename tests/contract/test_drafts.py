@@ -14,7 +14,7 @@ from conftest import wait_for, wait_until
 from pipedeco import PipedecoError, RunCancelled, component, get_run, pipeline, value
 from pipedeco.store.database import connect_to_read
 
-only_local = pytest.mark.parametrize("mode", ["local"], indirect=True)
+in_workers = pytest.mark.parametrize("mode", ["local", "remote"], indirect=True)
 COMMAND = str(Path(sys.executable).with_name("pipedeco"))
 
 
@@ -160,7 +160,7 @@ def test_what_cannot_be_released(mode, log):
     assert command("release", "feed", "publish").returncode == 2
 
 
-@only_local
+@in_workers
 def test_other_steps_go_on(mode, log):
     """A draft keeps no worker, and holds up only what needs it."""
 
@@ -176,7 +176,7 @@ def test_other_steps_go_on(mode, log):
     assert run.result(10) == 1
 
 
-@only_local
+@in_workers
 def test_a_draft_that_is_not_ready(mode, log, tmp_path):
     """It cannot be released before it waits."""
 
@@ -217,7 +217,7 @@ def test_cancelling_a_run_with_a_draft(mode, log):
         get_run(run.id).release("publish")
 
 
-@only_local
+@in_workers
 def test_cancelling_a_draft(mode, log):
     """One step alone may be cancelled while it waits."""
 

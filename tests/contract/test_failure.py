@@ -16,7 +16,7 @@ from pipedeco import (
     value,
 )
 
-only_local = pytest.mark.parametrize("mode", ["local"], indirect=True)
+in_workers = pytest.mark.parametrize("mode", ["local", "remote"], indirect=True)
 only_debug = pytest.mark.parametrize("mode", ["debug"], indirect=True)
 
 
@@ -183,7 +183,7 @@ def test_an_exception_leaves_the_body_unchanged(mode):
     assert run.error == "LookupError: mine"
 
 
-@only_local
+@in_workers
 def test_an_unread_failure_fails_the_run(mode):
     """A failure that the body never read: the call raises RunFailed from it."""
 
@@ -242,7 +242,7 @@ def test_a_failure_that_is_returned(mode):
         body()
 
 
-@only_local
+@in_workers
 def test_several_unread_failures(mode):
     """RunFailed names the first and counts the others."""
 
@@ -258,7 +258,7 @@ def test_several_unread_failures(mode):
 # -- dependants
 
 
-@only_local
+@in_workers
 def test_dependants_are_skipped(mode):
     """Steps that need the value are skipped with the reason, at any distance; others go on."""
 
@@ -280,7 +280,7 @@ def test_dependants_are_skipped(mode):
     assert run.steps["echo"].attempts == []
 
 
-@only_local
+@in_workers
 def test_reading_a_skipped_step(mode):
     """Reading a skipped step raises the original exception of what failed."""
 
@@ -307,7 +307,7 @@ def test_the_same_try_as_undecorated(mode):
     assert body() == body.fn() == "handled broken"
 
 
-@only_local
+@in_workers
 def test_a_selection_of_a_failure(mode):
     """A part of a failed result raises the same."""
 
@@ -321,7 +321,7 @@ def test_a_selection_of_a_failure(mode):
     assert body()
 
 
-@only_local
+@in_workers
 def test_others_go_on(mode, tmp_path):
     """Steps under way and steps still to come are performed after a failure."""
     gate = tmp_path / "gate"
@@ -342,7 +342,7 @@ def test_others_go_on(mode, tmp_path):
     assert body() == 1
 
 
-@only_local
+@in_workers
 def test_abort(mode, tmp_path):
     """With `on_failure="abort"` a failure cancels what runs and what is to come."""
     gate = tmp_path / "gate"
@@ -400,7 +400,7 @@ def test_allow_failure_and_depends_on(mode):
     assert run.steps["echo-2"].state == "skipped"
 
 
-@only_local
+@in_workers
 def test_depends_on_a_failure(mode):
     """Without `allow_failure` steps that depend on a failed one are skipped."""
 
@@ -442,7 +442,7 @@ def test_control_flow_exceptions(mode, kind):
     assert body() == "goes on"
 
 
-@only_local
+@in_workers
 def test_a_keyboard_interrupt_of_a_step(mode):
     """A KeyboardInterrupt that a step itself raises fails that step only."""
     leaving = component(leave)
@@ -538,7 +538,7 @@ def test_an_exception_that_cannot_be_pickled(mode):
     def body():
         with pytest.raises((HoldingError, StepFailed), match="holds") as caught:
             value(holding())
-        if mode == "local":
+        if mode != "debug":
             assert type(caught.value) is StepFailed
             assert "HoldingError" in caught.value.type
             assert "raise HoldingError" in caught.value.traceback
@@ -555,7 +555,7 @@ class Model:
         self.conn = sqlite3.connect(":memory:")
 
 
-@only_local
+@in_workers
 def test_an_argument_that_cannot_travel(mode):
     """NotPicklable at the call names component, argument and attribute path; no step is made."""
 
@@ -576,7 +576,7 @@ def test_an_argument_that_cannot_travel(mode):
     assert list(run.steps) == ["echo"]
 
 
-@only_local
+@in_workers
 def test_a_result_that_cannot_travel(mode):
     """NotPicklable of a result names the step and the attribute path, and fails that step."""
 
@@ -599,7 +599,7 @@ def test_a_result_that_cannot_travel(mode):
     assert "result" in step.error
 
 
-@only_local
+@in_workers
 def test_the_name_of_the_step_in_not_picklable(mode):
     """The exception carries the step's name."""
 
@@ -621,7 +621,7 @@ class Unloadable:
         return int, ("not a number",)
 
 
-@only_local
+@in_workers
 def test_a_value_that_cannot_be_loaded(mode):
     """A value that raises on unpickling leaves its step completed; who reads it is told."""
 
@@ -640,7 +640,7 @@ def test_a_value_that_cannot_be_loaded(mode):
     assert run.steps["make"].state == "completed"
 
 
-@only_local
+@in_workers
 def test_an_input_that_cannot_be_loaded(mode):
     """A step that gets such a value fails, named."""
 

@@ -12,7 +12,7 @@ from conftest import wait_for
 
 from pipedeco import component, get_run, pipeline, value
 
-only_local = pytest.mark.parametrize("mode", ["local"], indirect=True)
+in_workers = pytest.mark.parametrize("mode", ["local", "remote"], indirect=True)
 only_debug = pytest.mark.parametrize("mode", ["debug"], indirect=True)
 
 
@@ -42,7 +42,7 @@ def pid(*_):
 # -- local: nothing waits
 
 
-@only_local
+@in_workers
 def test_calls_never_wait(mode, tmp_path):
     """A step that is blocked does not block the body, nor calls that depend on it."""
     gate = tmp_path / "gate"
@@ -59,7 +59,7 @@ def test_calls_never_wait(mode, tmp_path):
     assert body() == [1, [1]]
 
 
-@only_local
+@in_workers
 def test_start_returns_at_once(mode, tmp_path):
     """`start()` returns a Run while its body waits; its status is running."""
     gate = tmp_path / "gate"
@@ -78,7 +78,7 @@ def test_start_returns_at_once(mode, tmp_path):
     assert run.status == "completed"
 
 
-@only_local
+@in_workers
 def test_side_by_side(mode, tmp_path):
     """Independent steps run at the same time, in different processes."""
     a, b = str(tmp_path / "a"), str(tmp_path / "b")
@@ -90,7 +90,7 @@ def test_side_by_side(mode, tmp_path):
     assert body() == (1, 2)
 
 
-@only_local
+@in_workers
 def test_a_blocked_step_does_not_hold_up_others(mode, tmp_path):
     """One worker blocked, the other does all that is ready, also what waited behind the block."""
     gate, last = tmp_path / "gate", tmp_path / "last"
@@ -115,7 +115,7 @@ def test_a_blocked_step_does_not_hold_up_others(mode, tmp_path):
     assert body() == (6, -1)
 
 
-@only_local
+@in_workers
 def test_a_mix_of_new_and_known_components(mode):
     """Components that were never timed are dispatched beside ones that are busy."""
 
@@ -141,7 +141,7 @@ def test_a_mix_of_new_and_known_components(mode):
         assert body() == (250, 250)
 
 
-@only_local
+@in_workers
 def test_a_step_that_becomes_slow(mode, tmp_path):
     """Calls queued behind a step that takes longer than ever before are done by others."""
     gate, began = tmp_path / "gate", tmp_path / "began"
@@ -164,7 +164,7 @@ def test_a_step_that_becomes_slow(mode, tmp_path):
     assert body() == 4950
 
 
-@only_local
+@in_workers
 def test_workers_are_other_processes(mode):
     """No step runs in this process, and no more processes than workers perform them."""
 
@@ -177,7 +177,7 @@ def test_workers_are_other_processes(mode):
     assert 1 <= len(found) <= 2
 
 
-@only_local
+@in_workers
 def test_one_worker_is_enough(mode):
     """With one worker everything still runs, in one process."""
 
@@ -189,7 +189,7 @@ def test_one_worker_is_enough(mode):
     assert len(set(body.with_options(workers=1)())) == 1
 
 
-@only_local
+@in_workers
 def test_workers_are_kept_for_the_next_run(mode):
     """The process's next runs find the workers of the last."""
 
@@ -201,7 +201,7 @@ def test_workers_are_kept_for_the_next_run(mode):
     assert set(body.with_options(workers=1)()) <= first | set(body())
 
 
-@only_local
+@in_workers
 def test_runs_at_the_same_time(mode, tmp_path):
     """Runs that are started at the same time share the workers."""
     a, b = str(tmp_path / "a"), str(tmp_path / "b")
@@ -397,7 +397,7 @@ def test_debug_gives_the_originals(mode):
     assert body() == (id(given), id(given))
 
 
-@only_local
+@in_workers
 def test_local_gives_copies(mode):
     """In local mode the step's argument is its own."""
     given = [1]

@@ -19,7 +19,7 @@ from pipedeco import (
     value,
 )
 
-only_local = pytest.mark.parametrize("mode", ["local"], indirect=True)
+in_workers = pytest.mark.parametrize("mode", ["local", "remote"], indirect=True)
 
 
 @component
@@ -99,7 +99,7 @@ def test_depth(mode):
     assert body() == body.fn() == (6, [10], (2, [2]))
 
 
-@only_local
+@in_workers
 def test_depth_with_one_worker(mode):
     """Bodies of children need no worker, so nesting cannot deadlock."""
 
@@ -148,7 +148,7 @@ def test_a_child_s_body_runs_here(mode):
     assert (thread == threading.get_ident()) is (mode == "debug")
 
 
-@only_local
+@in_workers
 def test_a_child_waits_for_its_inputs_only(mode, tmp_path):
     """Calling a child does not wait, neither for its inputs nor for its steps."""
     gate = tmp_path / "gate"
@@ -173,7 +173,7 @@ def test_a_child_waits_for_its_inputs_only(mode, tmp_path):
     assert body() == 1
 
 
-@only_local
+@in_workers
 def test_children_side_by_side(mode, tmp_path):
     """Independent children run at the same time."""
     a, b = str(tmp_path / "a"), str(tmp_path / "b")
@@ -257,7 +257,7 @@ def test_a_step_that_fails_in_a_child(mode):
     assert body() == body.fn() == "handled deep"
 
 
-@only_local
+@in_workers
 def test_an_unread_failure_in_a_child(mode):
     """A child with an unread failure is a step that failed with RunFailed."""
 
@@ -274,7 +274,7 @@ def test_an_unread_failure_in_a_child(mode):
     assert body() == "ValueError"
 
 
-@only_local
+@in_workers
 def test_dependants_of_a_failed_child(mode):
     """Steps that need the child's value are skipped."""
 
@@ -296,7 +296,7 @@ def test_dependants_of_a_failed_child(mode):
 # -- cancel
 
 
-@only_local
+@in_workers
 def test_cancelling_reaches_children(mode, tmp_path):
     """Cancelling the parent cancels the child's run and its steps."""
     began = tmp_path / "began"

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pipedeco import component, pipeline, value
 
-only_local = pytest.mark.parametrize("mode", ["local"], indirect=True)
+in_workers = pytest.mark.parametrize("mode", ["local", "remote"], indirect=True)
 
 few = settings(
     max_examples=20,
@@ -129,7 +129,7 @@ def roots(graph):
     return found
 
 
-@only_local
+@in_workers
 @few
 @given(graph=failing)
 def test_random_failures(mode, graph):

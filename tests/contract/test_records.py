@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import wait_for
+from conftest import wait_for, wait_until
 
 from pipedeco import (
     RunFailed,
@@ -23,7 +23,7 @@ from pipedeco import (
     value,
 )
 
-only_local = pytest.mark.parametrize("mode", ["local"], indirect=True)
+in_workers = pytest.mark.parametrize("mode", ["local", "remote"], indirect=True)
 
 
 @component
@@ -172,7 +172,7 @@ def test_a_failed_run(mode):
         found.result()
 
 
-@only_local
+@in_workers
 def test_a_run_with_an_unread_failure(mode):
     """The record holds the RunFailed that the call raised."""
 
@@ -284,7 +284,7 @@ def test_a_failed_step(mode):
         step.result()
 
 
-@only_local
+@in_workers
 def test_a_skipped_step(mode):
     """Its reason names what failed; there is no attempt and no value."""
 
@@ -313,7 +313,7 @@ def test_none_is_a_value(mode):
     assert run.result() is None
 
 
-@only_local
+@in_workers
 def test_records_while_it_runs(mode, tmp_path):
     """Steps under way can be looked at: what has ended, what runs, what waits."""
     gate, began = tmp_path / "gate", tmp_path / "began"
@@ -334,8 +334,8 @@ def test_records_while_it_runs(mode, tmp_path):
     for found in (run, get_run(run.id), get_run("latest")):
         assert found.status == "running"
         assert found.ended is None
-        states = {name: step.state for name, step in found.steps.items()}
-        assert states == {"echo": "completed", "waiting": "running", "echo-2": "pending"}
+        expected = {"echo": "completed", "waiting": "running", "echo-2": "pending"}
+        wait_until(lambda: {n: s.state for n, s in found.steps.items()} == expected)  # noqa: B023
         assert 0 < found.progress < 1
     gate.touch()
     assert run.result(10) == 2
@@ -371,7 +371,7 @@ def test_logs(mode, capsys):
     assert captured.err == "one err\ntwo err\n"
 
 
-@only_local
+@in_workers
 def test_logs_of_everything_below(mode):
     """Output of subprocesses and of file descriptors is the step's too."""
 
@@ -426,7 +426,7 @@ def test_logs_by_attempt(mode, tmp_path):
     assert step.logs() == "attempt 2\n"
 
 
-@only_local
+@in_workers
 def test_logs_of_a_step_that_died(mode):
     """What a step wrote before its worker died is kept."""
 
@@ -442,7 +442,7 @@ def test_logs_of_a_step_that_died(mode):
     assert recorded(body.start()).logs("dies") == "last words\n"
 
 
-@only_local
+@in_workers
 def test_logs_do_not_mix(mode):
     """Many steps side by side: each has its own lines."""
 
@@ -620,7 +620,7 @@ def test_from_another_process(mode):
 # -- progress
 
 
-@only_local
+@in_workers
 def test_progress(mode, tmp_path):
     """Ended steps of the steps known; it never falls, and ends at 1."""
     gates = [tmp_path / f"gate-{i}" for i in range(4)]
@@ -652,7 +652,7 @@ def wait_until_progress(run, least):
         time.sleep(0.002)
 
 
-@only_local
+@in_workers
 def test_progress_never_falls(mode, tmp_path):
     """Also where the body makes its calls one after another."""
 
@@ -669,7 +669,7 @@ def test_progress_never_falls(mode, tmp_path):
     assert run.progress == 1.0
 
 
-@only_local
+@in_workers
 def test_progress_knows_the_last_run(mode, tmp_path):
     """A run's length is expected to be that of the version's last completed run."""
     gate = tmp_path / "gate"

@@ -42,7 +42,7 @@ from pipedeco import (
 )
 from pipedeco.events import METRIC, Event, Part, encoded, metric_head, read
 
-only_local = pytest.mark.parametrize("mode", ["local"], indirect=True)
+in_workers = pytest.mark.parametrize("mode", ["local", "remote"], indirect=True)
 
 
 def points(holder):
@@ -330,7 +330,7 @@ def in_a_pool(x):
     return x
 
 
-@only_local
+@in_workers
 def test_pools_of_processes_that_a_step_spawns(mode):
     """A spawned pool and joblib's workers report for the step that started them.
 
@@ -401,7 +401,7 @@ def test_async_steps_and_pools_of_threads(mode):
     assert [number for _, number, _, _ in found] == [1, 2, 3, 4]
 
 
-@only_local
+@in_workers
 def test_points_are_seen_while_the_step_runs(mode, tmp_path):
     """Another process reads what a running step has reported, and nothing of the next step."""
 
@@ -435,7 +435,7 @@ def test_points_are_seen_while_the_step_runs(mode, tmp_path):
     assert (run.progress, run.steps["slow"].progress) == (1.0, 1.0)
 
 
-@only_local
+@in_workers
 def test_a_killed_step_keeps_its_points(mode):
     """Every point is in the file before the call returns; nothing of another step is mixed in."""
 
@@ -463,7 +463,7 @@ def test_a_killed_step_keeps_its_points(mode):
     assert points(run.steps["lives-2"]) == [("m", 2, None, "lives-2")]
 
 
-@only_local
+@in_workers
 def test_many_points_cost_little_memory(mode):
     """A hundred thousand points leave the worker as small as it was."""
 
@@ -921,7 +921,7 @@ def test_names_that_are_no_text_fail_nothing(mode, name):
     assert len(runs()) == 1
 
 
-@only_local
+@in_workers
 def test_a_dead_workers_batch_is_not_mixed(mode):
     """Points of steps that travelled in one message stay with their steps when the last one dies."""
 

@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from conftest import wait_for
+from conftest import wait_for, wait_until
 
 from pipedeco import GraphError, StepResult, component, pipeline, value
 
-only_local = pytest.mark.parametrize("mode", ["local"], indirect=True)
+in_workers = pytest.mark.parametrize("mode", ["local", "remote"], indirect=True)
 
 
 @component
@@ -114,7 +114,7 @@ def test_selecting_gives_a_result(mode, selection):
     assert body() == (plain, plain)
 
 
-@only_local
+@in_workers
 def test_selecting_waits_for_nothing(mode, tmp_path):
     """Selections of a step that is blocked are made, and passed on, without waiting."""
     gate = tmp_path / "gate"
@@ -348,7 +348,7 @@ def test_operators_that_fail(mode, name):
 # -- what never waits
 
 
-@only_local
+@in_workers
 def test_what_never_waits(mode, tmp_path):
     """`repr`, `hash`, `type`, `_names`, `done`, `dir` of a blocked step's result return."""
     gate = tmp_path / "gate"
@@ -557,7 +557,7 @@ def test_result_and_exception(mode):
     assert body() == (1, 1, None, None, True, False, False, False)
 
 
-@only_local
+@in_workers
 def test_timeouts(mode, tmp_path):
     """`result` and `exception` raise TimeoutError when the time is over; the step goes on."""
     gate = tmp_path / "gate"
@@ -576,7 +576,7 @@ def test_timeouts(mode, tmp_path):
     assert body() == 1
 
 
-@only_local
+@in_workers
 def test_exception_of_a_failed_step(mode):
     """`exception()` gives the exception and counts as reading it."""
 
@@ -588,7 +588,7 @@ def test_exception_of_a_failed_step(mode):
     assert body() == (ValueError, "broken")
 
 
-@only_local
+@in_workers
 def test_states_on_the_way(mode, tmp_path):
     """A step that runs is `running`, then `done`."""
     gate, began = tmp_path / "gate", tmp_path / "began"
@@ -603,6 +603,7 @@ def test_states_on_the_way(mode, tmp_path):
     def body():
         r = marked(1)
         wait_for(began)
+        wait_until(r.running)
         during = r.running(), r.done(), r.cancel()
         gate.touch()
         r.result()
@@ -664,7 +665,7 @@ def test_wait_and_as_completed(mode):
     assert body() == [0, 1, 2, 3]
 
 
-@only_local
+@in_workers
 def test_wait_for_the_first(mode, tmp_path):
     """`wait` returns at the first completed, and `as_completed` yields in that order."""
     gate = tmp_path / "gate"
@@ -685,7 +686,7 @@ def test_wait_for_the_first(mode, tmp_path):
     assert body() == ["early", "late"]
 
 
-@only_local
+@in_workers
 def test_wait_for_the_first_exception(mode, tmp_path):
     """`wait(FIRST_EXCEPTION)` returns at a failure."""
     gate = tmp_path / "gate"
@@ -719,7 +720,7 @@ def test_await(mode):
     assert body() == 6
 
 
-@only_local
+@in_workers
 def test_await_of_a_failure(mode):
     """Awaiting a failed step raises its exception."""
 

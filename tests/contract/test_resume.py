@@ -27,7 +27,7 @@ from pipedeco import (
 )
 from pipedeco.resuming import take_over
 
-only_local = pytest.mark.parametrize("mode", ["local"], indirect=True)
+in_workers = pytest.mark.parametrize("mode", ["local", "remote"], indirect=True)
 only_debug = pytest.mark.parametrize("mode", ["debug"], indirect=True)
 
 RATE = [1]  # code that uses it is other code when it holds another number
@@ -197,7 +197,7 @@ def without_return(bench):
 def test_no_value(mode, bench):
     """None is a value that is kept; a failure that nobody reads can be mended, too."""
     run = without_return.start(bench)
-    if mode == "local":
+    if mode != "debug":
         with pytest.raises(RunFailed):
             run.result(10)
     else:
@@ -609,7 +609,7 @@ def looks(bench):
     return look(bench, stubborn(bench))
 
 
-@only_local
+@in_workers
 def test_a_value_that_does_not_load(mode, bench):
     """It is kept, and who needs it fails as before, until loading is mended."""
     run = looks.start(bench)
@@ -802,7 +802,7 @@ def takes_from_another(bench, began):
     return cached(bench, first)
 
 
-@only_local
+@in_workers
 def test_a_fingerprint_that_comes_late(mode, bench, tmp_path):
     """A value's fingerprint is not noted at a step that has got the value's former number."""
     began = str(tmp_path / "began")
@@ -962,7 +962,7 @@ def hangs(bench, began):
     return value(first) + value(hang(bench, began))
 
 
-@only_local
+@in_workers
 def test_a_cancelled_run(mode, bench, tmp_path):
     """It goes on where it was cancelled, and nobody's wish to cancel it is left."""
     began = str(tmp_path / "began")
@@ -1020,7 +1020,7 @@ def test_a_completed_run(mode, bench):
     assert get_run(run.id).status == "completed"
 
 
-@only_local
+@in_workers
 def test_a_living_run(mode, bench, tmp_path):
     """It refuses and names the process, to each of its handles."""
     began = str(tmp_path / "began")
@@ -1036,7 +1036,7 @@ def test_a_living_run(mode, bench, tmp_path):
     assert resumed.result(10) == 6
 
 
-@only_local
+@in_workers
 def test_two_resumptions(mode, bench, tmp_path):
     """While one goes on the other is refused, by handles of before, too."""
     began = str(tmp_path / "began")
@@ -1057,7 +1057,7 @@ def test_two_resumptions(mode, bench, tmp_path):
     assert bench.performed() == {"first": 1, "hang": 2}
 
 
-@only_local
+@in_workers
 def test_a_run_that_was_taken_over(mode, bench, tmp_path):
     """What a former owner would still write is refused, and its run ends with RunBusy."""
     began = str(tmp_path / "began")

@@ -11,7 +11,7 @@ from conftest import wait_for
 
 from pipedeco import ConfigError, StepFailed, StepTimeout, WorkerDied, component, pipeline, value
 
-only_local = pytest.mark.parametrize("mode", ["local"], indirect=True)
+in_workers = pytest.mark.parametrize("mode", ["local", "remote"], indirect=True)
 
 
 @component
@@ -202,13 +202,13 @@ def test_a_retry_delay_that_raises(mode, tmp_path, caplog):
     assert "no delay" in caplog.text
 
 
-@only_local
+@in_workers
 def test_others_run_during_a_delay(mode, tmp_path):
     """A step that waits for its next attempt occupies no worker."""
 
     @pipeline(workers=1)
     def body():
-        slow = flaky.with_options(retries=1, retry_delay=0.3)(str(tmp_path / "n"), 2)
+        slow = flaky.with_options(retries=1, retry_delay=1.0)(str(tmp_path / "n"), 2)
         wait_for(tmp_path / "n")
         others = sum(value([echo(i) for i in range(5)]))
         return slow.done(), others, slow
@@ -232,7 +232,7 @@ def test_wrong_options(options):
 # -- timeouts
 
 
-@only_local
+@in_workers
 def test_a_timeout(mode):
     """`timeout` kills the worker and ends the attempt with StepTimeout; others lose nothing."""
 
@@ -257,7 +257,7 @@ def test_a_timeout(mode):
     assert 0.09 <= step.duration < 5
 
 
-@only_local
+@in_workers
 def test_a_timeout_that_python_cannot_interrupt(mode):
     """A step that blocks every signal it can is killed as well."""
 
@@ -275,7 +275,7 @@ def test_a_timeout_that_python_cannot_interrupt(mode):
     assert body() == 1
 
 
-@only_local
+@in_workers
 def test_a_timeout_is_retried(mode, tmp_path):
     """A timeout ends an attempt, not the step."""
     path = str(tmp_path / "n")
@@ -315,7 +315,7 @@ def test_a_timeout_that_is_kept(mode):
     assert body() == (1, 2)
 
 
-@only_local
+@in_workers
 def test_a_timeout_counts_from_the_step_s_own_start(mode):
     """Waiting for a worker does not count."""
 
@@ -342,7 +342,7 @@ DEATHS = {
 }
 
 
-@only_local
+@in_workers
 @pytest.mark.parametrize("death", DEATHS)
 def test_a_worker_that_dies(mode, death):
     """It ends the attempt with WorkerDied, which tells how; other steps lose nothing."""
@@ -365,7 +365,7 @@ def test_a_worker_that_dies(mode, death):
     assert all(len(s.attempts) == 1 for s in run.steps.values())
 
 
-@only_local
+@in_workers
 def test_a_death_is_retried(mode, tmp_path):
     """A death ends an attempt, not the step."""
     path = str(tmp_path / "n")
@@ -385,7 +385,7 @@ def test_a_death_is_retried(mode, tmp_path):
     assert states(run.steps["dies_once"]) == [(1, "failed"), (2, "completed")]
 
 
-@only_local
+@in_workers
 def test_a_death_and_retry_on(mode, tmp_path):
     """`retry_on` is asked about deaths too."""
     path = str(tmp_path / "n")
@@ -404,7 +404,7 @@ def test_a_death_and_retry_on(mode, tmp_path):
     assert Path(path).read_text() == "x"
 
 
-@only_local
+@in_workers
 def test_every_worker_dies(mode):
     """Workers are replaced as often as they die."""
 
@@ -423,7 +423,7 @@ def test_every_worker_dies(mode):
     assert [s.state for s in run.steps.values()] == ["failed"] * 6 + ["completed"]
 
 
-@only_local
+@in_workers
 def test_fresh_process(mode):
     """`fresh_process=True` gives each attempt a process of its own."""
 

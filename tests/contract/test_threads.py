@@ -8,7 +8,7 @@ import pytest
 
 from pipedeco import GraphError, component, pipeline, value
 
-only_local = pytest.mark.parametrize("mode", ["local"], indirect=True)
+in_workers = pytest.mark.parametrize("mode", ["local", "remote"], indirect=True)
 
 
 @component
@@ -48,7 +48,7 @@ def test_the_body_runs_in_the_caller_s_thread(mode):
     assert body() == threading.get_ident()
 
 
-@only_local
+@in_workers
 def test_a_started_body_runs_in_a_thread_of_the_run(mode):
     """`start()` runs it in another."""
 

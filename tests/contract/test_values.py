@@ -16,7 +16,7 @@ from conftest import wait_for
 
 from pipedeco import ConfigError, StepResult, component, pipeline, runs, value
 
-only_local = pytest.mark.parametrize("mode", ["local"], indirect=True)
+in_workers = pytest.mark.parametrize("mode", ["local", "remote"], indirect=True)
 
 
 @component
@@ -704,7 +704,7 @@ def test_large_arrays(mode):
     made += 1  # the caller's own
 
 
-@only_local
+@in_workers
 def test_a_change_of_a_large_argument_is_seen_by_nobody_else(mode):
     """A consumer may write to its array; other steps, the body and the record do not see it."""
 

@@ -89,11 +89,16 @@ print("RESULT", isinstance(point, Point), point.colour is Colour.RED, point.x, s
 
 EXPECTED = "RESULT True True 21 (True, True, 'blue') True 22 odd 7"
 SPAWN = "main = main.with_options(start_method='spawn')\n"
-METHODS = pytest.mark.parametrize("method", ["nursery", "spawn"])
+REMOTE = """
+import pipedeco
+pipedeco.configure(queues={"default": "local://1"})
+main = main.with_options(mode="remote")
+"""
+METHODS = pytest.mark.parametrize("method", ["nursery", "spawn", "remote"])
 
 
 def call(method: str) -> str:
-    return (SPAWN if method == "spawn" else "") + CALL
+    return {"spawn": SPAWN, "remote": REMOTE}.get(method, "") + CALL
 
 
 def check(lab, *command: str, stdin: str = "", **variables: str) -> None:

@@ -1,0 +1,124 @@
+"""Engines: existing distributed systems that perform payloads, each behind a small adapter.
+
+    local://4                           processes of this machine
+    dask://scheduler:8786               a Dask cluster; dask:// starts one here
+    executor://module:factory           whatever is a concurrent.futures.Executor
+
+Others are found by the entry points `pipedeco.engines`: the name is the scheme, and what it leads to
+is called with an EngineURL and returns an Engine.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+from urllib.parse import parse_qsl, urlsplit
+
+from pipedeco.errors import ConfigError, EngineLost, PipedecoError, StepFailed
+from pipedeco.plugins import find, named_object
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from concurrent.futures import Future
+
+GROUP = "pipedeco.engines"
+BUILT_IN = {
+    "local": "pipedeco.engines.local:open_local",
+    "dask": "pipedeco.engines.dask:open_dask",
+    "executor": "pipedeco.engines.executor:open_executor",
+}
+
+
+class Engine(Protocol):
+    """Has payloads performed: each by one call of `pipedeco.worker.station.perform_batch`.
+
+    Attributes
+    ----------
+    alive: whether it can take payloads; once it cannot, another one is opened.
+    slots: how many payloads it performs at once, which may change.
+    takes_resources: whether it knows what to do with the resources that a step asks for.
+    """
+
+    takes_resources: bool
+
+    @property
+    def alive(self) -> bool: ...
+
+    @property
+    def slots(self) -> int: ...
+
+    def submit(self, payload: bytes, resources: Mapping[str, float | str]) -> Future[bytes]:
+        """Begin to have a payload performed; never waits.
+
+        The future can be cancelled while the payload is not begun.
+        """
+
+    def explain(self, error: BaseException) -> StepFailed:
+        """What the error that ended a future says of its steps: WorkerDied, EngineLost, ..."""
+
+    def close(self) -> None:
+        """Leave nothing that was started; what is under way is lost."""
+
+
+class EngineURL(NamedTuple):
+    """Where an engine is: `scheme://address?option=value`."""
+
+    text: str
+    scheme: str
+    address: str
+    options: dict[str, str]
+
+    def take(self, *known: str) -> dict[str, str]:
+        """The options; raises ConfigError for one that is not known."""
+        for name in self.options:
+            if name not in known:
+                can = f"there are {', '.join(known)}" if known else "there are none"
+                raise ConfigError(f"{self.text} has no option {name!r}; {can}")
+        return self.options
+
+    def whole(self, name: str, text: str) -> int:
+        """A number of 1 or more that stands in the URL; raises ConfigError where it is none."""
+        if not text.isdecimal() or int(text) < 1:
+            raise ConfigError(f"in {self.text} the {name} is a number of 1 or more, not {text!r}")
+        return int(text)
+
+
+def parse(text: str) -> EngineURL:
+    """The parts of an engine's URL.  Raises ConfigError where it is none, or names no engine."""
+    parts = urlsplit(text)
+    if not parts.scheme or "://" not in text:
+        raise ConfigError(f"{text!r} is no URL of an engine, such as local://2")
+    known = schemes()
+    if parts.scheme not in known:
+        raise ConfigError(
+            f"{text!r} names no engine that is known here: there are "
+            f"{', '.join(f'{name}://' for name in sorted(known))}; others come with distributions "
+            f"that have entry points in {GROUP}"
+        )
+    address = text.partition("://")[2].partition("?")[0]
+    return EngineURL(text, parts.scheme, address, dict(parse_qsl(parts.query)))
+
+
+def schemes() -> dict[str, str]:
+    """Where the engines are that can be named, by scheme."""
+    return BUILT_IN | {point.name: point.value for point in find(GROUP, sys.path)}
+
+
+def open_engine(text: str) -> Engine:
+    """The engine of a URL, which may take seconds.
+
+    Raises ConfigError for what is wrong in the URL, and EngineLost where it cannot be reached.
+    """
+    url = parse(text)
+    try:
+        engine: Engine = named_object(schemes()[url.scheme])(url)
+    except PipedecoError:
+        raise
+    except ImportError as error:
+        raise ConfigError(
+            f"{text} needs a package that is not installed: {error}; "
+            f"install it, such as with: pip install 'pipedeco[{url.scheme}]'"
+        ) from error
+    except Exception as error:
+        raise EngineLost(f"{text} cannot be reached: {type(error).__name__}: {error}") from error
+    return engine

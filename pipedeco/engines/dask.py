@@ -1,0 +1,204 @@
+"""Dask's distributed scheduler: `dask://host:8786?resources=GPU:1`; `dask://` starts a cluster.
+
+A payload is a task.  The station, not Dask, limits its time, cancels it and reports its logs, as
+Dask has none of these for what runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from pipedeco.engines.executor import ExecutorEngine
+from pipedeco.errors import ConfigError, EngineLost, StepFailed, WorkerDied
+from pipedeco.worker.station import perform_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from concurrent.futures import Future
+
+    from pipedeco.engines import EngineURL
+
+CONNECT = 10.0  # seconds
+INTERVAL = 1.0  # seconds between two looks at the cluster
+CLUSTER = (
+    "import sys;sys.path.append(sys.argv[1]);from pipedeco.engines.dask import serve;"
+    "serve(int(sys.argv[2]),int(sys.argv[3]))"
+)
+
+
+class DaskEngine(ExecutorEngine):
+    """A client of a cluster.
+
+    Parameters
+    ----------
+    url: as it was given.
+    client: connected.
+    resources: of every payload.
+    cluster: the process of a cluster of ours, which ends with the engine.
+    """
+
+    takes_resources = True
+
+    def __init__(
+        self,
+        url: str,
+        client: Any,
+        resources: dict[str, float],
+        cluster: subprocess.Popen[bytes] | None = None,
+    ) -> None:
+        super().__init__(url, client.get_executor(pure=False), 0)
+        self._client = client
+        self._resources = resources
+        self._cluster = cluster
+        self._leaving = threading.Event()
+        self._look()
+        threading.Thread(target=self._watch, name="pipedeco-engine", daemon=True).start()
+
+    @property
+    def alive(self) -> bool:
+        return super().alive and self._client.status == "running"
+
+    def submit(self, payload: bytes, resources: Mapping[str, float | str]) -> Future[bytes]:
+        wanted = {**self._resources, **{n: _amount(n, v) for n, v in resources.items()}}
+        executor: Any = self.executor
+        future: Future[bytes] = executor.submit(perform_batch, payload, resources=wanted or None)
+        return future
+
+    def explain(self, error: BaseException) -> StepFailed:
+        if type(error).__name__ == "KilledWorker":
+            return WorkerDied(f"the engine's worker ended before the step did ({error})")
+        return super().explain(error)
+
+    def close(self) -> None:
+        self._closed = True
+        self._leaving.set()
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # its loss is our wish
+        self._client.close(timeout=2)
+        if self._cluster is not None:
+            _end(self._cluster)
+
+    def _watch(self) -> None:
+        while not self._leaving.wait(INTERVAL):
+            self._look()
+
+    def _look(self) -> None:
+        """How many threads the workers have at present."""
+        try:
+            self._slots = sum(self._client.nthreads().values())
+        except Exception:
+            if self._client.status == "running" and not self._closed:
+                logging.getLogger("pipedeco").debug("%s does not answer", self.url, exc_info=True)
+
+
+def open_dask(url: EngineURL) -> DaskEngine:
+    """A client of the cluster at an address, or of a new one."""
+    options = url.take("resources", "workers")
+    resources = _resources(url, options.get("resources", ""))
+    if url.address and "workers" in options:
+        raise ConfigError(f"{url.text}: workers= is for a cluster of our own, dask://?workers=2")
+    from distributed import Client
+
+    cluster = None
+    address = f"tcp://{url.address}"
+    if not url.address:
+        count = url.whole("workers", options.get("workers", str(_cpus())))
+        cluster, address = _begin_cluster(count)
+    try:
+        client = Client(  # type: ignore[no-untyped-call]
+            address, timeout=CONNECT, set_as_default=False, name="pipedeco"
+        )
+    except (OSError, TimeoutError) as error:
+        raise EngineLost(
+            f"{url.text} cannot be reached: {error}; is `dask scheduler` running there?"
+        ) from error
+    return DaskEngine(url.text, client, resources, cluster)
+
+
+def _resources(url: EngineURL, text: str) -> dict[str, float]:
+    """`GPU:1,memory:8GB`, from a URL."""
+    found = {}
+    for part in text.split(",") if text else ():
+        name, colon, amount = part.partition(":")
+        if not name or not colon or not amount:
+            raise ConfigError(f"{url.text}: resources are written as GPU:1,memory:8GB")
+        found[name] = _amount(name, amount)
+    return found
+
+
+def _amount(name: str, amount: float | str) -> float:
+    """A number of Dask's resources."""
+    if not isinstance(amount, str):
+        return float(amount)
+    from dask.utils import parse_bytes
+
+    try:
+        return float(amount) if amount.replace(".", "", 1).isdecimal() else parse_bytes(amount)
+    except ValueError:
+        raise ConfigError(
+            f"the resource {name} is a number or a size such as 8GB, not {amount!r}"
+        ) from None
+
+
+def _cpus() -> int:
+    able = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if able else os.cpu_count() or 1
+
+
+# -- a cluster of our own --------------------------------------------------------------------
+
+
+def _begin_cluster(workers: int) -> tuple[subprocess.Popen[bytes], str]:
+    """A process with a scheduler and its workers, which ends with us; the scheduler's address.
+
+    A process of its own, as Dask's workers import the `__main__` of the one that starts them.
+    """
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    command = [sys.executable, "-P", "-c", CLUSTER, root, str(workers), str(os.getpid())]
+    process = subprocess.Popen(
+        command,
+        cwd="/",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    address = process.stdout.readline().decode().strip()
+    if not address:
+        process.wait()
+        raise EngineLost("a local Dask cluster cannot be started; what it wrote is on stderr")
+    return process, address
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.close()
+    try:
+        process.wait(5.0)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    process.stdout.close()
+
+
+def serve(workers: int, controller: int) -> None:
+    """Keep a cluster until the controller closes our stdin, or is gone."""
+    from distributed import LocalCluster
+
+    cluster = LocalCluster(  # type: ignore[no-untyped-call]
+        n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR
+    )
+    sys.stdout.write(f"{cluster.scheduler_address}\n")
+    sys.stdout.flush()
+    watched: list[int] = [0]
+    if hasattr(os, "pidfd_open"):
+        watched.append(os.pidfd_open(controller))
+    select.select(watched, [], [])
+    cluster.close(timeout=3)
+    os._exit(0)

@@ -1,0 +1,241 @@
+"""Processes of this machine, each with a station: `local://4`, or `local://` for one a CPU.
+
+What they share with the controller is only what any engine's workers share with it: the store.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipedeco.engines.executor import ExecutorEngine
+from pipedeco.errors import StepFailed
+from pipedeco.worker.messages import LENGTH
+from pipedeco.worker.pool import interpreter_flags
+from pipedeco.worker.station import close_stations, perform_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipedeco.engines import EngineURL
+
+STATION = (
+    "import sys;sys.path.append(sys.argv[1]);from pipedeco.engines.local import serve;"
+    "serve(int(sys.argv[2]),int(sys.argv[3]))"
+)
+PATIENCE = 3.0  # seconds that a process has to end by itself
+
+
+class _Job(NamedTuple):
+    future: Future[bytes]
+    payload: bytes
+
+
+class Processes(Executor):
+    """An executor of the one function that engines call, in processes that import nobody's main.
+
+    The one that was busy last is asked first, so that no more are started than are needed.
+
+    Parameters
+    ----------
+    count: how many processes.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._lock = threading.Lock()
+        self._waiting: deque[_Job] = deque()
+        self._members = [_Member(self._next) for _ in range(count)]
+        self._idle = list(self._members)  # who was busy last comes last
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the processes that live."""
+        processes = [member.process for member in self._members]
+        return [process.pid for process in processes if process is not None]
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        job = _Job(Future(), args[0])
+        with self._lock:
+            if self._idle:
+                self._idle.pop().jobs.put(job)
+            else:
+                self._waiting.append(job)
+        return job.future
+
+    def _next(self, member: _Member) -> None:
+        """A member is free."""
+        with self._lock:
+            if self._waiting:
+                member.jobs.put(self._waiting.popleft())
+            else:
+                self._idle.append(member)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        with self._lock:
+            for job in self._waiting:
+                job.future.cancel()
+            self._waiting.clear()
+        for member in self._members:
+            member.leave()
+        for member in self._members:
+            member.thread.join(PATIENCE)
+
+
+class _Member:
+    """One process, and the thread that hands it one payload after another.
+
+    Parameters
+    ----------
+    free: called when it can take another one.
+    """
+
+    def __init__(self, free: Callable[[_Member], None]) -> None:
+        self.free = free
+        self.jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.connection: socket.socket | None = None
+        self.leaving = False
+        self.lock = threading.Lock()
+        self.thread = threading.Thread(target=self._serve, name="pipedeco-engine", daemon=True)
+        self.thread.start()
+
+    def leave(self) -> None:
+        """End the process; what it performs is lost."""
+        self.jobs.put(None)
+        with self.lock:
+            self.leaving = True
+            if self.connection is not None:
+                self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _serve(self) -> None:
+        while (job := self.jobs.get()) is not None:
+            if job.future.set_running_or_notify_cancel():
+                self._perform(job)
+            self.free(self)
+        self._buried()
+
+    def _perform(self, job: _Job) -> None:
+        try:
+            done = self._performed(job.payload)
+        except OSError as error:
+            job.future.set_exception(BrokenProcessPool(f"{self._buried()} ({error})"))
+        else:
+            job.future.set_result(done)
+
+    def _performed(self, payload: bytes) -> bytes:
+        if self.connection is None:
+            self._begin()
+        assert self.connection is not None
+        self.connection.sendall(len(payload).to_bytes(LENGTH, "little") + payload)
+        return _received(self.connection)
+
+    def _begin(self) -> None:
+        ours, theirs = socket.socketpair()
+        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        with self.lock:
+            if self.leaving:
+                raise ConnectionError("the engine is closed")
+            command = [sys.executable, *interpreter_flags(), "-P", "-c", STATION, root]
+            command += [str(theirs.fileno()), str(os.getpid())]
+            with theirs:
+                self.process = subprocess.Popen(
+                    command,
+                    cwd="/",
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                )
+            self.connection = ours
+
+    def _buried(self) -> str:
+        """The process is ending, or dead: wait for that; how it ended."""
+        if self.process is None:
+            return "it could not be started"
+        with self.lock:
+            assert self.connection is not None
+            self.connection.close()
+            self.connection = None
+        try:
+            code = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+        self.process = None
+        return f"exit status {code}" if code >= 0 else f"killed by signal {-code}"
+
+
+def open_local(url: EngineURL) -> LocalEngine:
+    """Processes of this machine."""
+    url.take()
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return LocalEngine(url.text, url.whole("number of processes", url.address or str(own)))
+
+
+class LocalEngine(ExecutorEngine):
+    """Stations in processes of this machine; one that dies is replaced."""
+
+    executor: Processes
+
+    def __init__(self, url: str, count: int) -> None:
+        super().__init__(url, Processes(count), count)
+
+    def explain(self, error: BaseException) -> StepFailed:
+        found = super().explain(error)
+        self._broken = False  # one process is replaced, the others live
+        return found
+
+
+# -- in the processes ----------------------------------------------------------------------------
+
+
+def serve(file: int, controller: int) -> None:
+    """Perform payloads until the controller closes the connection, or is gone."""
+    connection = socket.socket(fileno=file)
+    connection.set_inheritable(False)
+    if hasattr(os, "pidfd_open"):
+        watch = threading.Thread(target=_leave_with, args=(controller,), daemon=True)
+        watch.start()
+    while True:
+        try:
+            payload = _received(connection)
+            done = perform_batch(payload)
+            connection.sendall(len(done).to_bytes(LENGTH, "little") + done)
+        except OSError:  # the controller is gone
+            break
+    close_stations()
+    os._exit(0)
+
+
+def _leave_with(controller: int) -> None:
+    """End when the controller does; a fork of it may hold the connection open."""
+    try:
+        descriptor = os.pidfd_open(controller)
+        select.select([descriptor], [], [])
+    except ProcessLookupError:
+        pass
+    os._exit(0)
+
+
+def _received(connection: socket.socket) -> bytes:
+    """One frame; raises ConnectionError where the other end is gone."""
+    length = int.from_bytes(_exactly(connection, LENGTH), "little")
+    return bytes(_exactly(connection, length))
+
+
+def _exactly(connection: socket.socket, count: int) -> bytearray:
+    data = bytearray()
+    while len(data) < count:
+        part = connection.recv(min(count - len(data), 1 << 20))
+        if not part:
+            raise ConnectionError("the connection ended")
+        data += part
+    return data

@@ -1,0 +1,197 @@
+"""The project's code as one archive in the store, for workers that have never seen it.
+
+What belongs to it: in a git repository the files that git tracks or would (.gitignore holds);
+elsewhere every file below the folder that is not hidden, an environment, a cache or a store.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import subprocess
+import sys
+import time
+import zipfile
+from typing import TYPE_CHECKING, NamedTuple
+
+from pipedeco.config import find_code_limit, project_folder
+from pipedeco.errors import ConfigError
+from pipedeco.worker.travel import relative
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pipedeco.blobs import BlobStore
+
+MANY = 20_000  # files of a folder that nobody has marked as a project
+NAMED = 5  # files that an error names
+KEPT = 30 * 86400.0  # seconds for which an archive is kept that is not used
+EPOCH = (1980, 1, 1, 0, 0, 0)
+LISTING = (
+    "git", "-c", "core.fsmonitor=false", "ls-files", "-z", "--cached", "--others",
+    "--exclude-standard", "--deduplicate",
+)  # fmt: skip
+LEFT_OUT = frozenset({"__pycache__", "node_modules", "site-packages", "venv", "env"})
+NO_CODE = (".pyc", ".pyo")
+
+
+class _File(NamedTuple):
+    path: str  # relative
+    size: int
+    changed: int
+    executable: bool
+
+
+class Bundles:
+    """The archives that this process has made; one is made again when a file has changed."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, str], tuple[list[_File], str]] = {}  # by project and store
+
+    def bundle(self, project: str, archives: BlobStore) -> str:
+        """Put a project's code among the archives of a store; the digest of the archive.
+
+        Raises ConfigError where it is too large, and StoreError.
+        """
+        store = relative(os.path.dirname(os.path.dirname(archives.folder)), project)
+        files = [file for file in _files(project) if not _is_below(file.path, store)]
+        _check_size(project, files, find_code_limit())
+        key = project, archives.folder
+        known = self._made.get(key)
+        if known is not None and known[0] == files and _touched(archives.path(known[1])):
+            return known[1]
+        _remove_old(archives.folder)
+        digest = archives.put([_archive(project, files)])
+        self._made[key] = files, digest
+        return digest
+
+
+def _touched(path: str) -> bool:
+    """Make an archive young; whether it is there."""
+    try:
+        os.utime(path)
+    except OSError:
+        return False
+    return True
+
+
+def _remove_old(folder: str) -> None:
+    """No record refers to an archive: one that nobody has used for long goes."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(place, name)
+            try:
+                if time.time() - os.stat(path).st_mtime > KEPT:
+                    os.unlink(path)
+            except OSError:  # another process was quicker
+                pass
+
+
+def project_here() -> str:
+    """The folder whose code a run of this process needs; "" where it has none.
+
+    It is the project's, or that of the script; what is typed at a prompt needs no other code.
+    """
+    found = project_folder()
+    if found is not None:
+        return found
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if not isinstance(script, str) or not os.path.exists(script):
+        return ""
+    return os.path.dirname(os.path.abspath(script))
+
+
+def _files(project: str) -> Iterator[_File]:
+    for path in sorted(set(_paths(project))):
+        try:
+            facts = os.stat(os.path.join(project, path))
+        except OSError:  # tracked and deleted, or a link to nowhere
+            continue
+        if stat.S_ISREG(facts.st_mode) and not path.endswith(NO_CODE):
+            yield _File(path, facts.st_size, facts.st_mtime_ns, bool(facts.st_mode & 0o100))
+
+
+def _is_below(path: str, folder: str | None) -> bool:
+    return folder is not None and path.startswith(folder + os.sep)
+
+
+def _paths(project: str) -> Iterable[str]:
+    known = _known_to_git(project)
+    return _below(project) if known is None else known
+
+
+def _known_to_git(project: str) -> list[str] | None:
+    """What git tracks, or would, relative to the project; None where it is in no repository."""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        done = subprocess.run(
+            LISTING, cwd=project, capture_output=True, check=False, env=kept, timeout=30.0
+        )
+    except (OSError, subprocess.TimeoutExpired):  # no git here
+        return None
+    if done.returncode:
+        return None
+    found = []
+    for path in done.stdout.decode("utf-8", "surrogateescape").split("\0"):
+        inner = os.path.join(project, path)
+        if path and os.path.isdir(inner) and not os.path.islink(inner):  # a repository within
+            found += [os.path.join(path, below) for below in _paths(inner)]
+        elif path:
+            found.append(path)
+    return found
+
+
+def _below(project: str) -> Iterator[str]:
+    count = 0
+    for folder, names, files in os.walk(project):
+        names[:] = [name for name in names if not _is_left_out(os.path.join(folder, name))]
+        for name in files:
+            if not name.startswith("."):
+                count += 1
+                yield os.path.relpath(os.path.join(folder, name), project)
+        if count > MANY:
+            raise ConfigError(
+                f"there are more than {MANY:,} files below {project}, whose code is to travel to "
+                "the engine; put the project into a folder of its own, or let git ignore the rest"
+            )
+
+
+def _is_left_out(folder: str) -> bool:
+    name = os.path.basename(folder)
+    marks = "pipedeco.db", "pyvenv.cfg"
+    there = any(os.path.exists(os.path.join(folder, mark)) for mark in marks)
+    return name.startswith(".") or name in LEFT_OUT or there
+
+
+def _check_size(project: str, files: list[_File], limit: int) -> None:
+    total = sum(file.size for file in files)
+    if total <= limit:
+        return
+    largest = sorted(files, key=lambda file: -file.size)[:NAMED]
+    names = ", ".join(f"{file.path} ({file.size / 2**20:.1f} MiB)" for file in largest)
+    raise ConfigError(
+        f"the code of {project} has {total / 2**20:.1f} MiB, more than the {limit >> 20} MiB that "
+        f"may travel to the engine; the largest files are {names}: let git ignore what steps do not "
+        "read, or raise code_limit (in MiB) in [tool.pipedeco] or with configure(code_limit=...)"
+    )
+
+
+def _archive(project: str, files: list[_File]) -> bytes:
+    """The same bytes for the same files."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for file in files:
+            try:
+                with open(os.path.join(project, file.path), "rb") as source:
+                    content = source.read()
+            except OSError as error:
+                raise ConfigError(
+                    f"{file.path} of {project} is to travel to the engine, and cannot be read: "
+                    f"{error.strerror}; let git ignore it, or make it readable"
+                ) from error
+            entry = zipfile.ZipInfo(file.path, EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = (0o700 if file.executable else 0o600) << 16
+            archive.writestr(entry, content)
+    return target.getvalue()

@@ -1,0 +1,254 @@
+"""What runners with worker processes share: how a run's calls become messages, and come back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from pipedeco.definitions import FunctionSpec, MainDefinitions, describe
+from pipedeco.graph import (
+    CANCELLED,
+    FAILED,
+    PENDING,
+    SUCCESS,
+    Called,
+    Logs,
+    Outcome,
+    Step,
+    StepCall,
+    StepError,
+)
+from pipedeco.runners import auto_logs
+from pipedeco.runners.beside import Aside
+from pipedeco.runners.echo import Echo
+from pipedeco.serialization import Pickler, unpack_arguments
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pipedeco.definitions import Definition
+    from pipedeco.runners import RunFacts
+    from pipedeco.worker.loop import Loop
+
+OVERHEAD = 15e-6  # seconds that a worker spends on a call besides the step itself
+UNKNOWN = 1e9  # stands for the duration of a component that never ran
+
+
+class Function:
+    """A component's function as workers get it."""
+
+    __slots__ = ("auto_log", "id", "line", "mean", "name", "retry_on", "spec")
+
+    def __init__(
+        self, number: int, name: str, spec: FunctionSpec, retry_on: bytes | None, *, auto_log: bool
+    ) -> None:
+        self.id = number
+        self.name = name
+        self.auto_log = auto_log
+        self.spec = spec
+        self.retry_on = retry_on
+        self.mean = UNKNOWN  # seconds, of the last outcomes
+        self.line: Any = None  # where its calls wait, in runners that have several such places
+
+    def message(self) -> tuple[Any, ...]:
+        """What makes a worker know it."""
+        spec = self.spec
+        how = self.retry_on, self.name, self.auto_log
+        return ("function", self.id, spec.kind, spec.module, spec.data, *how)
+
+    def took(self, seconds: float) -> None:
+        """Learn from one more call."""
+        took = seconds + OVERHEAD
+        self.mean = took if self.mean == UNKNOWN else 0.7 * self.mean + 0.3 * took
+
+
+class CallSession:
+    """One run's use of a runner that performs calls elsewhere; runners add how.
+
+    Parameters
+    ----------
+    loop: whose thread is the scheduler's.
+    """
+
+    in_process = False
+
+    def __init__(self, loop: Loop, facts: RunFacts) -> None:
+        self.loop = loop
+        self.facts = facts
+        self.ready: deque[StepCall] = deque()
+        self.stopping = False
+        self.definitions = MainDefinitions()
+        self.pickler = Pickler(facts.blobs)
+        self.echo = Echo(facts.logs)
+        self.post = self.tell = loop.post
+        self.later = loop.later
+        self._functions: dict[Any, Function] = {}
+
+    def prepare(self, called: Called) -> None:
+        if called.is_pipeline:
+            return
+        # Components that differ in other options share what workers know of them.
+        retry_on = called.options.retry_on
+        auto_log = auto_logs(called, self.facts)
+        key = id(called.component.fn), called.name, retry_on, auto_log, *self.place(called)
+        function = self._functions.get(key)
+        if function is None:
+            spec = describe(called.component.fn)
+            pickled = None if retry_on == (Exception,) else self.pickler.dump_inline(retry_on)
+            number = next(self.loop.numbers)
+            function = Function(number, called.name, spec, pickled, auto_log=auto_log)
+            self._functions[key] = function
+        called.function = function
+
+    def place(self, called: Called) -> tuple[Any, ...]:
+        """What else tells apart where calls are performed."""
+        return ()
+
+    def submit(self, call: StepCall) -> None:
+        self.ready.append(call)
+
+    def withdraw(self, call: StepCall) -> bool:
+        return _removed(self.ready, call)
+
+    def called(self, step: Step) -> None:
+        pass
+
+    def on_scheduler(self) -> bool:
+        return self.loop.on_loop()
+
+    def arguments(self, step: Step) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return unpack_arguments(
+            step.args, self.facts.blobs, lambda number: step.run.load(step.inputs[number])
+        )
+
+    def spawn(self, target: Any, name: str) -> None:
+        threading.Thread(target=target, name=name).start()
+
+    def beside(self, name: str) -> Aside:
+        return Aside(name)
+
+    # -- calls as messages -----------------------------------------------------------------
+
+    def names(self, step: Step) -> tuple[str, ...]:
+        """The names of `__main__` that a call needs."""
+        names: tuple[str, ...] = step.called.function.spec.names + step.names
+        for dep in step.inputs:
+            if dep.outcome is not None and dep.outcome.names:
+                names += dep.outcome.names
+        return names
+
+    def renewed(self, step: Step, found: list[Definition]) -> list[Definition]:
+        """What a worker must get again of these definitions, as a step may have changed its own:
+        what others will take for the value of a cached step is made of no leftovers."""
+        return [] if step.key is None else self.definitions.values(found)
+
+
+def _removed(ready: deque[StepCall], call: StepCall) -> bool:
+    """Take a call out of those that wait; whether it was there."""
+    try:
+        ready.remove(call)
+    except ValueError:
+        return False
+    return True
+
+
+def message_of(call: StepCall) -> tuple[Any, ...]:
+    """A call as a worker gets it; it has its number."""
+    step = call.step
+    name = step.call_number, call.attempt
+    if not step.inputs:
+        return call.number, step.called.function.id, step.args, None, *name
+    # A number stands for the value of a call that the same worker performs before.
+    inputs = tuple(
+        [
+            dep.outcome.value if dep.state in SUCCESS else call.follows.number  # type: ignore[union-attr]
+            for dep in step.inputs
+        ]
+    )
+    return call.number, step.called.function.id, step.args, inputs, *name
+
+
+def outcome_of(message: tuple[Any, ...], logs: Logs | None, worker: str) -> Outcome:
+    """What a worker says of a call that ended."""
+    _, state, started, duration, value, preview, names, error, retryable, _ = message
+    known = None if error is None else StepError(*error)
+    return Outcome(state, started, duration, value, preview, names, known, retryable, logs, worker)
+
+
+def next_calls(
+    ready: deque[StepCall], most: int, load: float, limit: float, *, idle: bool
+) -> Iterable[StepCall]:
+    """Take from the ready calls what a worker is to get now, up to `limit` seconds of work.
+
+    Parameters
+    ----------
+    load: seconds of work that it has already.
+    idle: whether it has no call at all; a call of unknown duration travels alone.
+    """
+    taken = 0
+    while ready and taken < most and load < limit:
+        step = ready[0].step
+        mean = step.called.function.mean
+        alone = idle and not taken
+        if not alone and (mean == UNKNOWN or is_exclusive(step) or step.key is not None):
+            return
+        taken += 1
+        load += mean
+        call = ready.popleft()
+        yield call
+        if is_exclusive(step):
+            return
+        for follower in _followers(call, limit - load):
+            taken += 1
+            load += follower.step.called.function.mean
+            yield follower
+
+
+def _followers(call: StepCall, seconds: float) -> Iterable[StepCall]:
+    """The calls of short steps that only wait for this one, and so on, within a time.
+
+    They travel with it, so that a chain of short steps costs no trip to the controller a step.
+    """
+    own: Function = call.step.called.function
+    while call.number:  # it was sent
+        dependants = call.step.dependants
+        if dependants is None or len(dependants) != 1:
+            return
+        step = dependants[0]
+        function: Function | None = step.called.function
+        if function is None or step.waiting != 1 or step.state != PENDING or is_exclusive(step):
+            return
+        seconds -= function.mean
+        if seconds < 0 or call.step not in step.inputs or function.line is not own.line:
+            return
+        following = call.follow(call, step)
+        if following is None:
+            return
+        call = following
+        yield call
+
+
+def is_exclusive(step: Step) -> bool:
+    """Whether the step's worker gets nothing beside it: it may be killed, or is its alone."""
+    options = step.called.options
+    return options.timeout is not None or options.fresh_process
+
+
+def failed_call(error: StepError) -> Outcome:
+    return Outcome(FAILED, time.time(), 0.0, error=error)
+
+
+def cancelled_call() -> Outcome:
+    return Outcome(CANCELLED, time.time(), 0.0)
+
+
+def is_worth_a_retry(outcome: Outcome, step: Step) -> bool:
+    """What retry_on says of a death or a timeout; the user's function is asked here."""
+    from pipedeco.serialization import unpack_exception
+    from pipedeco.worker.perform import is_retryable
+
+    if outcome.error is None or outcome.error.pickled is None:
+        return False
+    return is_retryable(unpack_exception(outcome.error.pickled), step.called.options.retry_on)

@@ -1,0 +1,593 @@
+"""The remote runner: batches of calls go to the engines that serve their queues.
+
+    calls of one queue wait in a line    -> a payload of as many as keep a worker busy for a while
+    payload                              -> engine -> perform_batch in a worker somewhere
+    what is told of it                   <- the future's result; while it goes on, the shared store
+
+The loop's thread is the scheduler's, as in local mode; engines are opened and code is packed in
+threads of their own, as both take seconds.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import shutil
+import threading
+import time
+from collections import deque
+from concurrent.futures import CancelledError
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from pipedeco.blobs import BlobStore
+from pipedeco.config import engine_url
+from pipedeco.engines import Engine, open_engine, parse
+from pipedeco.errors import ConfigError, NotPicklable, PipedecoError, WorkerDied
+from pipedeco.graph import FAILED, Called, LogPosition, Logs, StepCall
+from pipedeco.runners import UnderWay
+from pipedeco.runners.bundle import Bundles, project_here
+from pipedeco.runners.calls import (
+    CallSession,
+    Function,
+    cancelled_call,
+    failed_call,
+    is_worth_a_retry,
+    message_of,
+    next_calls,
+    outcome_of,
+)
+from pipedeco.serialization import INLINE_LIMIT
+from pipedeco.worker.deaths import GRACE
+from pipedeco.worker.environment import here
+from pipedeco.worker.loop import Loop
+from pipedeco.worker.messages import Decoder
+from pipedeco.worker.perform import describe_error
+from pipedeco.worker.station import BEAT, CANCEL, KILL, Batch
+from pipedeco.worker.travel import setting_of, write_setting
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from pipedeco.definitions import Definition
+    from pipedeco.runners import RunFacts
+    from pipedeco.serialization import Packed
+
+BATCH = 0.1  # seconds of work in a payload: what a trip through an engine costs, and ten times more
+LARGEST = 1000  # calls in a payload
+WIDEST = 1 << 20  # bytes of arguments in a payload
+AHEAD = 2  # payloads of short steps for each slot, so that workers need not wait for the next
+LAST_WORD = 5.0  # seconds after a kill in which a station may still tell the end
+
+
+class _Place:
+    """An engine, which is opened when there is something for it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine: Engine | None = None
+        self.opening = False
+        self.trouble: PipedecoError | None = None  # why it cannot be opened
+        self.flight = 0  # payloads that it has
+
+
+class _Line:
+    """The calls of a run that wait for one place, and ask the same of it."""
+
+    def __init__(self, place: _Place, resources: dict[str, float | str]) -> None:
+        self.place = place
+        self.resources = resources
+        self.ready: deque[StepCall] = deque()
+
+
+class _Flight:
+    """A payload that an engine has."""
+
+    def __init__(self, name: str, line: _Line, calls: dict[int, StepCall]) -> None:
+        self.name = name
+        self.line = line
+        self.calls = calls  # what nothing is known of yet, in order
+        self.future: Future[bytes] | None = None
+        self.read = 0  # bytes of its words
+        self.decoder = Decoder()
+        self.current: tuple[int, float, float] | None = None  # call, when it began, progress
+        self.place = line.place
+
+
+class RemoteSession(CallSession):
+    """One run's use of the engines."""
+
+    def __init__(self, runner: RemoteRunner, facts: RunFacts) -> None:
+        super().__init__(runner, facts)
+        self.runner = runner
+        shared = os.path.join(os.path.dirname(facts.blobs.folder), "remote")
+        self.folder = os.path.join(shared, f"{facts.id}-{os.urandom(4).hex()}")
+        self.archives = BlobStore(os.path.join(shared, "code"))
+        self.around = here()
+        self.project = project_here()
+        self.lines: dict[tuple[str, Any], _Line] = {}
+        self.flights: dict[str, _Flight] = {}
+        self.trouble: BaseException | None = None  # why nothing can be sent
+        self.sent = False  # whether the setting is in the store
+        self.positions: dict[str, LogPosition] = {}  # by log
+        self._names = count(1)
+        self._packed: dict[str, tuple[bytes, Packed]] = {}  # definitions that travel as blobs
+
+    def place(self, called: Called) -> tuple[Any, ...]:
+        options = called.options
+        return options.queue or self.facts.default_queue, options.resources
+
+    def prepare(self, called: Called) -> None:
+        super().prepare(called)
+        if not called.is_pipeline and called.function.line is None:
+            queue, resources = self.place(called)
+            try:
+                url = parse(engine_url(queue)).text
+            except ConfigError as error:
+                raise ConfigError(
+                    f"component {called.name} of run {self.facts.id}: {error}"
+                ) from None
+            line = _Line(self.runner.place(url), dict(resources))
+            called.function.line = self.lines.setdefault((url, resources), line)
+
+    def submit(self, call: StepCall) -> None:
+        call.step.called.function.line.ready.append(call)
+
+    def withdraw(self, call: StepCall) -> bool:
+        line: _Line = call.step.called.function.line
+        if call not in line.ready:
+            return False
+        line.ready.remove(call)
+        return True
+
+    def stop(self) -> list[StepCall]:
+        self.stopping = True
+        never_begun = [call for line in self.lines.values() for call in line.ready]
+        for line in self.lines.values():
+            line.ready.clear()
+        self._ask(CANCEL)
+        for flight in list(self.flights.values()):
+            # Once it is begun the station ends it, and tells how; engines cannot.
+            if flight.future is not None and not os.path.exists(self.words(flight)):
+                flight.future.cancel()
+        self.later(GRACE, self.kill)
+        return never_begun
+
+    def words(self, flight: _Flight) -> str:
+        """The file in which a station tells of a payload; it is there once that is begun."""
+        return os.path.join(self.folder, f"{flight.name}.words")
+
+    def kill(self) -> None:
+        if self.flights:
+            self._ask(KILL)
+            self.later(LAST_WORD, self._give_up)
+
+    def _ask(self, what: str) -> None:
+        """Leave a word for the stations."""
+        try:
+            with open(os.path.join(self.folder, what), "wb"):
+                pass
+        except FileNotFoundError:  # nothing was ever sent
+            pass
+
+    def _give_up(self) -> None:
+        """Nobody tells how these ended."""
+        for flight in list(self.flights.values()):
+            self.runner.over(self, flight)
+            for call in list(flight.calls.values()):
+                self.runner.end(call, cancelled_call())
+
+    def running(self) -> list[UnderWay]:
+        found = []
+        for flight in list(self.flights.values()):
+            current = flight.current
+            call = flight.calls.get(current[0]) if current is not None else None
+            if current is not None and call is not None:
+                found.append(UnderWay(call.step, time.monotonic() - current[1], current[2]))
+        return found
+
+    def close(self) -> None:
+        closed = threading.Event()
+        self.post(self.runner.forget, self, closed)
+        while not closed.wait(0.5):
+            if not self.runner.alive:
+                break
+        self.echo.close()
+
+    # -- what travels ----------------------------------------------------------------------
+
+    def send_setting(self) -> None:
+        """Pack the code and write what stations must know; in a thread of its own."""
+        try:
+            self._end_former()
+            code = None
+            if self.project:
+                code = self.runner.bundles.bundle(self.project, self.archives)
+            facts = self.facts
+            setting = setting_of(
+                self.around,
+                self.project,
+                code,
+                run=facts.id,
+                pipeline=facts.pipeline,
+                blobs=facts.blobs.folder,
+                archives=self.archives.folder,
+                logs=facts.logs,
+                log_prefix=facts.log_prefix,
+            )
+            write_setting(self.folder, setting)
+        except (PipedecoError, OSError) as error:
+            self.trouble = error
+        except Exception as error:  # noqa: BLE001 - a defect here must not leave the run waiting for ever
+            self.trouble = PipedecoError(f"the project's code cannot be packed: {error!r}")
+        self.post(self._setting_sent)
+
+    def _end_former(self) -> None:
+        """Whoever still performs something for a former controller of this run, which was killed,
+        ends it when its folder is gone."""
+        shared, own = os.path.split(self.folder)
+        for name in os.listdir(shared) if os.path.isdir(shared) else ():
+            if name.startswith(f"{self.facts.id}-") and name != own:
+                shutil.rmtree(os.path.join(shared, name), ignore_errors=True)
+
+    def _setting_sent(self) -> None:
+        self.sent = True
+
+    def packed(self, definition: Definition) -> tuple[str, Packed]:
+        """A definition of `__main__`; a large one travels once, through the store."""
+        name, data = definition
+        if len(data) <= INLINE_LIMIT:
+            return name, data
+        known = self._packed.get(name)
+        if known is None or known[0] is not data:
+            known = self._packed[name] = data, self.facts.blobs.put([data])
+        return name, known[1]
+
+    def current_name(self, log: str) -> str:
+        """The step whose output comes last in a log; called in another thread."""
+        for flight in list(self.flights.values()):
+            current = flight.current
+            call = flight.calls.get(current[0]) if current is not None else None
+            if call is not None and call.step.logs is self.positions.get(log):
+                return call.step.name
+        return ""
+
+
+class RemoteRunner(Loop):
+    """Owns the loop thread and the engines; `open`, `post` and `close` are anybody's."""
+
+    def __init__(self) -> None:
+        super().__init__("pipedeco-loop")
+        self.sessions: list[RemoteSession] = []
+        self.places: dict[str, _Place] = {}
+        self.bundles = Bundles()
+        self._looking = False
+        self.start()
+
+    def open(self, facts: RunFacts) -> RemoteSession:
+        session = RemoteSession(self, facts)
+        name = "pipedeco-bundle"
+        threading.Thread(target=session.send_setting, name=name, daemon=True).start()
+        self.post(self.sessions.append, session)
+        return session
+
+    def close(self) -> None:
+        super().close()
+        for place in self.places.values():
+            if place.engine is not None:
+                _close(place.engine)
+        self.places.clear()
+
+    def place(self, url: str) -> _Place:
+        """Where an engine is, or will be; from any thread."""
+        return self.places.setdefault(url, _Place(url))
+
+    def forget(self, session: RemoteSession, closed: threading.Event) -> None:
+        """The run is over; who still performs something for it finds that its folder is gone."""
+        self.sessions.remove(session)
+        for flight in list(session.flights.values()):
+            self.over(session, flight)
+        shutil.rmtree(session.folder, ignore_errors=True)
+        closed.set()
+
+    def crashed(self, error: BaseException) -> None:
+        for session in self.sessions:
+            session.facts.crashed(error)
+
+    # -- engines -----------------------------------------------------------------------------
+
+    def _engine(self, place: _Place) -> Engine | None:
+        """The engine of a place; None while it is being opened."""
+        if place.engine is not None and place.engine.alive:
+            return place.engine
+        if not place.opening and place.trouble is None:
+            place.opening = True
+            lost, place.engine = place.engine, None
+            opening = threading.Thread(
+                target=self._open_engine, args=(place, lost), name="pipedeco-engine", daemon=True
+            )
+            opening.start()
+        return None
+
+    def _open_engine(self, place: _Place, lost: Engine | None) -> None:
+        if lost is not None:
+            _close(lost)
+        try:
+            self.post(self._opened, place, open_engine(place.url), None)
+        except PipedecoError as error:
+            self.post(self._opened, place, None, error)
+
+    def _opened(self, place: _Place, engine: Engine | None, trouble: PipedecoError | None) -> None:
+        place.opening = False
+        place.engine = engine
+        place.trouble = trouble
+        if engine is not None and self._closing:
+            _close(engine)
+
+    # -- dispatch ----------------------------------------------------------------------------
+
+    def act(self) -> None:
+        for session in self.sessions:
+            for line in list(session.lines.values()):  # the body may add one
+                if line.ready and session.sent:
+                    self._dispatch(session, line)
+        for place in list(self.places.values()):
+            place.trouble = None  # the next call asks again
+        if len(self.sessions) > 1:
+            self.sessions.append(self.sessions.pop(0))  # nobody is always first
+
+    def _dispatch(self, session: RemoteSession, line: _Line) -> None:
+        engine = self._engine(line.place)
+        trouble = session.trouble or line.place.trouble
+        if line.resources and engine is not None and not engine.takes_resources:
+            trouble = ConfigError(
+                f"{line.place.url} knows no resources, and the step asks for "
+                f"{', '.join(line.resources)}; take resources= away, or give it another queue"
+            )
+        if trouble is not None:
+            waiting = list(line.ready)
+            line.ready.clear()
+            for call in waiting:
+                self._fail(call, trouble)
+        elif engine is not None:
+            while line.ready and self._has_room(session, line, engine):
+                self._send(session, line, engine)
+
+    def _has_room(self, session: RemoteSession, line: _Line, engine: Engine) -> bool:
+        mean = line.ready[0].step.called.function.mean
+        slots = max(1, engine.slots)
+        limit = session.facts.limit
+        if limit is not None and len(session.flights) >= limit:
+            return False
+        return line.place.flight < (slots if mean >= BATCH else slots * AHEAD)
+
+    def _send(self, session: RemoteSession, line: _Line, engine: Engine) -> None:
+        """Give an engine its next payload."""
+        flight = _Flight(f"b{next(session._names)}", line, {})
+        payload = self._payload(session, line, flight, max(1, engine.slots))
+        if not flight.calls:
+            return
+        session.flights[flight.name] = flight
+        line.place.flight += 1
+        try:
+            future = engine.submit(payload, line.resources)
+        except Exception as error:  # noqa: BLE001 - an engine's library; the steps end with what it says
+            self.over(session, flight)
+            told = error if isinstance(error, PipedecoError) else engine.explain(error)
+            for call in list(flight.calls.values()):
+                self._fail(call, told)
+            return
+        flight.future = future
+        future.add_done_callback(lambda done: self.post(self._landed, session, flight, engine))
+        if not self._looking:
+            self._looking = True
+            self.later(BEAT, self._look)
+
+    def _payload(self, session: RemoteSession, line: _Line, flight: _Flight, slots: int) -> bytes:
+        functions: dict[int, tuple[Any, ...]] = {}
+        definitions: dict[str, tuple[str, Packed]] = {}
+        renewed: set[str] = set()
+        timeouts: dict[int, float] = {}
+        calls: list[tuple[Any, ...]] = []
+        width = 0
+        fresh = False
+        share = min(-(-len(line.ready) // slots), LARGEST)
+        for call in next_calls(line.ready, share, 0.0, BATCH, idle=True):
+            step = call.step
+            try:
+                found = session.definitions.reached(session.names(step))
+                definitions.update({item.name: session.packed(item) for item in found})
+            except PipedecoError as error:
+                call.follows = None
+                self._fail(call, error)
+                continue
+            renewed.update(item.name for item in session.renewed(step, found))
+            function: Function = step.called.function
+            functions[function.id] = function.message()
+            call.number = next(self.numbers)
+            message = message_of(call)
+            calls.append(message)
+            flight.calls[call.number] = call
+            options = step.called.options
+            fresh = fresh or options.fresh_process
+            if options.timeout is not None:
+                timeouts[call.number] = options.timeout
+            width += _width(message)
+            if width > WIDEST:
+                break
+        batch = Batch(
+            session.folder,
+            flight.name,
+            session.facts.start_method,
+            list(functions.values()),
+            list(definitions.values()),
+            sorted(renewed),
+            calls,
+            timeouts,
+            fresh,
+        )
+        return marshal.dumps(tuple(batch))
+
+    # -- what is told of payloads ------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Read what stations tell of payloads that they still perform."""
+        self._looking = any(session.flights for session in self.sessions)
+        for session in list(self.sessions):
+            for flight in list(session.flights.values()):
+                self._read_words(session, flight)
+        if self._looking:
+            self.later(BEAT, self._look)
+
+    def _read_words(self, session: RemoteSession, flight: _Flight) -> None:
+        try:
+            with open(session.words(flight), "rb") as file:
+                file.seek(flight.read)
+                data = file.read()
+        except OSError:  # it is not begun, or the store is out of reach for a moment
+            return
+        flight.read += len(data)
+        for message in flight.decoder.feed(data):
+            self._told(session, flight, message)
+
+    def _told(self, session: RemoteSession, flight: _Flight, message: tuple[Any, ...]) -> None:
+        kind = message[0]
+        if kind == "outcome":
+            self._outcome(session, flight, message[1], message[2])
+        elif kind == "given_back":
+            for number in reversed(message[1]):
+                self._ready_again(session, flight, number)
+        elif kind == "now":
+            self._now(session, flight, message)
+
+    def _now(self, session: RemoteSession, flight: _Flight, message: tuple[Any, ...]) -> None:
+        _, number, log, seconds, progress, *places = message
+        call = flight.calls.get(number)
+        if call is None:
+            return
+        flight.current = number, time.monotonic() - seconds, progress / 1e6
+        position = self._position(session, log)
+        position.out, position.err, position.events = places
+        position.number = number
+        call.step.logs = position
+        call.started(call)
+
+    def _position(self, session: RemoteSession, log: str) -> LogPosition:
+        if log not in session.positions:
+            session.positions[log] = LogPosition(log)
+            session.echo.add(log, lambda: session.current_name(log))
+        return session.positions[log]
+
+    def _outcome(
+        self, session: RemoteSession, flight: _Flight, message: tuple[Any, ...], log: str
+    ) -> None:
+        number, state, duration, ends, retryable = (
+            message[0], message[1], message[3], message[-1], message[-2],
+        )  # fmt: skip
+        call = flight.calls.pop(number, None)
+        if call is None:  # it was read before, or is of a run that was given up
+            return
+        call.step.called.function.took(duration)
+        logs = None if ends is None else Logs(log, *ends)
+        if logs is not None:
+            position = self._position(session, log)
+            position.out, position.err, position.events = ends[1], ends[3], ends[5]
+            session.echo.ended(log, call.step.name, (ends[1], ends[3]))
+        outcome = outcome_of(message, logs, log)
+        if retryable is None:  # the station does not know the user's function
+            worth = state == FAILED and is_worth_a_retry(outcome, call.step)
+            outcome = outcome._replace(retryable=worth)
+        self.end(call, outcome)
+
+    def end(self, call: StepCall, outcome: Any) -> None:
+        call.started(call)
+        call.done(call, outcome)
+
+    def _fail(self, call: StepCall, error: BaseException) -> None:
+        """A call ends without having been performed, or nobody knows how far."""
+        outcome = failed_call(describe_error(error))
+        if not isinstance(error, NotPicklable):
+            outcome = outcome._replace(retryable=is_worth_a_retry(outcome, call.step))
+        self.end(call, outcome)
+
+    def _ready_again(self, session: RemoteSession, flight: _Flight, number: int) -> None:
+        call = flight.calls.pop(number, None)
+        if call is None:
+            return
+        if call.follows is not None:
+            call.undone(call)
+        elif session.stopping:
+            call.done(call, cancelled_call())
+        else:
+            flight.line.ready.appendleft(call)
+
+    def _landed(self, session: RemoteSession, flight: _Flight, engine: Engine) -> None:
+        """An engine is done with a payload."""
+        if session.flights.get(flight.name) is not flight:
+            return
+        assert flight.future is not None
+        self.over(session, flight)
+        error = _error_of(flight.future)
+        if error is None:
+            for message in Decoder().feed(flight.future.result()):
+                self._told(session, flight, message)
+            if flight.calls:
+                error = WorkerDied("the engine's worker ended before the step did")
+        elif isinstance(error, CancelledError) and session.stopping:
+            error = None
+            for call in list(flight.calls.values()):
+                self.end(call, cancelled_call())
+        else:
+            error = engine.explain(error)
+        if error is not None:
+            self._lost(session, flight, error)
+
+    def _lost(self, session: RemoteSession, flight: _Flight, error: BaseException) -> None:
+        """A payload will not be finished."""
+        self._read_words(session, flight)
+        left = list(flight.calls)
+        if not left:
+            return
+        charged = left if not isinstance(error, WorkerDied) else [self._charged(flight)]
+        for number in reversed(left):
+            if number not in charged:
+                self._ready_again(session, flight, number)
+        for number in charged:
+            call = flight.calls.pop(number)
+            if session.stopping:
+                self.end(call, cancelled_call())
+            else:
+                self._fail(call, error)
+
+    def _charged(self, flight: _Flight) -> int:
+        """The call that a worker performed when it died: the one that was seen, or the first."""
+        if flight.current is not None and flight.current[0] in flight.calls:
+            return flight.current[0]
+        return next(iter(flight.calls))
+
+    def over(self, session: RemoteSession, flight: _Flight) -> None:
+        """Nothing more is expected of a payload."""
+        if session.flights.pop(flight.name, None) is not None:
+            flight.place.flight -= 1
+
+
+def _close(engine: Engine) -> None:
+    """Close an engine that may be lost already."""
+    try:
+        engine.close()
+    except Exception:
+        import logging
+
+        logging.getLogger("pipedeco").debug("an engine does not close", exc_info=True)
+
+
+def _error_of(future: Future[bytes]) -> BaseException | None:
+    if future.cancelled():
+        return CancelledError()
+    return future.exception()
+
+
+def _width(message: tuple[Any, ...]) -> int:
+    """About how many bytes a call takes."""
+    _, _, args, inputs, _, _ = message
+    return sum(len(part) for part in (args, *(inputs or ())) if isinstance(part, bytes | str))

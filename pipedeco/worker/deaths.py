@@ -1,0 +1,67 @@
+"""How the end of a worker process becomes the end of an attempt."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from pipedeco.errors import StepTimeout, WorkerDied
+from pipedeco.events import length
+from pipedeco.worker.perform import describe_error
+
+if TYPE_CHECKING:
+    from pipedeco.graph import LogPosition, StepError
+    from pipedeco.worker.pool import Exit
+
+FALSE_STARTS = 3  # workers that may die one after another before they have begun anything
+GRACE = 5.0  # seconds between SIGTERM and SIGKILL
+
+
+def how(end: Exit) -> str:
+    if end.signal is not None:
+        return f"killed by {end.signal}"
+    return "gone with its nursery" if end.exitcode is None else f"exit status {end.exitcode}"
+
+
+def worker_died(end: Exit) -> StepError:
+    text = f"its worker process ended before the step did: {how(end)}"
+    if end.peak_memory:
+        text += f", peak memory {end.peak_memory / 2**20:.0f} MiB"
+    if end.signal == "SIGKILL":
+        text += "; the system kills so when memory runs out"
+    error = WorkerDied(text, exitcode=end.exitcode, signal=end.signal, peak_memory=end.peak_memory)
+    return describe_error(error)
+
+
+def timed_out(timeout: float) -> StepError:
+    text = f"it ran longer than its timeout of {timeout:g} s and was killed"
+    return describe_error(StepTimeout(text, timeout=timeout))
+
+
+def time_left(page: Any, number: int, timeout: float) -> float:
+    """Seconds until a call is over its time, which counts from the call's own start.
+
+    Parameters
+    ----------
+    page: of the worker that has the call, perhaps behind others.
+    """
+    if page[0] != number:
+        return min(timeout, 0.05)
+    return max(0.0, timeout - spent(page))
+
+
+def spent(page: Any) -> float:
+    """Seconds since the worker of this page began what it performs."""
+    return max(0.0, (time.monotonic_ns() - int(page[1])) / 1e9)
+
+
+def ends_of_dead(base: str, position: LogPosition) -> tuple[int, ...]:
+    """The places in the logs between which a dead worker wrote since its last outcome, and the
+    number of the call that it died in.
+
+    Parameters
+    ----------
+    base: the path of its logs without their endings.
+    """
+    out, err, events = (length(f"{base}.{stream}") for stream in ("out", "err", "events"))
+    return position.out, out, position.err, err, position.events, events, position.number

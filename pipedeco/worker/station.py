@@ -1,0 +1,421 @@
+"""What an engine's worker does with a payload: it has it performed by supervised children.
+
+    perform_batch(payload) -> bytes      the one function that every engine calls
+
+A station, one for each process of an engine, keeps worker processes as local mode does: the same
+nursery starts them, the same messages reach them, so isolation, logs, reports and the rules on
+orphans are the same.  One batch of calls is performed by one child.
+
+    payload        a marshalled Batch
+    what returns   messages as in worker/messages.py, all of them:
+                   ("outcome", call, worker, started...)   see _Batch.outcome
+                   ("given_back", [call, ...])             not begun, to be sent again
+                   ("lost",)                               another station had begun the batch
+
+While a batch runs longer than a moment, the same messages are also written into a file of its own
+in the shared store, so that the controller sees what goes on; it holds besides
+
+                   ("now", call, worker, seconds, progress, out, err, events)
+
+and the controller asks there for an end: the file `cancel` means SIGTERM, and SIGKILL after a
+grace, the file `kill` SIGKILL.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import re
+import threading
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipedeco.blobs import BlobStore
+from pipedeco.errors import PipedecoError
+from pipedeco.events import length
+from pipedeco.graph import CANCELLED, FAILED, LogPosition, StepError
+from pipedeco.worker.deaths import (
+    FALSE_STARTS,
+    GRACE,
+    ends_of_dead,
+    how,
+    spent,
+    time_left,
+    timed_out,
+    worker_died,
+)
+from pipedeco.worker.loop import Loop
+from pipedeco.worker.messages import encode
+from pipedeco.worker.perform import describe_error
+from pipedeco.worker.pool import Exit, Pool, Worker
+from pipedeco.worker.travel import Setting, host, read_setting, surroundings
+
+if TYPE_CHECKING:
+    from pipedeco.serialization import Packed
+    from pipedeco.worker.environment import Surroundings
+
+BEAT = 0.1  # seconds between two words of a batch that goes on, and two looks for its cancel
+CANCEL = "cancel"
+KILL = "kill"
+
+
+class Batch(NamedTuple):
+    """What a payload says; plain types all."""
+
+    folder: str  # of the run's words in the shared store
+    name: str  # of the batch within it
+    start_method: str  # of the children
+    functions: list[tuple[Any, ...]]  # messages
+    definitions: list[tuple[str, Packed]]  # names of __main__
+    renewed: list[str]  # those that a child gets again though it has them
+    calls: list[tuple[Any, ...]]  # messages
+    timeouts: dict[int, float]  # by call
+    fresh: bool  # whether the child is to have done nothing before, nor afterwards
+
+
+class _Run(NamedTuple):
+    """A run as a station knows it."""
+
+    key: int
+    folder: str
+    setting: Setting
+    around: Surroundings
+
+
+class _End(NamedTuple):
+    """How a call ended that its child did not finish."""
+
+    state: str
+    error: StepError | None
+    seconds: float = 0.0
+    logs: tuple[int, ...] | None = None
+
+
+class _Work:
+    """A batch on its way through a station."""
+
+    run: _Run  # set before it begins
+
+    def __init__(self, batch: Batch, words: int) -> None:
+        self.batch = batch
+        self.definitions: list[tuple[str, bytes]] = []
+        self.left = {call[0]: call for call in batch.calls}  # in order
+        self.told: list[bytes] = []  # messages
+        self.written = 0  # of them
+        self.words = words  # the file
+        self.starts = 0
+        self.stopping = False
+        self.asked_back = False
+        self.verdict: tuple[int, StepError] | None = None  # why a call is being killed
+        self.over = threading.Event()
+
+    def tell(self, *message: Any) -> None:
+        self.told.append(encode(message))
+
+    def outcome(self, message: tuple[Any, ...], worker: str) -> None:
+        """A child has finished a call."""
+        if self.left.pop(message[0], None) is not None:
+            self.tell("outcome", message, worker)
+
+    def end(self, number: int, end: _End, worker: str = "") -> None:
+        """A call has ended otherwise; whether that is worth a retry, the controller knows."""
+        known = None if end.error is None else tuple(end.error)
+        began = time.time() - end.seconds
+        rest = None, None, (), known, None, end.logs
+        self.outcome((number, end.state, began, end.seconds, *rest), worker)
+
+    def fail(self, error: BaseException) -> None:
+        """None of the calls that are left can be performed."""
+        for number in list(self.left):
+            self.end(number, _End(FAILED, describe_error(error)))
+
+    def give_back(self, numbers: list[int]) -> None:
+        given = [number for number in numbers if self.left.pop(number, None) is not None]
+        if given:
+            self.tell("given_back", given)
+
+    def write(self, now: tuple[Any, ...] | None) -> None:
+        """Let the controller see what was told since the last time, and what goes on."""
+        new = self.told[self.written :]
+        self.written = len(self.told)
+        if now is not None:
+            new.append(encode(now))
+        os.write(self.words, b"".join(new))
+
+
+class _Child:
+    """A worker process of a station."""
+
+    def __init__(self, worker: Worker, name: str) -> None:
+        self.worker = worker
+        self.name = name
+        self.run: _Run | None = None
+        self.work: _Work | None = None
+        self.functions: set[int] = set()
+        self.shipped: dict[str, bytes] = {}  # what stands in its __main__, by name
+        self.position = LogPosition("")
+
+
+class Station(Loop):
+    """Keeps the children of one process of an engine; every method but `perform` is the loop's."""
+
+    def __init__(self, start_method: str) -> None:
+        super().__init__("pipedeco-station")
+        self.name = f"{re.sub(r'[^A-Za-z0-9]+', '-', host())}-{os.getpid()}"
+        self.children: dict[int, _Child] = {}
+        self.idle: list[_Child] = []
+        self.runs: dict[str, _Run] = {}  # by folder
+        self.entering = threading.Lock()
+        self.pool = Pool(self.selector, start_method, self.on_message, self.on_exit)
+        self.start()
+
+    # -- in the engine's threads ---------------------------------------------------------------
+
+    def perform(self, batch: Batch) -> bytes:
+        """Perform a batch; returns what is to be told of it."""
+        try:
+            words = os.open(
+                os.path.join(batch.folder, f"{batch.name}.words"),
+                os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600,
+            )  # fmt: skip
+        except FileExistsError:  # the engine hands it out again after a death
+            return encode(("lost",))
+        except OSError:  # `read_setting` says which
+            words = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            return b"".join(self._performed(batch, words))
+        finally:
+            os.close(words)
+
+    def _performed(self, batch: Batch, words: int) -> list[bytes]:
+        work = _Work(batch, words)
+        try:
+            work.run = self._run_of(batch.folder)
+            blobs = BlobStore(work.run.setting.blobs)
+            work.definitions = [
+                (name, packed if isinstance(packed, bytes) else bytes(blobs.get(packed)[0]))
+                for name, packed in batch.definitions
+            ]
+        except (PipedecoError, OSError) as error:
+            work.fail(error)
+            return work.told
+        self.post(self._begin, work)
+        work.over.wait()
+        return work.told
+
+    def _run_of(self, folder: str) -> _Run:
+        with self.entering:
+            if folder not in self.runs:
+                setting = read_setting(folder)
+                for other in [other for other in self.runs if not os.path.isdir(other)]:
+                    del self.runs[other]
+                run = _Run(next(self.numbers), folder, setting, surroundings(setting))
+                self.runs[folder] = run
+            return self.runs[folder]
+
+    # -- batches -------------------------------------------------------------------------------
+
+    def _begin(self, work: _Work) -> None:
+        """Give a batch to a child."""
+        if self._is_wanted(work, CANCEL):
+            work.give_back(list(work.left))
+            work.over.set()
+            return
+        work.starts += 1
+        child = self._choose(work)
+        child.work = work
+        self._enter(child, work.run)
+        for message in work.batch.functions:
+            if message[1] not in child.functions:
+                child.functions.add(message[1])
+                self.pool.send(child.worker, message)
+        renewed = work.batch.renewed
+        new = [d for d in work.definitions if d[0] in renewed or child.shipped.get(d[0]) != d[1]]
+        if new:
+            self.pool.send(child.worker, ("define", new))
+            child.shipped.update(new)
+        for number, timeout in work.batch.timeouts.items():
+            self.later(timeout, self._check_timeout, child, work, number, timeout)
+        self.pool.send(child.worker, ("calls", list(work.left.values())))
+        if work.starts == 1:
+            self.later(BEAT, self._look, work)
+
+    def _choose(self, work: _Work) -> _Child:
+        """An idle child, rather one that is in the run already; else a new one."""
+        if self.idle and not work.batch.fresh:
+            chosen = next((c for c in reversed(self.idle) if c.run is work.run), self.idle[-1])
+            self.idle.remove(chosen)
+            return chosen
+        worker = self.pool.start()
+        child = _Child(worker, f"{self.name}-{worker.number}")
+        self.children[worker.number] = child
+        return child
+
+    def _enter(self, child: _Child, run: _Run) -> None:
+        if child.run is run:
+            return
+        child.run = run
+        child.functions.clear()
+        setting = run.setting
+        name = f"{setting.log_prefix}{child.name}"
+        base = os.path.join(setting.logs, name)
+        child.position = position = LogPosition(name)
+        position.out, position.err = length(f"{base}.out"), length(f"{base}.err")
+        position.events = length(f"{base}.events")
+        names = setting.run, setting.pipeline
+        around = tuple(run.around)
+        self.pool.send(child.worker, ("run", run.key, around, setting.blobs, base, names))
+
+    def _finish(self, child: _Child) -> None:
+        """The child's batch is over."""
+        work, child.work = child.work, None
+        assert work is not None
+        work.over.set()
+        if work.batch.fresh:
+            self.pool.kill(child.worker)
+        elif child.worker.alive:
+            self.idle.append(child)
+
+    # -- while a batch goes on -----------------------------------------------------------------
+
+    def _look(self, work: _Work) -> None:
+        """Tell what goes on, and see whether it is to end."""
+        if work.over.is_set():
+            return
+        child = next((c for c in self.children.values() if c.work is work), None)
+        if child is not None:
+            self._stop_or_tell(child, work)
+        self.later(BEAT, self._look, work)
+
+    def _stop_or_tell(self, child: _Child, work: _Work) -> None:
+        gone = not os.path.isdir(work.run.folder)  # nobody waits for it any more
+        if gone or self._is_wanted(work, KILL):
+            work.stopping = True
+            self.pool.kill(child.worker)
+        elif not work.stopping and self._is_wanted(work, CANCEL):
+            work.stopping = True
+            self.pool.cancel(child.worker, work.run.key)
+            self.later(GRACE, self._kill, child, work)
+        page = child.worker.page
+        stuck = page[0] in work.left and spent(page) > BEAT / 2  # not: its child is just starting
+        if stuck and len(work.left) > 1 and not work.asked_back:
+            work.asked_back = True  # others may be free for what waits behind a long step
+            self.pool.send(child.worker, ("give_back",))
+        work.write(self._now(child))
+
+    def _now(self, child: _Child) -> tuple[Any, ...] | None:
+        number, _, _, progress = child.worker.page[:4]
+        if not number:
+            return None
+        position = child.position
+        places = position.out, position.err, position.events
+        return "now", number, position.name, spent(child.worker.page), progress, *places
+
+    def _is_wanted(self, work: _Work, what: str) -> bool:
+        return os.path.exists(os.path.join(work.run.folder, what))
+
+    def _kill(self, child: _Child, work: _Work) -> None:
+        if child.work is work:
+            self.pool.kill(child.worker)
+
+    def _check_timeout(self, child: _Child, work: _Work, number: int, timeout: float) -> None:
+        """Kill a child whose call is over its time."""
+        if child.work is not work or number not in work.left:
+            return
+        left = time_left(child.worker.page, number, timeout)
+        if left > 0:
+            self.later(left, self._check_timeout, child, work, number, timeout)
+        else:
+            work.verdict = number, timed_out(timeout)
+            self.pool.kill(child.worker)
+
+    # -- what children say ---------------------------------------------------------------------
+
+    def on_message(self, worker: Worker, message: tuple[Any, ...]) -> None:
+        child = self.children[worker.number]
+        work = child.work
+        if work is None:
+            return
+        if message[0] == "outcomes":
+            for outcome in message[1]:
+                self._outcome(child, work, outcome)
+        else:
+            work.give_back(message[1])
+        if not work.left:
+            self._finish(child)
+
+    def _outcome(self, child: _Child, work: _Work, message: tuple[Any, ...]) -> None:
+        logs = message[-1]
+        if logs is not None:
+            position = child.position
+            position.out, position.err, position.events = logs[1], logs[3], logs[5]
+        work.outcome(message, child.position.name)
+
+    def on_exit(self, worker: Worker, end: Exit) -> None:
+        """A child is gone: its current call is charged, the others are given back."""
+        child = self.children.pop(worker.number)
+        if child in self.idle:
+            self.idle.remove(child)
+        work, child.work = child.work, None
+        if work is None:
+            return
+        current = int(worker.page[0])
+        if current in work.left:
+            self._charge(child, work, current, end)
+        elif work.starts <= FALSE_STARTS and not work.stopping:
+            self._begin(work)  # it had begun nothing, as one whose modules have changed
+            return
+        elif not work.stopping:
+            what = f"worker processes on {host()} die as they start ({how(end)})"
+            work.fail(PipedecoError(what))
+        work.give_back(list(work.left))
+        work.over.set()
+
+    def _charge(self, child: _Child, work: _Work, number: int, death: Exit) -> None:
+        base = os.path.join(work.run.setting.logs, child.position.name)
+        end = _End(FAILED, worker_died(death), spent(child.worker.page))
+        if work.stopping:
+            end = end._replace(state=CANCELLED, error=None)
+        elif work.verdict is not None and work.verdict[0] == number:
+            end = end._replace(error=work.verdict[1])
+        child.position.number = number
+        end = end._replace(logs=ends_of_dead(base, child.position))
+        work.end(number, end, child.position.name)
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def crashed(self, error: BaseException) -> None:
+        for child in self.children.values():
+            if child.work is not None:
+                child.work.fail(PipedecoError(f"the station on {host()} has failed: {error!r}"))
+                child.work.over.set()
+
+    def ended(self) -> None:
+        self.pool.close()
+
+    def abandon(self) -> None:
+        self.pool.abandon()
+        super().abandon()
+
+
+_stations: dict[tuple[int, str], Station] = {}  # by process, as engines fork, and start method
+_making = threading.Lock()
+os.register_at_fork(after_in_child=_making._at_fork_reinit)  # type: ignore[attr-defined]
+
+
+def perform_batch(payload: bytes) -> bytes:
+    """Perform the calls of a payload; what is to be told of them."""
+    batch = Batch(*marshal.loads(payload))
+    key = os.getpid(), batch.start_method
+    with _making:
+        if key not in _stations or not _stations[key].alive:
+            _stations[key] = Station(batch.start_method)
+        station = _stations[key]
+    return station.perform(batch)
+
+
+def close_stations() -> None:
+    """Leave no child of this process."""
+    for station in _stations.values():
+        station.close()
+    _stations.clear()

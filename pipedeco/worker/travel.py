@@ -1,0 +1,240 @@
+"""The project's code and the surroundings of its steps, on a machine where they never were.
+
+The controller writes a run's setting into the store; here it is read, the code that it names is
+unpacked once, and what stood below the project's folder is found below the unpacked one.
+"""
+
+from __future__ import annotations
+
+import io
+import marshal
+import os
+import shutil
+import sys
+import tempfile
+import zipfile
+from typing import NamedTuple
+
+from pipedeco.blobs import BlobStore, make_private
+from pipedeco.errors import PipedecoError, StoreError
+from pipedeco.worker.environment import Surroundings
+
+SETTING = "setting"  # the name of its file
+PROJECT = "project"  # an entry of sys.path below the project's folder
+INSTALLED = "installed"  # one of the Python installation
+OTHER = "other"
+
+# What variables say of the machine that a process runs on is not the controller's to say.
+_MACHINE = (
+    "PATH HOME USER LOGNAME SHELL HOSTNAME HOST PWD OLDPWD TMPDIR TEMP TMP TERM DISPLAY MAIL "
+    "VIRTUAL_ENV PYTHONHOME PYTHONPATH PYTHONEXECUTABLE LD_LIBRARY_PATH LD_PRELOAD "
+    "CUDA_VISIBLE_DEVICES NVIDIA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES "
+    "OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS"
+)
+MACHINE = frozenset(_MACHINE.split())
+MACHINES = ("SSH_", "XDG_", "CONDA_", "SLURM_", "DASK_", "KUBERNETES_")
+
+_OWN_PATH = [entry for entry in sys.path if entry]
+
+
+class Setting(NamedTuple):
+    """What holds for every step of a run that is performed elsewhere; plain types all."""
+
+    run: str
+    pipeline: str
+    python: str  # 3.11
+    blobs: str
+    logs: str
+    log_prefix: str
+    project: str  # its folder; "" where it has none
+    archives: str  # the folder of archives
+    code: str | None  # the digest of the project's
+    path: list[tuple[str, str]]  # (kind, entry) of sys.path; those of the project are relative
+    directory: str
+    environment: dict[str, str]
+    argv: list[str]
+    main: dict[str, str | None]
+    umask: int
+    recursion_limit: int
+
+
+def setting_of(here: Surroundings, project: str, code: str | None, **facts: str) -> Setting:
+    """The setting of a run that is started in these surroundings.
+
+    Parameters
+    ----------
+    facts: the other fields.
+    """
+    sent = {name: text for name, text in here.environment.items() if not _of_machine(name)}
+    path = [_kind(os.path.join(here.directory, entry), project) for entry in here.path]
+    return Setting(
+        python=python(),
+        project=project,
+        code=code,
+        path=path,
+        directory=here.directory,
+        environment=sent,
+        argv=here.argv,
+        main=here.main,
+        umask=here.umask,
+        recursion_limit=here.recursion_limit,
+        **facts,
+    )
+
+
+def write_setting(folder: str, setting: Setting) -> None:
+    make_private(folder)
+    path = os.path.join(folder, SETTING)
+    descriptor = os.open(f"{path}.part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(marshal.dumps(tuple(setting)))
+    os.rename(f"{path}.part", path)
+
+
+def read_setting(folder: str) -> Setting:
+    """What the controller wrote.
+
+    Raises StoreError where this machine does not see it, and PipedecoError where this Python is
+    another one.
+    """
+    path = os.path.join(folder, SETTING)
+    try:
+        with open(path, "rb") as file:
+            setting = Setting(*marshal.loads(file.read()))
+    except OSError as error:
+        raise StoreError(
+            f"the engine's worker on {host()} cannot read {path}, which the controller wrote: "
+            f"{error.strerror}; both need the store at the same path: put it into a folder that "
+            "they share, with configure(store=...) or PIPEDECO_STORE"
+        ) from None
+    if setting.python != python():
+        raise PipedecoError(
+            f"the engine's worker on {host()} runs Python {python()}, the controller Python "
+            f"{setting.python}; both need the same one"
+        )
+    return setting
+
+
+def surroundings(setting: Setting) -> Surroundings:
+    """What the steps of a run find around them here; its code is unpacked.
+
+    Raises StoreError where the code cannot be read or unpacked.
+    """
+    folder = "" if setting.code is None else _unpacked(setting.code, BlobStore(setting.archives))
+
+    def moved(path: str) -> str:
+        below = relative(path, setting.project)
+        if below is None or not folder:
+            return path
+        found = os.path.normpath(os.path.join(folder, below))
+        return found if os.path.exists(found) else path  # an environment below the project stays
+
+    directory = moved(setting.directory)
+    if not os.path.isdir(directory):
+        directory = folder or "/"
+    main = {
+        name: moved(text) if text and name == "__file__" else text
+        for name, text in setting.main.items()
+    }
+    return Surroundings(
+        directory,
+        _path(setting, folder),
+        {**_own_environment(), **setting.environment},
+        [moved(argument) for argument in setting.argv[:1]] + setting.argv[1:],
+        main,
+        setting.umask,
+        setting.recursion_limit,
+        (folder, setting.project),
+    )
+
+
+def relative(path: str, project: str) -> str | None:
+    """The path from the project's folder; None where it is elsewhere."""
+    if not project or not os.path.isabs(path):
+        return None
+    if path == project:
+        return "."
+    top = project.rstrip(os.sep) + os.sep
+    return path[len(top) :] if path.startswith(top) else None
+
+
+def host() -> str:
+    return os.uname().nodename if hasattr(os, "uname") else "this machine"
+
+
+def python() -> str:
+    return f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def _of_machine(name: str) -> bool:
+    return name in MACHINE or name.startswith(MACHINES)
+
+
+def _own_environment() -> dict[str, str]:
+    return dict(os.environ)
+
+
+def _kind(entry: str, project: str) -> tuple[str, str]:
+    """An entry of this process's sys.path, as another machine can find its like."""
+    homes = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}
+    installed = max((len(home) for home in homes if relative(entry, home)), default=0)
+    below = relative(entry, project)
+    if below is not None and len(project) > installed:
+        return PROJECT, below
+    packages = f"{os.sep}site-packages" in entry or f"{os.sep}dist-packages" in entry
+    return (INSTALLED if installed or packages else OTHER), entry
+
+
+def _path(setting: Setting, folder: str) -> list[str]:
+    """sys.path: the installation is this machine's own, and stands where the other's stood."""
+    found: list[str] = []
+    for kind, entry in setting.path:
+        if kind == PROJECT:
+            found.append(os.path.normpath(os.path.join(folder or setting.project, entry)))
+        elif kind == INSTALLED:
+            found += _OWN_PATH
+        elif os.path.exists(entry):
+            found.append(entry)
+    return list(dict.fromkeys([*found, *_OWN_PATH]))
+
+
+def _unpacked(digest: str, blobs: BlobStore) -> str:
+    """The folder in which this archive stands."""
+    root = _private_root()
+    folder = os.path.join(root, digest[:32])
+    if os.path.isdir(folder):
+        return folder
+    aside = tempfile.mkdtemp(prefix="unpacking-", dir=root)
+    try:
+        _unpack(blobs.get(digest, verify=True)[0], aside)
+        os.rename(aside, folder)
+    except OSError as error:
+        if not os.path.isdir(folder):  # else another process was quicker
+            raise StoreError(
+                f"the project's code cannot be unpacked into {folder} on {host()}: "
+                f"{error.strerror}; free some space, or set TMPDIR of the engine's workers"
+            ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)  # it has gone where all went well
+    return folder
+
+
+def _unpack(data: memoryview, folder: str) -> None:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for item in archive.infolist():
+            made = archive.extract(item, folder)
+            os.chmod(made, 0o700 if item.external_attr >> 16 & 0o100 else 0o600)
+
+
+def _private_root() -> str:
+    """A folder of this user's alone among the temporary files."""
+    own = os.getuid() if hasattr(os, "getuid") else 0
+    root = os.path.join(tempfile.gettempdir(), f"pipedeco-{own}")
+    make_private(root)
+    facts = os.lstat(root)
+    if facts.st_uid != own or facts.st_mode & 0o077:
+        raise StoreError(
+            f"{root} on {host()} can be written by others, and code is to be unpacked there; "
+            "remove it, or set TMPDIR of the engine's workers"
+        )
+    return root

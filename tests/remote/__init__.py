@@ -1,0 +1,1 @@
+"""Remote mode on engines of their own processes."""

@@ -1,0 +1,122 @@
+"""A Dask cluster as an engineer starts one: a scheduler and two workers, three processes.
+
+They stand in an empty folder, with Python's -P, so that nothing of a project is on their path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+from faults.conftest import lab
+from faults.support import wait_until
+
+__all__ = ["lab"]
+
+START = 40.0  # seconds
+OPTIONS = "--nthreads", "1", "--no-dashboard", "--no-nanny"
+
+
+class Cluster:
+    """A scheduler and two workers.
+
+    Parameters
+    ----------
+    folder: empty; they work and write their logs there.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.port = _free_port()
+        self.processes = {}
+        address = f"tcp://127.0.0.1:{self.port}"
+        where = "--host", "127.0.0.1", "--port", str(self.port)
+        self._start("scheduler", "scheduler", *where, "--no-dashboard")
+        wait_until(self._listens, START, "a Dask scheduler")
+        for name in ("one", "two"):
+            self._start(name, "worker", address, "--name", name, *OPTIONS)
+        wait_until(
+            lambda: self._count("Starting established connection") == 2, START, "two workers"
+        )
+
+    @property
+    def url(self):
+        return f"dask://127.0.0.1:{self.port}"
+
+    def variables(self, **queues):
+        """What makes a script use it."""
+        named = {"default": self.url, **queues}
+        return {"PIPEDECO_MODE": "remote", "PIPEDECO_QUEUES": json.dumps(named)}
+
+    def kill(self, name):
+        process = self.processes.pop(name)
+        process.kill()
+        process.wait(5)
+
+    def close(self):
+        for process in self.processes.values():
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+        for process in self.processes.values():
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(5)
+
+    def _start(self, name, *arguments):
+        kept = {n: t for n, t in os.environ.items() if not n.startswith(("PIPEDECO", "PYTHONPATH"))}
+        kept["DASK_DISTRIBUTED__WORKER__DAEMON"] = "False"
+        with (self.folder / f"{name}.log").open("wb") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-P", "-m", "dask", *arguments],
+                cwd=self.folder,
+                env=kept,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _listens(self):
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def _count(self, text):
+        logs = (self.folder / f"{name}.log" for name in ("one", "two"))
+        return sum(text in log.read_text() for log in logs if log.exists())
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(lab):
+    """The cluster stays between tests; that of the lab's processes none is left, the lab sees to."""
+
+
+@pytest.fixture(scope="module")
+def dask(tmp_path_factory):
+    """A cluster that the tests of a module share."""
+    cluster = Cluster(tmp_path_factory.mktemp("dask"))
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def own_dask(tmp_path):
+    """A cluster of the test's own, which it may break."""
+    folder = tmp_path / "dask"
+    folder.mkdir()
+    cluster = Cluster(folder)
+    yield cluster
+    cluster.close()

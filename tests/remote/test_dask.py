@@ -1,0 +1,328 @@
+"""A project on a Dask cluster whose workers have Python and pipedeco, and nothing else."""
+
+import marshal
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from faults.support import is_alive, wait_until
+
+from pipedeco.engines import open_engine
+from pipedeco.errors import EngineLost
+from pipedeco.worker.messages import Decoder
+from pipedeco.worker.station import Batch, close_stations, perform_batch
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the census of processes reads /proc"),
+    pytest.mark.timeout(120),
+]
+DEADLINE = 60.0  # a cluster's workers import much at their first task
+
+STEPS = """
+from pipedeco import component, pipeline, value
+
+
+@component
+def scaled(n):
+    return helper(n)
+
+
+@component
+def place():
+    import os
+    return os.getcwd()
+
+
+@pipeline
+def main(n):
+    return [scaled(n), place()]
+"""
+HELPER = "def helper(n):\n    return n * 3\n"
+CALL = """
+import os
+number, where = main(7)
+print("RESULT", number, where != os.getcwd())
+"""
+EXPECTED = "RESULT 21 True"
+
+
+def check(lab, dask, *command, expected=EXPECTED, **more):
+    done = lab.command([sys.executable, *command], **dask.variables(), **more).finish(DEADLINE)
+    assert done.code == 0, done.err
+    assert done.out.splitlines() == [expected]
+    assert done.err == ""
+
+
+def git(lab, *arguments):
+    subprocess.run(["git", *arguments], cwd=lab.folder, check=True, capture_output=True)
+
+
+# -- the project's code travels ------------------------------------------------------------------
+
+
+def test_a_script(lab, dask):
+    """One file without a main guard."""
+    lab.write("script.py", HELPER + STEPS + CALL)
+    check(lab, dask, "script.py")
+
+
+def test_a_helper_beside_the_script(lab, dask):
+    """A module that is imported from the script's folder."""
+    lab.write("bin/parts.py", HELPER)
+    lab.write("bin/script.py", "from parts import helper\n" + STEPS + CALL)
+    # Its working directory is no part of the project, and is there on the workers' side, too.
+    check(lab, dask, "bin/script.py", expected="RESULT 21 False")
+
+
+def test_a_package_run_by_dash_m(lab, dask):
+    """Relative imports in `__main__`, and modules by their real names."""
+    lab.write("pkg/__init__.py", "")
+    lab.write("pkg/parts.py", HELPER)
+    lab.write("pkg/steps.py", "from .parts import helper\n" + STEPS)
+    lab.write("pkg/app.py", "from .steps import main\n" + CALL)
+    lab.write("pyproject.toml", "[project]\nname = 'p'\n")
+    check(lab, dask, "-m", "pkg.app")
+
+
+def test_what_git_does_not_track_travels_and_what_it_ignores_does_not(lab, dask):
+    """An untracked module is found; an ignored one is missed, by its name."""
+    git(lab, "init", "-q")
+    lab.write(".gitignore", "secret.py\n")
+    lab.write("parts.py", HELPER)
+    lab.write("secret.py", "KEY = 1\n")
+    lab.write("steps.py", "from parts import helper\n" + STEPS)
+    lab.write("script.py", "from steps import main\n" + CALL)
+    check(lab, dask, "script.py")
+    lab.write("steps.py", "from parts import helper\nimport secret\n" + STEPS)
+    done = lab.command([sys.executable, "script.py"], **dask.variables()).finish(DEADLINE)
+    assert "ModuleNotFoundError: No module named 'secret'" in done.err
+
+
+def test_changed_code_is_what_runs(lab, dask):
+    """The next run has the code as it is then, and data files with it."""
+    lab.write("pyproject.toml", "[project]\nname = 'p'\n")
+    lab.write("factor.txt", "3")
+    helper = "def helper(n):\n    return n * int(open('factor.txt').read())\n"
+    lab.write("parts.py", helper)
+    lab.write("script.py", "from parts import helper\n" + STEPS + CALL)
+    check(lab, dask, "script.py")
+    lab.write("factor.txt", "5")
+    check(lab, dask, "script.py", expected="RESULT 35 True")
+
+
+def test_code_over_the_limit(lab, dask):
+    """The sentence names the largest files and the setting."""
+    lab.write("pyproject.toml", "[tool.pipedeco]\ncode_limit = 1\n")
+    (lab.folder / "big.bin").write_bytes(bytes(2 << 20))
+    lab.write("script.py", HELPER + STEPS + CALL)
+    done = lab.command([sys.executable, "script.py"], **dask.variables()).finish(DEADLINE)
+    assert done.code == 1
+    assert "big.bin (2.0 MiB)" in done.err
+    assert "code_limit" in done.err
+
+
+def test_a_store_that_the_workers_do_not_see(tmp_path):
+    """The first step fails with what is to be done."""
+    call = (5, 1, None, None, 1, 1)
+    missing = str(tmp_path / "elsewhere")
+    batch = Batch(missing, "b1", "nursery", [], [], [], [call], {}, fresh=False)
+    try:
+        [told] = Decoder().feed(perform_batch(marshal.dumps(tuple(batch))))
+    finally:
+        close_stations()
+    kind, (number, state, *_, error, _, _), _ = told
+    assert (kind, number, state) == ("outcome", 5, "failed")
+    assert error[0].endswith("StoreError")
+    assert "cannot read" in error[1]
+    assert "PIPEDECO_STORE" in error[1]
+
+
+def test_nobody_listens():
+    """An engine that is not there is lost, and the sentence says which."""
+    with pytest.raises(EngineLost, match=r"dask://127.0.0.1:9 cannot be reached"):
+        open_engine("dask://127.0.0.1:9")
+
+
+# -- while it runs -------------------------------------------------------------------------------
+
+
+def test_logs_arrive_while_a_step_runs(lab, dask):
+    """The controller shows what a step writes within three seconds."""
+    job = lab.start(
+        f"""
+        @component
+        def speak():
+            print("I speak", flush=True)
+            wait_for({str(lab.folder / "heard")!r})
+
+        @pipeline
+        def main():
+            return speak()
+
+        main()
+        """,
+        **dask.variables(),
+    )
+    wait_until(lambda: "I speak" in job.out() or job.process.poll() is not None, DEADLINE)
+    (lab.folder / "heard").touch()
+    assert job.finish(DEADLINE).code == 0
+
+
+def test_ctrl_c_stops_what_runs(lab, dask):
+    """The step's `finally` runs, and the call ends long before the step would."""
+    began, ended = str(lab.folder / "began"), str(lab.folder / "ended")
+    job = lab.start(
+        f"""
+        @component
+        def hang():
+            try:
+                Path({began!r}).touch()
+                time.sleep(60)
+            finally:
+                Path({ended!r}).touch()
+
+        @pipeline
+        def main():
+            return hang()
+
+        main()
+        """,
+        **dask.variables(),
+    )
+    job.note("began", DEADLINE)
+    begin = time.monotonic()
+    job.process.send_signal(signal.SIGINT)
+    done = job.finish()
+    assert "KeyboardInterrupt" in done.err
+    assert time.monotonic() - begin < 8
+    assert (lab.folder / "ended").exists()
+
+
+def test_a_timeout_kills_the_step(lab, dask):
+    """Dask has no such thing; the station has."""
+    done = lab.run(
+        """
+        @component(timeout=0.5)
+        def hang():
+            time.sleep(60)
+
+        @pipeline
+        def main():
+            try:
+                hang().result()
+            except StepTimeout as error:
+                return str(error)
+
+        print(main())
+        """,
+        DEADLINE,
+        **dask.variables(),
+    )
+    assert "timeout of 0.5 s" in done.out
+
+
+def test_two_queues_in_one_run(lab, dask):
+    """Each step goes where its component says."""
+    done = lab.run(
+        """
+        @component
+        def here():
+            return os.getppid()
+
+        @component(queue="other")
+        def there():
+            return os.getppid()
+
+        @pipeline
+        def main():
+            return [here(), there()]
+
+        a, b = main()
+        print(a != b)
+        """,
+        DEADLINE,
+        **dask.variables(other="local://1"),
+    )
+    assert done.out == "True\n"
+
+
+# -- faults --------------------------------------------------------------------------------------
+
+FAULT = """
+@component(retries={retries})
+def stay(n):
+    Path({folder!r}, f"began-{{n}}-{{os.getpid()}}").touch()
+    wait_for({gate!r}, 60)
+    return n
+
+@component
+def quick(n):
+    return n
+
+@pipeline
+def main():
+    others = [quick(n) for n in range(20)]
+    held = stay(1)
+    try:
+        return value([held, others])
+    except StepFailed as error:
+        tell(error)
+
+run = main.start()
+try:
+    print(run.result()[0], flush=True)
+except TypeError:
+    pass
+print([attempt.error for attempt in run.steps["stay"].attempts], flush=True)
+"""
+
+
+def station_of(lab):
+    """The engine's worker below which `stay` runs: its child tells, by its parent's parent."""
+
+    def found():
+        return list(lab.folder.glob("began-1-*"))
+
+    wait_until(found, DEADLINE, "stay has begun")
+    return int(found()[0].name.rpartition("-")[2])
+
+
+def parent(pid):
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[1])
+
+
+def test_a_killed_worker(lab, own_dask):
+    """The attempt is WorkerDied, the next one has the value, and nobody is left of the first."""
+    gate = str(lab.folder / "gate")
+    source = FAULT.format(retries=1, folder=str(lab.folder), gate=gate)
+    job = lab.start(source, **own_dask.variables())
+    child = station_of(lab)
+    worker = parent(parent(child))
+    [name] = [n for n, p in own_dask.processes.items() if p.pid == worker]
+    own_dask.kill(name)
+    wait_until(lambda: not is_alive(child), what="the child dies with the engine's worker")
+    wait_until(lambda: len(list(lab.folder.glob("began-1-*"))) == 2, DEADLINE, "another attempt")
+    (lab.folder / "gate").touch()
+    done = job.finish(DEADLINE)
+    lines = done.out.splitlines()
+    assert lines[0] == "1"
+    assert "WorkerDied" in lines[1]
+    assert lines[1].endswith(", None]")
+
+
+def test_a_killed_scheduler(lab, own_dask):
+    """What is in flight ends as EngineLost within 30 s; what had ended stays."""
+    gate = str(lab.folder / "gate")
+    source = FAULT.format(retries=0, folder=str(lab.folder), gate=gate)
+    job = lab.start(source, **own_dask.variables())
+    station_of(lab)
+    begin = time.monotonic()
+    own_dask.kill("scheduler")
+    done = job.finish(40.0)
+    assert time.monotonic() - begin < 30
+    assert "EngineLost" in done.out
+    run = lab.latest()
+    assert {step.state for name, step in run.steps.items() if name != "stay"} == {"completed"}

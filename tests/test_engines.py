@@ -1,0 +1,243 @@
+"""Engines and queues: URLs, settings, what is refused, and what a dead process means."""
+
+import os
+import signal
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+
+import pytest
+from conftest import wait_until
+
+import pipedeco
+from pipedeco import ConfigError, component, config, pipeline
+from pipedeco.engines import open_engine, parse
+from pipedeco.errors import EngineLost, PipedecoError, WorkerDied
+from pipedeco.process import CONTROLLER
+from pipedeco.worker.station import close_stations
+
+
+def threads():
+    """A factory of an executor, for executor://."""
+    return ThreadPoolExecutor(3)
+
+
+def nothing():
+    return None
+
+
+# -- URLs
+
+
+def test_a_url_has_parts():
+    """Scheme, address, options."""
+    url = parse("dask://host:8786?resources=GPU:1")
+    assert (url.scheme, url.address) == ("dask", "host:8786")
+    assert url.options == {"resources": "GPU:1"}
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("local", "is no URL of an engine"),
+        ("kafka://here", "there are dask://, executor://, local://"),
+        ("local://many", "number of processes is a number of 1 or more, not 'many'"),
+        ("local://0", "1 or more"),
+        ("local://2?color=red", "has no option 'color'; there are none"),
+        ("dask://h:1?color=red", "has no option 'color'; there are resources, workers"),
+        ("dask://h:1?resources=GPU", "written as GPU:1"),
+        ("dask://h:1?resources=GPU:some", "a size such as 8GB, not 'some'"),
+        ("dask://h:1?workers=2", "is for a cluster of our own"),
+        ("executor://test_engines", "is to name a function"),
+        ("executor://test_engines:nothing", "gave None, which is no executor"),
+        ("executor://test_engines:threads?slots=x", "slots is a number"),
+    ],
+)
+def test_a_wrong_url_is_refused(url, said):
+    """The sentence says what is wrong, before anything is started."""
+    with pytest.raises(ConfigError, match=said.replace("?", r"\?")):
+        open_engine(url)
+
+
+def test_an_entry_point_adds_an_engine(tmp_path, monkeypatch):
+    """Its name is the scheme."""
+    folder = tmp_path / "extra-1.0.dist-info"
+    folder.mkdir()
+    points = "[pipedeco.engines]\nextra = test_engines:open_extra\n"
+    (folder / "entry_points.txt").write_text(points)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert open_engine("extra://place?a=b") == "an engine at place"
+
+
+def open_extra(url):
+    return f"an engine at {url.address}"
+
+
+# -- queues
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "SETTINGS", config.Settings())
+    monkeypatch.delenv("PIPEDECO_QUEUES", raising=False)
+    monkeypatch.setenv("PIPEDECO_STORE", str(tmp_path / "store"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_precedence_of_queues(project, monkeypatch):
+    """configure() > PIPEDECO_QUEUES > pyproject.toml."""
+    assert config.find_queues() == {}
+    text = '[tool.pipedeco.queues]\ndefault = "local://1"\n'
+    (project / "pyproject.toml").write_text(text)
+    assert config.find_queues() == {"default": "local://1"}
+    monkeypatch.setenv("PIPEDECO_QUEUES", '{"gpu": "local://2"}')
+    assert config.find_queues() == {"gpu": "local://2"}
+    pipedeco.configure(queues={"io": "local://3"})
+    assert config.find_queues() == {"io": "local://3"}
+
+
+@pytest.mark.parametrize("text", ["{", '["a"]', '{"a": 1}', '{"a": "nowhere"}'])
+def test_wrong_queues_are_refused_with_their_source(project, monkeypatch, text):
+    """The sentence says where they stand."""
+    monkeypatch.setenv("PIPEDECO_QUEUES", text)
+    with pytest.raises(ConfigError, match="PIPEDECO_QUEUES"):
+        config.find_queues()
+
+
+@component(queue="gpu")
+def on_gpu(x):
+    return x
+
+
+@pipeline(mode="remote")
+def asks():
+    return on_gpu(1)
+
+
+def test_a_queue_that_is_not_configured(project):
+    """The call raises; the sentence names the component, the queue, and those that there are."""
+    pipedeco.configure(queues={"default": "local://1", "io": "local://1"})
+    with pytest.raises(ConfigError, match=r"on_gpu .* 'gpu' is not configured .*default, io"):
+        asks()
+
+
+def test_a_default_queue(project):
+    """A pipeline's own serves components that name none, in its child runs, too."""
+
+    @component
+    def plain():
+        return os.getppid()
+
+    @pipeline
+    def child():
+        return plain()
+
+    @pipeline(mode="remote", default_queue="mine")
+    def parent():
+        return [plain(), child()]
+
+    pipedeco.configure(queues={"mine": "local://1"})
+    first, second = parent()
+    assert first == second
+
+
+def test_resources_that_an_engine_does_not_know(project):
+    """They are refused, not dropped."""
+
+    @component(resources={"GPU": 1})
+    def greedy():
+        return 1
+
+    pipedeco.configure(queues={"default": "local://1"})
+
+    @pipeline(mode="remote")
+    def body():
+        return greedy()
+
+    with pytest.raises(PipedecoError, match="knows no resources, and the step asks for GPU"):
+        body()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"queue": ""}, {"queue": 1}, {"resources": 1}, {"resources": {"GPU": None}}],
+    ids=str,
+)
+def test_wrong_options_are_refused(options):
+    """With the name of the option."""
+    with pytest.raises(ConfigError):
+        component(**options)(on_gpu.fn)
+
+
+def test_an_executor_of_the_users(project):
+    """Whatever is an executor serves; its steps are in processes of their own all the same."""
+    pipedeco.configure(queues={"gpu": "executor://test_engines:threads"})
+    try:
+        assert asks() == 1
+    finally:
+        CONTROLLER.close()  # the executor's threads, and the station in this process
+        close_stations()
+
+
+# -- processes of this machine
+
+
+def test_a_process_that_dies_is_replaced():
+    """Its payload ends as WorkerDied; the engine goes on."""
+    engine = open_engine("local://1")
+    try:
+        first = engine.submit(b"", {})
+        assert "exit status" in str(
+            engine.explain(first.exception(20))
+        )  # what it got is no payload
+        second = engine.submit(b"", {})
+        wait_until(lambda: engine.executor.pids)
+        assert isinstance(engine.explain(second.exception(20)), WorkerDied)
+        assert engine.alive
+        assert engine.slots == 1
+    finally:
+        engine.close()
+    assert not engine.alive
+    assert engine.executor.pids == []
+
+
+def test_what_errors_say():
+    """A cancelled future of nobody's wish is a lost engine; a missing module names what to do."""
+    engine = open_engine("executor://test_engines:threads")
+    try:
+        assert isinstance(engine.explain(CancelledError()), EngineLost)
+        told = engine.explain(ModuleNotFoundError("No module named 'pipedeco'"))
+        assert "need Python and pipedeco" in str(told)
+        assert engine.slots == 3
+    finally:
+        engine.close()
+
+
+def test_a_killed_station_leaves_nobody(project):
+    """Its children die with it, and the attempt is WorkerDied, retried as any."""
+    tried = project / "tried"
+
+    @component(retries=1)
+    def once():
+        with open(tried, "a") as file:
+            file.write("x")
+        if tried.read_text() == "x":
+            station = _parent(os.getppid())
+            os.kill(station, signal.SIGKILL)
+            signal.pause()
+        return os.getpid()
+
+    pipedeco.configure(queues={"default": "local://1"})
+
+    @pipeline(mode="remote")
+    def body():
+        return once()
+
+    run = body.start()
+    assert run.result(30) > 0
+    assert [attempt.state for attempt in run.steps["once"].attempts] == ["failed", "completed"]
+    assert "WorkerDied" in run.steps["once"].attempts[0].error
+
+
+def _parent(pid):
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[1])

@@ -1,0 +1,98 @@
+"""A station by itself: what a payload comes back as."""
+
+import marshal
+import pickle
+
+import pytest
+
+from pipedeco.worker.environment import here
+from pipedeco.worker.messages import Decoder
+from pipedeco.worker.station import CANCEL, Batch, close_stations, perform_batch
+from pipedeco.worker.travel import setting_of, write_setting
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run's folder in a shared store, with its setting."""
+    facts = {
+        "run": "r1",
+        "pipeline": "p",
+        "blobs": str(tmp_path / "blobs"),
+        "archives": str(tmp_path / "code"),
+        "logs": str(tmp_path / "logs"),
+        "log_prefix": "",
+    }
+    write_setting(str(tmp_path / "run"), setting_of(here(), "", None, **facts))
+    yield tmp_path / "run"
+    close_stations()
+
+
+def told(folder, *calls, name="b1", timeouts=None):
+    """What is told of a batch of calls of functions of os: (number, function, arguments)."""
+    functions = []
+    messages = []
+    for number, function, *args in calls:
+        known = ("function", number, "name", "os", function.encode(), None, function, False)
+        functions.append(known)
+        messages.append((number, number, pickle.dumps((tuple(args), {})), None, 1, 1))
+    batch = Batch(
+        str(folder), name, "nursery", functions, [], [], messages, timeouts or {}, fresh=False
+    )
+    return list(Decoder().feed(perform_batch(marshal.dumps(tuple(batch)))))
+
+
+def ended(message):
+    """(number, state, value or type of the error) of an outcome."""
+    kind, (number, state, _, _, value, _, _, error, *_), _ = message
+    assert kind == "outcome"
+    return number, state, pickle.loads(value) if value else error and error[0].rpartition(".")[2]
+
+
+def test_outcomes_of_a_batch(folder):
+    """One after another, in order; each has the name of its log."""
+    found = told(folder, (1, "fspath", "a"), (2, "fspath", 5), (3, "fspath", "c"))
+    outcomes = [ended(message) for message in found]
+    assert outcomes == [(1, "completed", "a"), (2, "failed", "TypeError"), (3, "completed", "c")]
+    assert len({message[2] for message in found}) == 1
+
+
+def test_a_batch_is_begun_once(folder):
+    """An engine that hands it out again, as after a death, learns that it is lost."""
+    assert ended(told(folder, (1, "fspath", "a"))[0]) == (1, "completed", "a")
+    assert told(folder, (1, "fspath", "a")) == [("lost",)]
+    assert ended(told(folder, (1, "fspath", "a"), name="b2")[0]) == (1, "completed", "a")
+
+
+def test_a_death_is_charged_to_its_call(folder):
+    """What had ended has ended; what was not begun is given back."""
+    found = told(folder, (1, "fspath", "a"), (2, "_exit", 3), (3, "fspath", "c"))
+    (before, dead), back = [ended(m) for m in found if m[0] == "outcome"], found[-1]
+    assert (before, dead) == ((1, "completed", "a"), (2, "failed", "WorkerDied"))
+    assert back == ("given_back", [3])
+
+
+def test_a_timeout(folder):
+    """The child is killed; the next batch has another."""
+    found = told(folder, (1, "system", "sleep 30"), (2, "fspath", "b"), timeouts={1: 0.2})
+    assert sorted(message[0] for message in found) == ["given_back", "outcome"]
+    [outcome] = [message for message in found if message[0] == "outcome"]
+    assert ended(outcome) == (1, "failed", "StepTimeout")
+    assert ("given_back", [2]) in found
+    assert ended(told(folder, (3, "getpid"), name="b2")[0])[1] == "completed"
+
+
+def test_a_cancelled_run_begins_nothing(folder):
+    """Everything is given back."""
+    (folder / CANCEL).touch()
+    assert told(folder, (1, "fspath", "a"), (2, "fspath", "b")) == [("given_back", [1, 2])]
+
+
+def test_another_python(folder):
+    """The steps fail with both versions."""
+    path = folder / "setting"
+    setting = list(marshal.loads(path.read_bytes()))
+    setting[2] = "3.1"
+    path.write_bytes(marshal.dumps(tuple(setting)))
+    [message] = told(folder, (1, "fspath", "a"))
+    assert ended(message) == (1, "failed", "PipedecoError")
+    assert "the controller Python 3.1" in message[1][7][1]
