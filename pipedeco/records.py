@@ -20,7 +20,7 @@ from pipedeco.graph import (
     Logs,
     edges_between,
 )
-from pipedeco.reported import MISSING, Entry, Reported, frame
+from pipedeco.reported import MISSING, Entry, ReportView, frame
 from pipedeco.serialization import UNRECORDED, unpack, unpack_arguments, unpack_exception
 from pipedeco.store import rows
 from pipedeco.store.database import connect_to_read, fetch, queries
@@ -105,7 +105,7 @@ class AttemptRecord:
         part = part_of(logs_folder(self._run), rows.unpack_logs(self._row["logs"]))
         events = read(part) if part is not None else ()
         own = [Entry(e, self._step) for e in events if e.scope == OF_STEP]
-        return frame(Reported(lambda metrics: own, self._run.blobs).points())
+        return frame(ReportView(lambda metrics: own, self._run.blobs).points())
 
     def to_json(self) -> dict[str, Any]:
         names = ("number", "state", "worker", "started", "ended", "duration", "error")
@@ -123,11 +123,11 @@ class LastValues(dict[str, float]):
         raise KeyError(f"there is no metric {name!r}; there are: {known}")
 
 
-class Reporting:
+class HasReports:
     """What was reported on a step or a run."""
 
     @property
-    def _reported(self) -> Reported:
+    def _reported(self) -> ReportView:
         raise NotImplementedError
 
     @property
@@ -178,7 +178,7 @@ class Reporting:
         return self._reported.everything()
 
 
-class StepRecord(Reporting):
+class StepRecord(HasReports):
     """What is remembered of a step.
 
     Attributes: `name`, `component`, `state`, `attempts` (records of all, the last included),
@@ -246,8 +246,8 @@ class StepRecord(Reporting):
         return LastValues((name, value) for scope, name, value, _ in known if scope == OF_STEP)
 
     @property
-    def _reported(self) -> Reported:
-        return Reported(self._own_entries, self._run.blobs)
+    def _reported(self) -> ReportView:
+        return ReportView(self._own_entries, self._run.blobs)
 
     def _own_entries(self, *, metrics: bool) -> list[Entry]:
         return [Entry(e, self.name) for e in self.events(metrics=metrics) if e.scope == OF_STEP]

@@ -339,7 +339,7 @@ class Items(Mapping[str, T], Generic[T]):
         return f"<{len(self)} {self._what}s: {', '.join(list(self)[:10])}>"
 
 
-class Reported:
+class ReportView:
     """What was reported on a step or a run.
 
     Parameters

@@ -36,7 +36,7 @@ from pipedeco.monitors import names_on_run
 from pipedeco.options import check_tags
 from pipedeco.process import CONTROLLER
 from pipedeco.records import (
-    Reporting,
+    HasReports,
     Row,
     RunGraph,
     StepRecord,
@@ -48,7 +48,7 @@ from pipedeco.records import (
     query,
     recorded_error,
 )
-from pipedeco.reported import Entry, Reported
+from pipedeco.reported import Entry, ReportView
 from pipedeco.search import chosen_runs, parse_criteria
 from pipedeco.serialization import UNRECORDED
 from pipedeco.store import rows
@@ -188,7 +188,7 @@ def start_execution(execution: Execution) -> Run:
     return Run(plan.store, execution.id, execution)
 
 
-class Run(Reporting):
+class Run(HasReports):
     """One execution of a pipeline.
 
     A handle: of a run that this process performs, or of a recorded one.  Made by
@@ -396,8 +396,8 @@ class Run(Reporting):
         return "".join(record.logs() for record in steps.values())
 
     @property
-    def _reported(self) -> Reported:
-        return Reported(self._entries, self.blobs)
+    def _reported(self) -> ReportView:
+        return ReportView(self._entries, self.blobs)
 
     def _entries(self, *, metrics: bool) -> list[Entry]:
         """What was reported on the run or is mirrored onto it, in the order of its time."""

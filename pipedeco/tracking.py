@@ -19,6 +19,7 @@ from time import time as now
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco import events
+from pipedeco.descriptors import out_of_reach
 from pipedeco.errors import NotPicklable, ReportError, RunNotFound, StoreError
 from pipedeco.events import OF_RUN, OF_STEP, Event
 from pipedeco.result import resolve
@@ -101,7 +102,11 @@ class Reporter:
     @property
     def size(self) -> int:
         """The length of the file; 0 where nothing was reported."""
-        return os.fstat(self._file).st_size if self._file >= 0 else 0
+        try:
+            return os.fstat(self._file).st_size if self._file >= 0 else 0
+        except OSError:  # the step closed what it could; the next report opens it again
+            self._file = -1
+            return events.length(self.path)
 
     @property
     def own_scope(self) -> int:
@@ -212,6 +217,8 @@ class Reporter:
                 os.write(file, b"\n")  # so that the next line is one
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
+            if error.errno == errno.EBADF:  # the step has closed it, and may do without this line
+                self._file = -1
             raise self._unwritten(error) from error
         self._written += len(line)
 
@@ -250,7 +257,7 @@ class Reporter:
             if self._file < 0:
                 make_private(os.path.dirname(self.path))
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-                self._file = os.open(self.path, flags, 0o600)
+                self._file = out_of_reach(os.open(self.path, flags, 0o600))
             return self._file
 
 
@@ -322,7 +329,7 @@ def _special(value: float) -> str:
 # -- what users call -----------------------------------------------------------------------
 
 
-class Reports:
+class ReportCalls:
     """What can be reported on a step, or on a run; see the functions of the same names."""
 
     def __init__(self, reporter: Reporter, scope: int) -> None:
@@ -471,7 +478,7 @@ class Reports:
         )
 
 
-class CurrentStep(Reports):
+class CurrentStep(ReportCalls):
     """The step that is being performed: `name`, `component`, `attempt`, `run` (its id)."""
 
     @property
@@ -505,7 +512,7 @@ class CurrentStep(Reports):
         return f"<current step {self.name} of run {self.run}>"
 
 
-class CurrentRun(Reports):
+class CurrentRun(ReportCalls):
     """The run whose body or step is being performed: `id`, `pipeline` (its name)."""
 
     @property
@@ -695,9 +702,9 @@ SUFFIXES = {
 }
 
 
-def _here(call: str) -> Reports:
+def _here(call: str) -> ReportCalls:
     reporter = _present(call)
-    return Reports(reporter, reporter.own_scope)
+    return ReportCalls(reporter, reporter.own_scope)
 
 
 def _present(call: str) -> Reporter:

@@ -9,6 +9,10 @@ import uuid
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("pipedeco", deadline=None)  # a busy machine is no failure
+settings.load_profile("pipedeco")
 
 DEADLINE = 10.0  # seconds; far more than anything waited for takes
 MARK = "PIPEDECO_TESTS"

@@ -24,7 +24,7 @@ from tensorboardX.proto import event_pb2, summary_pb2, tensor_pb2, tensor_shape_
 
 from pipedeco.autolog import AutoLog
 from pipedeco.autolog.backend import NAME
-from pipedeco.autolog.present import PRESENT, Session
+from pipedeco.autolog.present import PRESENT, Showing
 from pipedeco.autolog.tensorboard import EventFile, EventFiles, numbers_of, shortest
 from pipedeco.errors import StepCancelled
 from pipedeco.media import Media
@@ -183,10 +183,11 @@ def test_the_users_own_figures_stay_open(auto, log):
     figure = plt.figure()
     manager = figure.canvas.manager
     with in_place(log):
-        plt.figure()
+        plt.figure().suptitle("the step's")
         plt.show()
         assert plt.get_fignums() == [1]
-    assert len(log.named) == 1
+        plt.show()  # nothing is new
+    assert log.named == [("figure", "figure", 0), ("figure", "the step's", 0)]
     assert plt.figure(1) is figure
     assert figure.canvas.manager is manager
 
@@ -522,7 +523,7 @@ def tensor(tag, plugin, shape=(), **values):
 
 @pytest.fixture
 def files(log, tmp_path):
-    files = EventFiles(Session(log, None))
+    files = EventFiles(Showing(log, None))
     path = tmp_path / "events.out.tfevents.2"
     files.add(str(path))
 

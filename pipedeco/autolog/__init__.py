@@ -17,7 +17,7 @@ from pipedeco.autolog.watch import Watch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pipedeco.autolog.present import Reporter, Session
+    from pipedeco.autolog.present import Reporter, Showing
 
 __all__ = ["AutoLog"]
 
@@ -36,7 +36,7 @@ class AutoLog:
 
     def __init__(self, *, ours: bool = True) -> None:
         self._ours = ours
-        self._session: Session | None = None
+        self._session: Showing | None = None
         self._idle: Reporter | None = None  # of a step that has used nothing of this yet
         self._thread = 0
         PRESENT.sleepers.add(self)
@@ -87,14 +87,14 @@ class AutoLog:
             _BACKEND.put()
 
 
-def _gently(session: Session, change: Callable[[], None]) -> None:
+def _gently(session: Showing, change: Callable[[], None]) -> None:
     try:
         change()
     except Exception as error:  # noqa: BLE001 - matplotlib as we do not know it; the step goes on
         session.failed("what matplotlib shows", error)
 
 
-def _end(session: Session, *, ours: bool) -> None:
+def _end(session: Showing, *, ours: bool) -> None:
     try:
         if session.files is not None:
             session.files.finish()

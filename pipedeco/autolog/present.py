@@ -34,7 +34,7 @@ class Reporter(Protocol):
     ) -> None: ...
 
 
-class Session:
+class Showing:
     """One step, as long as it is performed.
 
     Parameters
@@ -51,7 +51,7 @@ class Session:
     warned: set[str] | None = None
     windows: dict[int, bytes] | None = None
 
-    def __init__(self, reporter: Reporter, outer: Session | None) -> None:
+    def __init__(self, reporter: Reporter, outer: Showing | None) -> None:
         self.reporter = reporter
         self.outer = outer
 
@@ -98,9 +98,9 @@ class Present:
     """The steps that this process performs: one in a worker, and more where runs are debugged."""
 
     def __init__(self) -> None:
-        self.live: list[Session] = []
+        self.live: list[Showing] = []
         self.sleepers: WeakSet[Sleeper] = WeakSet()
-        self._of_thread: ContextVar[Session | None] = ContextVar("pipedeco-step", default=None)
+        self._of_thread: ContextVar[Showing | None] = ContextVar("pipedeco-step", default=None)
         os.register_at_fork(after_in_child=self._forget)
 
     def wake(self) -> None:
@@ -110,13 +110,13 @@ class Present:
         for sleeper in found or list(self.sleepers):
             sleeper.wake()
 
-    def begin(self, reporter: Reporter) -> Session:
-        session = Session(reporter, self._of_thread.get())
+    def begin(self, reporter: Reporter) -> Showing:
+        session = Showing(reporter, self._of_thread.get())
         self._of_thread.set(session)
         self.live.append(session)
         return session
 
-    def end(self, session: Session) -> None:
+    def end(self, session: Showing) -> None:
         session.live = False
         try:
             self.live.remove(session)
@@ -124,7 +124,7 @@ class Present:
             pass
         self._of_thread.set(session.outer)
 
-    def find(self) -> Session | None:
+    def find(self) -> Showing | None:
         """The step that this thread is at work for.
 
         A thread that a step started begins with an empty context.  It is taken for the only

@@ -17,7 +17,7 @@ from pipedeco.media import figure_media
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from pipedeco.autolog.present import Session
+    from pipedeco.autolog.present import Showing
 
 LONGEST = 200  # characters of a name
 
@@ -54,7 +54,7 @@ class FigureManager(FigureManagerBase):
             hand_over(self, session)
 
 
-def hand_over(manager: FigureManagerBase, session: Session) -> None:
+def hand_over(manager: FigureManagerBase, session: Showing) -> None:
     """Report a figure as it is, unless nothing is new since it was shown."""
     try:
         figure = manager.canvas.figure
@@ -87,7 +87,7 @@ def name_of(figure: Figure, manager: FigureManagerBase) -> str:
     return next(filter(None, named), "figure")[:LONGEST]
 
 
-def close(session: Session, *, foreign: bool) -> None:
+def close(session: Showing, *, foreign: bool) -> None:
     """Close what a step left open, which the next would draw into.
 
     `foreign` says that windows of other backends are the step's too, as they are in a worker.

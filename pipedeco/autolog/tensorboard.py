@@ -21,7 +21,7 @@ from pipedeco.media import SVG, Media, histogram_svg, image_media
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pipedeco.autolog.present import Session
+    from pipedeco.autolog.present import Showing
 
 PROTOS = ("tensorboardX.proto.event_pb2", "tensorboard.compat.proto.event_pb2")
 WRITER_THREADS = ("_EventLoggerThread", "_AsyncWriterThread")  # tensorboardX's, tensorboard's
@@ -48,7 +48,7 @@ class Found(NamedTuple):
 class EventFiles:
     """The event files that one step writes."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Showing) -> None:
         self._session = session
         self._lock = threading.Lock()
         self._files: dict[str, EventFile] = {}  # by path
@@ -241,30 +241,30 @@ def _waiting(queue: Any) -> bool:
 # ---- values
 
 
-def _scalar(session: Session, found: Found) -> None:
+def _scalar(session: Showing, found: Found) -> None:
     session.reporter.metric(found.name, shortest(found.value.simple_value), found.step, found.time)
 
 
-def _tensor_scalar(session: Session, found: Found) -> None:
+def _tensor_scalar(session: Showing, found: Found) -> None:
     number = numbers_of(found.value.tensor)[0]
     if found.value.tensor.dtype == 1:
         number = shortest(number)
     session.reporter.metric(found.name, float(number), found.step, found.time)
 
 
-def _image(session: Session, found: Found) -> None:
+def _image(session: Showing, found: Found) -> None:
     media = image_media(found.value.image.encoded_image_string)
     session.reporter.media("image", found.name, media, found.step, found.time)
 
 
-def _tensor_images(session: Session, found: Found) -> None:
+def _tensor_images(session: Showing, found: Found) -> None:
     images = found.value.tensor.string_val[2:]  # after the width and the height
     for i, data in enumerate(images):
         name = found.name if len(images) == 1 else f"{found.name}/{i}"
         session.reporter.media("image", name, image_media(data), found.step, found.time)
 
 
-def _histogram(session: Session, found: Found) -> None:
+def _histogram(session: Showing, found: Found) -> None:
     """Buckets up to their limits; the first and the last may reach to the ends of all numbers."""
     histogram = found.value.histo
     low, high = histogram.min, histogram.max
@@ -272,26 +272,26 @@ def _histogram(session: Session, found: Found) -> None:
     _draw(session, found, limits, histogram.bucket)
 
 
-def _tensor_histogram(session: Session, found: Found) -> None:
+def _tensor_histogram(session: Showing, found: Found) -> None:
     numbers = numbers_of(found.value.tensor)
     lefts, rights, counts = numbers[::3], numbers[1::3], numbers[2::3]
     _draw(session, found, [*lefts, *rights[-1:]] or [0.0], counts)
 
 
-def _draw(session: Session, found: Found, limits: Sequence[float], counts: Sequence[float]) -> None:
+def _draw(session: Showing, found: Found, limits: Sequence[float], counts: Sequence[float]) -> None:
     drawn = histogram_svg(limits, counts, found.name)
     media = Media(SVG, drawn.encode())
     session.reporter.media("figure", found.name, media, found.step, found.time)
 
 
-def _text(session: Session, found: Found) -> None:
+def _text(session: Showing, found: Found) -> None:
     name = found.name.removesuffix(TEXT_ENDING) or found.name
     for data in found.value.tensor.string_val:
         session.reporter.text(name, data.decode("utf-8", "replace"), found.step, found.time)
 
 
 # By the field that a value has, and by the plugin that shows it.
-_REPORTS: dict[str, Callable[[Session, Found], None]] = {
+_REPORTS: dict[str, Callable[[Showing, Found], None]] = {
     "simple_value": _scalar,
     "image": _image,
     "histo": _histogram,

@@ -12,7 +12,6 @@ inherited socket pair of packets:
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import marshal
 import mmap
@@ -22,6 +21,7 @@ import signal
 import socket
 from typing import Any
 
+from pipedeco.descriptors import out_of_reach
 from pipedeco.worker import process
 from pipedeco.worker.environment import bury, children_of, has_children
 
@@ -29,7 +29,6 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 PAGE = 64  # bytes of the page that a worker shares with the controller
 PACKET = 4096
-HIGH = 300  # above the descriptors that steps use, below the usual limit of 1,024
 
 
 class Nursery:
@@ -97,7 +96,7 @@ class Nursery:
             os._exit(0)
         shared = memoryview(mmap.mmap(page, PAGE)).cast("q")
         try:
-            process.main(socket.socket(fileno=_out_of_reach(connection)), shared)
+            process.main(socket.socket(fileno=out_of_reach(connection)), shared)
         finally:
             os._exit(1)
 
@@ -142,16 +141,6 @@ class Nursery:
         if has_children():
             bury()
         os._exit(0)
-
-
-def _out_of_reach(connection: int) -> int:
-    """The connection under a number that steps which close "all" descriptors rarely reach."""
-    try:
-        high = fcntl.fcntl(connection, fcntl.F_DUPFD_CLOEXEC, HIGH)
-    except OSError:  # the limit of open files is lower
-        return connection
-    os.close(connection)
-    return high
 
 
 def _signal_pipe() -> tuple[int, int]:
