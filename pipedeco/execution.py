@@ -48,6 +48,7 @@ from pipedeco.graph import (
 )
 from pipedeco.interrupts import Interrupts, wait_in_parts
 from pipedeco.process import CONTROLLER
+from pipedeco.reporter import Reporter, StepName
 from pipedeco.result import resolve
 from pipedeco.runners import RunFacts, UnderWay
 from pipedeco.scheduler import Scheduler, unread_failures
@@ -55,7 +56,6 @@ from pipedeco.serialization import UNRECORDED, Packed, Pickler, main_names, unpa
 from pipedeco.store.recorder import RunLog
 from pipedeco.text import preview
 from pipedeco.tracing import Trace, current, inside_step, reporting, watch_threads
-from pipedeco.tracking import Reporter, StepName
 from pipedeco.worker.perform import describe_error, failed, user_part
 
 if TYPE_CHECKING:

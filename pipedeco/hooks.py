@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pipedeco.blobs import BlobStore
+    from pipedeco.reporter import Reporter
     from pipedeco.runners import Session
     from pipedeco.scheduler import Scheduler
-    from pipedeco.tracking import Reporter
 
 GRACE = 5.0  # seconds that callbacks under way have to end once the run is cancelled
 INTERRUPTS = (KeyboardInterrupt, Terminated)

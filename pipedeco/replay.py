@@ -31,12 +31,12 @@ from pipedeco.fingerprint.packages import Owners
 from pipedeco.fingerprint.values import value_digest
 from pipedeco.graph import CANCELLED, FAILED, RUNNING, SKIPPED, SUCCESS
 from pipedeco.loading import load
+from pipedeco.reporter import silent
 from pipedeco.serialization import UNRECORDED, unpack_arguments
 from pipedeco.store import rows
 from pipedeco.store.database import as_dicts, connect_to_read, queries
 from pipedeco.text import plain_text
 from pipedeco.tracing import current, inside_step, reporting
-from pipedeco.tracking import silent
 from pipedeco.worker.perform import describe_error, run_coroutine, user_part
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from pipedeco.autolog import AutoLog
 from pipedeco.blobs import make_private
 from pipedeco.errors import NotPicklable, Terminated
 from pipedeco.graph import CANCELLED, FAILED, Called, Logs, Outcome, Step, StepCall
+from pipedeco.reporter import ADDRESS, Reporter, StepName
 from pipedeco.result import StepResult, accept_change
 from pipedeco.runners import UnderWay, auto_logs
 from pipedeco.runners.beside import InPlace
@@ -30,7 +31,6 @@ from pipedeco.serialization import (
 )
 from pipedeco.text import preview
 from pipedeco.tracing import current, inside_step, reporting, warn_user
-from pipedeco.tracking import ADDRESS, Reporter, StepName
 from pipedeco.worker.perform import failed, perform
 
 if TYPE_CHECKING:

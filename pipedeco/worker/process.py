@@ -25,10 +25,10 @@ from pipedeco.blobs import BlobStore, make_private
 from pipedeco.definitions import find, main_globals
 from pipedeco.errors import PipedecoError, StepFailed
 from pipedeco.graph import CANCELLED, COMPLETED, FAILED, Outcome, numbered
+from pipedeco.reporter import ADDRESS, Reporter, StepName
 from pipedeco.serialization import Pickler, loads, main_names, unpack, unpack_arguments
 from pipedeco.text import preview
 from pipedeco.tracing import inside_step, reporting, watch_threads
-from pipedeco.tracking import ADDRESS, Reporter, StepName
 from pipedeco.worker.environment import (
     Environment,
     Surroundings,
