@@ -2,6 +2,7 @@
 
 A worker has one such file for each run, beside its logs, and each of its steps a part of it:
 
+    ["kin", "0000"]                                      changes when another process writes
     ["begin", 17]                                        a step's first line, with its number
     ["metric", 0, "loss", 1764111111.12, 5, 0.25]        kind, scope, name, time, step, payload
     ["figure", 1, "roc", 1764111112.34, null, {"mime": "image/png", "blob": "<digest>"}]
@@ -37,6 +38,8 @@ OF_RUN = 1
 
 BEGIN = b'["begin", '
 END = b'["end", '
+HEAD = b'["kin", "0000"]\n'
+KIN = slice(9, 13)  # the bytes of the head that change
 CHUNK = 1 << 20
 TAIL = 1 << 12  # bytes that are looked at first for a last line
 

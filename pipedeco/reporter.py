@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import mmap
 import os
 import threading
 from functools import cache
@@ -59,12 +60,17 @@ class Reporter:
     ) -> None:
         self.name_of = name_of
         self.on_progress = on_progress
+        self._process = os.getpid()
         self.call: Any = None
         self.run = ""
         self.pipeline = ""
         self.path = ""
         self.blobs: BlobStore | None = None
         self._file = -1
+        self._size = 0  # of the file, when it was looked at last
+        self._touched = False  # whether this process has written since
+        self._kin: Any = None  # four bytes of the file, shared with the processes that steps start
+        self._seen = b""  # what they were then
         self._opening = threading.Lock()  # a body, and its callbacks' thread
         self._begun: Any = None  # the call whose first line is written
         self._written = 0  # bytes of it, by this process
@@ -81,6 +87,10 @@ class Reporter:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+        if self._kin is not None:
+            self._kin.close()
+            self._kin = None
+        self._size, self._touched = 0, False
         self._heads.clear()
         self._begun = None
         self._forget()
@@ -92,12 +102,14 @@ class Reporter:
 
     @property
     def size(self) -> int:
-        """The length of the file; 0 where nothing was reported."""
-        try:
-            return os.fstat(self._file).st_size if self._file >= 0 else 0
-        except OSError:  # the step closed what it could; the next report opens it again
-            self._file = -1
-            return events.length(self.path)
+        """The length of the file; no call of the system where nobody has written since."""
+        if self._kin is None:
+            return self._size
+        kin = self._kin[events.KIN]
+        if self._touched or kin != self._seen:
+            self._touched, self._seen = False, kin
+            self._size = events.length(self.path)
+        return self._size
 
     @property
     def own_scope(self) -> int:
@@ -212,6 +224,15 @@ class Reporter:
                 self._file = -1
             raise self._unwritten(error) from error
         self._written += len(line)
+        self._touched = True
+        if os.getpid() != self._process:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Let the step's own process see that another one has written."""
+        if self._kin is not None:
+            count = int(self._kin[events.KIN], 16) + 1
+            self._kin[events.KIN] = b"%04x" % (count & 0xFFFF)
 
     def _forget(self) -> None:
         """What is kept of a step is not of the next."""
@@ -247,8 +268,13 @@ class Reporter:
         with self._opening:
             if self._file < 0:
                 make_private(os.path.dirname(self.path))
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-                self._file = out_of_reach(os.open(self.path, flags, 0o600))
+                flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                file = out_of_reach(os.open(self.path, flags, 0o600))
+                if not os.fstat(file).st_size:
+                    os.write(file, events.HEAD)
+                self._kin = self._kin or mmap.mmap(file, len(events.HEAD))
+                self._touched = True
+                self._file = file
             return self._file
 
 
@@ -266,6 +292,7 @@ class _Afar(Reporter):
 
         run, pipeline, path, blobs = json.loads(address)
         self.enter(run, pipeline, path, BlobStore(blobs))
+        self._process = 0  # every line is another process's than the step's
         self.call = self._begun = self  # the step's own process says where its part begins
 
     def where(self) -> str:

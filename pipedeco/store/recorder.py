@@ -438,6 +438,8 @@ class Recorder:
     def _read_reports(self, group: list[Any]) -> None:
         """Look at what steps have reported that ended; not while the database is locked."""
         for entry in group:
+            if entry.__class__ is Step and (entry.outcome is None or entry.outcome.logs is None):
+                continue  # most steps say nothing
             try:
                 self._read_report(entry)
             except (OSError, ValueError, TypeError) as error:  # too many open files; a foreign file
@@ -510,7 +512,8 @@ class Recorder:
             log = logs[run]
             if log is not None:
                 found.append(rows.step_row(log.seq, self._component(log, step.called), step))
-                self._reports.write(step, log.seq)
+                if self._reports.found:
+                    self._reports.write(step, log.seq)
                 if step.key is not None and step.state in ENDED:
                     row = rows.key_row(log.seq, step, step.key)
                     keys.append(row)

@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.blobs import make_private
-from pipedeco.events import METRIC, OF_RUN, OF_STEP, PARAM, TAG, Part, length, summarise
+from pipedeco.events import HEAD, METRIC, OF_RUN, OF_STEP, PARAM, TAG, Part, length, summarise
 from pipedeco.graph import Logs
 from pipedeco.monitors import names_on_run
 from pipedeco.store.database import queries
@@ -127,31 +127,34 @@ class GroupReports:
     Parameters
     ----------
     connection: of the recorder.
+
+    Attributes: `found`, what was read, by the step, the attempt or the body that it is of.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._found: dict[Any, Index] = {}
+        self.found: dict[Any, Index] = {}
 
     def read_step(self, logs: str, step: Step) -> None:
         """What a step has reported that ended; `logs` is the folder of its run's."""
         assert step.outcome is not None
         part = part_of(logs, step.outcome.logs)
         if part is not None:
-            self._found[step] = index(part, step.called.options.monitors, step.name)
+            self.found[step] = index(part, step.called.options.monitors, step.name)
 
     def read_attempt(self, logs: str, step: Step, number: int, outcome: Outcome) -> None:
         """Of an attempt that was followed by another only what it has kept counts."""
         part = part_of(logs, outcome.logs)
         if part is not None:
-            self._found[step, number] = Index([], index(part, {}).blobs)
+            self.found[step, number] = Index([], index(part, {}).blobs)
 
     def read_body(self, path: str) -> None:
-        self._found[path] = index(Part(path, 0, length(path), 0), {})
+        start = len(HEAD)
+        self.found[path] = index(Part(path, start, max(start, length(path)), 0), {})
 
     def write(self, what: Any, run: int) -> None:
         """Write what was read of a step, of an attempt, or of a body."""
-        found = self._found.get(what) if self._found else None
+        found = self.found.get(what)
         if found is not None:
             self.put(run, found)
 
@@ -164,7 +167,7 @@ class GroupReports:
             self._connection.execute(queries()["put_attachment"], facts)
 
     def clear(self) -> None:
-        self._found.clear()
+        self.found.clear()
 
 
 def storable(text: str) -> str:
