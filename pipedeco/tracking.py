@@ -361,8 +361,9 @@ def get_logger(name: str = "pipedeco.step") -> logging.Logger:
     import logging
 
     logger = logging.getLogger(name)
-    if not logger.handlers:
-        handler = _stderr_handler()()
+    kind = _stderr_handler()
+    if not any(isinstance(handler, kind) for handler in logger.handlers):
+        handler = kind()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
         logger.propagate = False
