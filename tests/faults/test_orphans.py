@@ -212,7 +212,11 @@ def test_a_nursery_killed_between_runs_is_replaced(lab):
 
 
         first = main()
+        import select
+
+        end = os.pidfd_open(first)
         os.kill(first, signal.SIGKILL)
+        select.select([end], [], [])  # till then its workers live, and may perform
         second = main()
         print(first != second)
         """)
