@@ -39,9 +39,7 @@ def wait_until(condition, what="it becomes true", timeout=DEADLINE):
 # which takes two more minutes.
 ON_REMOTE = frozenset(
     f"test_{name}.py"
-    for name in (
-        "values", "results", "failure", "retries", "nesting", "cancel", "cache", "reports",
-    )
+    for name in ("results", "failure", "retries", "nesting", "cancel", "reports")
 )  # fmt: skip
 
 

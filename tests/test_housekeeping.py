@@ -581,7 +581,7 @@ def test_records_that_hang_in_the_air(store, capsys):
 def test_a_log_that_is_cut(store):
     """The step whose output is lost is named."""
     run = started(values, ["a", "b"])
-    (log,) = (p for p in Path(store, "logs", run.id).iterdir() if p.stat().st_size)
+    (log,) = (p for p in Path(store, "logs", run.id).glob("*.out") if p.stat().st_size)
     os.truncate(log, 10)
     (finding,) = check()
     assert (finding.kind, finding.damaged) == ("log", True)
