@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pipedeco.events import ARTIFACT, METRIC, MODEL, OF_RUN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-
-class Monitor(NamedTuple):
-    """What is mirrored, and under which name."""
-
-    pattern: str  # a name, in which `*` stands for anything
-    name: str  # on the run; `*` is what that one stood for, `{step}` the step's name
 
 
 KINDS = {METRIC: "metrics", ARTIFACT: "artifacts", MODEL: "models"}
@@ -30,7 +23,9 @@ def names_on_run(
     Parameters
     ----------
     kind, scope, name: of the event.
-    monitors: of the step's component: "metrics", "artifacts", "models" -> Monitors.
+    monitors: of the step's component: "metrics", "artifacts", "models" -> pairs of a pattern, in which
+        `*` stands for anything, and the name on the run, in which `*` is what that one stood for and
+        `{step}` the step's name.
     step: the name of the step that reported it.
     """
     if scope == OF_RUN:

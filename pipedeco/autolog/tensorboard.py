@@ -7,7 +7,6 @@ the writer itself imported.
 
 from __future__ import annotations
 
-import gc
 import math
 import os
 import struct
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 PROTOS = ("tensorboardX.proto.event_pb2", "tensorboard.compat.proto.event_pb2")
 WRITER_THREADS = ("_EventLoggerThread", "_AsyncWriterThread")  # tensorboardX's, tensorboard's
-WRITERS = ("tensorboardX.writer", "torch.utils.tensorboard.writer")
 PATIENCE = 2.0  # seconds for what a writer has queued
 SETTLING = 0.01  # seconds in which a writer's thread writes what it has taken from its queue
 TEXT_ENDING = "/text_summary"  # which writers add to the tags of texts
@@ -79,24 +77,13 @@ class EventFiles:
 
     def finish(self) -> None:
         """Report what the step's writers still hold, and no more after it."""
-        self._flush()
         self._flush_threads(patience=PATIENCE)
         self.read()
         with self._lock:
             self._closed = True
 
-    def _flush(self) -> None:
-        folders = self._folders()
-        for writer in _open_writers():
-            try:
-                for part in list((writer.all_writers or {}).values()):
-                    if _is_in(part.get_logdir(), folders):
-                        _flush(part)
-            except Exception as error:  # noqa: BLE001 - a writer of the user's; its disk may be full
-                self._session.failed("the end of an event file", error)
-
     def _flush_threads(self, *, patience: float) -> None:
-        """Writers that were dropped without being closed live on as their threads."""
+        """Open writers, and those that were dropped without being closed, live as their threads."""
         for thread in threading.enumerate():
             if type(thread).__name__ in WRITER_THREADS:
                 try:
@@ -192,33 +179,6 @@ def _event_class() -> Any:
 
 
 # ---- writers
-
-
-def _open_writers() -> list[Any]:
-    """The SummaryWriters of this process."""
-    kinds = tuple(
-        kind
-        for name in WRITERS
-        if isinstance(kind := getattr(sys.modules.get(name), "SummaryWriter", None), type)
-    )
-    if not kinds:
-        return []
-    return [found for found in gc.get_objects() if issubclass(type(found), kinds)]
-
-
-def _is_in(folder: Any, folders: set[str]) -> bool:
-    """Whether a writer's folder, which may be relative to where the step was, is one of these.
-
-    A writer that was made before a fork has no thread, and would be waited for in vain.
-    """
-    path = os.path.normpath(os.fspath(folder))
-    return any(known == path or known.endswith(os.sep + path) for known in folders)
-
-
-def _flush(writer: Any) -> None:
-    """Write what is queued to the file; tensorboardX's own flush() does not wait for its queue."""
-    _drain(getattr(getattr(writer, "event_writer", None), "_event_queue", None), PATIENCE)
-    writer.flush()
 
 
 def _drain(queue: Any, patience: float) -> None:

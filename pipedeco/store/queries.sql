@@ -160,9 +160,6 @@ from cache join step on step.id = cache.step join run on run.seq = step.run
 left join step_key on step_key.step = step.id
 where cache.key = :key and not run.archived;
 
--- name: run_keys
-select * from step_key where step >= :first and step < :last;
-
 -- name: put_attempt
 insert or replace into attempt values
     (:step, :number, :state, :worker, :started, :duration, :error_type, :error_text, :traceback, :logs);
