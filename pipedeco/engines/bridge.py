@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import secrets
 import shutil
 import socket
 import sys
@@ -83,7 +84,10 @@ class _Served:
         if "No module named 'pipedeco" in text:
             return "import", "there is no module pipedeco"
         died = known.WorkerCrashedError, known.NodeDiedError, known.OutOfMemoryError
-        what = f"{type(error).__name__}: {text.splitlines()[0] if text else ''}".rstrip(": ")
+        lines = text.splitlines() or [""]
+        if isinstance(error, known.RayTaskError):  # the traceback of what was raised there
+            return "lost", lines[-1]
+        what = f"{type(error).__name__}: {lines[0]}"
         return "died" if isinstance(error, died) else "lost", what
 
     def _tell(self, *message: Any) -> None:
@@ -125,13 +129,24 @@ def serve(file: int, controller: int, address: str, workers: int) -> None:
 
 def _connected(address: str, workers: int, folder: str) -> Any:
     own: dict[str, Any] = {}
-    if not address:
+    if address:
+        _show_token()
+    else:
         _let_workers_find_us()
+        # Else Ray would make one in the user's home, and expect it of clusters begun later.
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
         own = {"num_cpus": workers or None, "include_dashboard": False, "_temp_dir": folder}
     import ray
 
     ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **own)
     return ray
+
+
+def _show_token() -> None:
+    """A head expects a token where its user has one; Ray's client shows it only when told so."""
+    there = os.path.exists(os.path.expanduser("~/.ray/auth_token"))
+    if there or "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _let_workers_find_us() -> None:
