@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import marshal
 import os
 import secrets
@@ -138,7 +139,7 @@ def _connected(address: str, workers: int, folder: str) -> Any:
         own = {"num_cpus": workers or None, "include_dashboard": False, "_temp_dir": folder}
     import ray
 
-    ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **own)
+    ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
     return ray
 
 

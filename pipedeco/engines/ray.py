@@ -61,7 +61,7 @@ class Bridge(Executor):
         self._futures: dict[int, Future[bytes]] = {}
         self._count = 0
         self._lock = threading.Lock()
-        self._words = tempfile.TemporaryFile()
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `shutdown`
         self._begin(address, workers)
         self._connection.settimeout(START)
         if not self._read():
@@ -154,7 +154,7 @@ class Bridge(Executor):
 
 
 def _error(kind: str, what: str) -> Exception:
-    kinds = {"died": BrokenExecutor, "import": ImportError}
+    kinds: dict[str, type[Exception]] = {"died": BrokenExecutor, "import": ImportError}
     return kinds.get(kind, ConnectionError)(what)
 
 

@@ -10,7 +10,7 @@ from pipedeco.errors import ConfigError
 if TYPE_CHECKING:
     from pipedeco.engines import EngineURL
 
-_UNITS = {
+_UNITS: dict[str, int] = {
     "": 1,
     "B": 1,
     **{f"{letter}B": 1000**n for n, letter in enumerate("KMGTP", 1)},
