@@ -11,12 +11,14 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from typing import Any
 
 from pipedeco.engines.frames import end_with, receive, send
 from pipedeco.worker.station import perform_batch
 
 BEAT = 1.0  # seconds
+ATTEMPTS = 3
 
 # Ray waits longer than we want a lost cluster to go unnoticed, and tells its makers of itself.
 SETTINGS = {
@@ -120,7 +122,8 @@ def serve(file: int, controller: int, address: str, workers: int) -> None:
             served.beat()
         ray.shutdown()
     except Exception as error:  # noqa: BLE001 - the last line is what the controller tells
-        sys.stderr.write(f"\n{type(error).__name__}: {' '.join(str(error).split())}\n")
+        lines = str(error).strip().splitlines() or [""]  # of which the last is no traceback
+        sys.stderr.write(f"\n{type(error).__name__}: {lines[-1]}\n")
         sys.stderr.flush()
     finally:
         if folder:
@@ -139,7 +142,14 @@ def _connected(address: str, workers: int, folder: str) -> Any:
         own = {"num_cpus": workers or None, "include_dashboard": False, "_temp_dir": folder}
     import ray
 
-    ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
+    for attempt in range(ATTEMPTS):
+        try:
+            ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
+            break
+        except ConnectionError:  # a head that has just begun listens before it can serve
+            if attempt + 1 == ATTEMPTS:
+                raise
+            time.sleep(BEAT)
     return ray
 
 

@@ -133,9 +133,9 @@ def own_ray(tmp_path):
 def test_a_killed_head(lab, own_ray):
     """What is in flight ends as EngineLost within 30 s; what had ended stays, and is not done
     again when the run is resumed elsewhere; nobody is left of the cluster's steps."""
-    gate = str(lab.folder / "gate")
-    source = FAULT.format(retries=0, folder=str(lab.folder), gate=gate)
-    job = lab.start(source, **own_ray.variables())
+    source = FAULT.format(retries=0, folder=str(lab.folder), gate=str(lab.folder / "gate"))
+    source = source.partition("    try:")[0] + "    return value([held, others])\n"
+    job = lab.start(source + "\nif __name__ == '__main__':\n    main()\n", **own_ray.variables())
     child = station_of(lab)
     assert "ray::" in command_of(parent(parent(child)))
     wait_until(lambda: others(lab.latest()) == ["completed"] * 20, DEADLINE, "the others' end")
@@ -143,7 +143,7 @@ def test_a_killed_head(lab, own_ray):
     own_ray.kill()
     done = job.finish(60.0)
     assert time.monotonic() - begin < 30
-    assert "EngineLost" in done.out
+    assert "EngineLost" in done.err
     wait_until(lambda: not is_alive(child), what="the step ends with the cluster")
     run = lab.latest()
     assert others(run) == ["completed"] * 20
