@@ -1,5 +1,6 @@
 """What tests share: a store of their own, the modes, and a check that nothing is left behind."""
 
+import json
 import os
 import signal
 import sys
@@ -35,8 +36,10 @@ def wait_until(condition, what="it becomes true", timeout=DEADLINE):
         time.sleep(0.002)
 
 
-# What runs on remote in every run of the tests; the other modules do with PIPEDECO_TESTS_REMOTE=all,
-# which takes two more minutes.
+# What runs on remote in every run of the tests.  The other modules do where PIPEDECO_TESTS_REMOTE is
+# the URL of an engine, which is then used by all: local://2, or that of a cluster that somebody has
+# started.  tests/remote/conftest.py shows how.
+REMOTE = os.environ.get("PIPEDECO_TESTS_REMOTE", "")
 ON_REMOTE = frozenset(
     f"test_{name}.py"
     for name in ("results", "failure", "retries", "nesting", "cancel", "reports")
@@ -45,7 +48,7 @@ ON_REMOTE = frozenset(
 
 def pytest_collection_modifyitems(config, items):
     """Leave out what is for remote mode in modules that do without."""
-    if os.environ.get("PIPEDECO_TESTS_REMOTE") == "all":
+    if REMOTE:
         return
     out = [item for item in items if _is_remote(item) and item.path.name not in ON_REMOTE]
     items[:] = [item for item in items if item not in set(out)]
@@ -93,13 +96,14 @@ def nothing_left(mark):
 def mode(request, tmp_path, monkeypatch):
     """Each runner in turn, with two workers and a store of the test's own.
 
-    The engine of remote mode is two processes of this machine, which all tests of a module use.
+    All tests of a module use the same engine of remote mode: two processes of this machine, if
+    nothing else is asked for.
     """
     import pipedeco
 
     store = str(tmp_path / "store")
     monkeypatch.setenv("PIPEDECO_STORE", store)
-    monkeypatch.setenv("PIPEDECO_QUEUES", '{"default": "local://2"}')
+    monkeypatch.setenv("PIPEDECO_QUEUES", json.dumps({"default": REMOTE or "local://2"}))
     pipedeco.configure(mode=request.param, workers=2)
     yield request.param
     pipedeco.configure(mode=None, workers=None)
@@ -130,7 +134,7 @@ def _new_threads(before):
     # One a process, shared by all runs.
     kept = (
         "pipedeco-loop", "pipedeco-recorder", "pipedeco-keeper", "pipedeco-capture",
-        "pipedeco-engine",
+        "pipedeco-engine", "IO loop",  # of Dask's client
     )  # fmt: skip
     return [t for t in threading.enumerate() if t not in before and t.name not in kept]
 

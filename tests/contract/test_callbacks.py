@@ -872,7 +872,7 @@ def test_ctrl_c_during_a_callback(mode, tmp_path, event):
     presser.start()
     with pytest.raises(KeyboardInterrupt):
         body()
-    assert not done.is_set() or (mode == "local" and event != "on_run_end")  # nobody waited for it
+    assert not done.is_set() or (mode != "debug" and event != "on_run_end")  # nobody waited for it
     presser.join()
     done.set()
     run = get_run()
@@ -916,7 +916,8 @@ def body():
 
 assert body() == 1
 assert body() == 1
-assert "importlib.metadata" not in sys.modules
+if "distributed" not in sys.modules and "ray" not in sys.modules:  # clients of engines import it
+    assert "importlib.metadata" not in sys.modules
 """
 
 
