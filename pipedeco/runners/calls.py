@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.definitions import FunctionSpec, MainDefinitions, describe
+from pipedeco.errors import ConfigError, NotPicklable
 from pipedeco.graph import (
     CANCELLED,
     FAILED,
@@ -26,9 +27,10 @@ from pipedeco.runners.echo import Echo
 from pipedeco.serialization import Pickler, unpack_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, MutableSequence
 
     from pipedeco.definitions import Definition
+    from pipedeco.requirements import Requirements
     from pipedeco.runners import RunFacts
     from pipedeco.worker.loop import Loop
 
@@ -82,6 +84,7 @@ class CallSession:
         self.definitions = MainDefinitions()
         self.pickler = Pickler(facts.blobs)
         self.echo = Echo(facts.logs)
+        self._announced: set[str] = set()
         self.post = self.tell = loop.post
         self.later = loop.later
         self._functions: dict[Any, Function] = {}
@@ -96,6 +99,7 @@ class CallSession:
         function = self._functions.get(key)
         if function is None:
             spec = describe(called.component.fn)
+            _check_environment(called, spec, self.facts)
             pickled = None if retry_on == (Exception,) else self.pickler.dump_inline(retry_on)
             number = next(self.loop.numbers)
             function = Function(number, called.name, spec, pickled, auto_log=auto_log)
@@ -110,7 +114,13 @@ class CallSession:
         self.ready.append(call)
 
     def withdraw(self, call: StepCall) -> bool:
-        return _removed(self.ready, call)
+        return removed(self.ready, call)
+
+    def announce(self, text: str) -> None:
+        """Tell once what the run waits for."""
+        if text not in self._announced:
+            self._announced.add(text)
+            self.echo.tell(text)
 
     def called(self, step: Step) -> None:
         pass
@@ -137,6 +147,9 @@ class CallSession:
         for dep in step.inputs:
             if dep.outcome is not None and dep.outcome.names:
                 names += dep.outcome.names
+        environment = step.called.environment
+        if environment is not None and environment.other_python:
+            _check_travels(step, names, environment)
         return names
 
     def renewed(self, step: Step, found: list[Definition]) -> list[Definition]:
@@ -145,7 +158,7 @@ class CallSession:
         return [] if step.key is None else self.definitions.values(found)
 
 
-def _removed(ready: deque[StepCall], call: StepCall) -> bool:
+def removed(ready: MutableSequence[StepCall], call: StepCall) -> bool:
     """Take a call out of those that wait; whether it was there."""
     try:
         ready.remove(call)
@@ -188,10 +201,13 @@ def next_calls(
     idle: whether it has no call at all; a call of unknown duration travels alone.
     """
     taken = 0
+    line = ready[0].step.called.function.line if ready else None
     while ready and taken < most and load < limit:
         step = ready[0].step
         mean = step.called.function.mean
         alone = idle and not taken
+        if step.called.function.line is not line:  # it is for other workers
+            return
         if not alone and (mean == UNKNOWN or is_exclusive(step) or step.key is not None):
             return
         taken += 1
@@ -234,6 +250,43 @@ def is_exclusive(step: Step) -> bool:
     """Whether the step's worker gets nothing beside it: it may be killed, or is its alone."""
     options = step.called.options
     return options.timeout is not None or options.fresh_process
+
+
+def building(called: Called) -> str:
+    """What is told while the environment of a component's steps is being built."""
+    environment = called.environment
+    return f"building environment for {called.name}: {environment.text if environment else ''}"
+
+
+def _check_environment(called: Called, spec: FunctionSpec, facts: RunFacts) -> None:
+    """Raise ConfigError where no worker of another environment could perform the function."""
+    wanted = called.environment
+    if wanted is None:
+        return
+    if facts.start_method == "spawn":
+        raise ConfigError(
+            f"component {called.name} of run {facts.id} asks for an environment of its own "
+            f"({wanted.text}), which workers get from the nursery alone: Linux, without "
+            "start_method='spawn'"
+        )
+    if wanted.other_python and (spec.kind != "name" or spec.module == "__main__" or spec.names):
+        raise ConfigError(
+            f"component {called.name} of run {facts.id} asks for Python {wanted.python}, and its "
+            "function travels as code compiled by another one; move it into a module that can be "
+            "imported"
+        )
+
+
+def _check_travels(step: Step, names: tuple[str, ...], wanted: Requirements) -> None:
+    """Raise NotPicklable where a call carries code to another version of Python."""
+    packed = [step.args, *(dep.outcome.value for dep in step.inputs if dep.outcome is not None)]
+    by_value = any(isinstance(data, bytes) and b"cloudpickle" in data for data in packed)
+    if names or by_value:
+        what = f"{', '.join(names)} of __main__" if names else "a function or class by value"
+        raise NotPicklable(
+            f"a call of {step.called.name} carries {what}, and code that was compiled here does "
+            f"not load in Python {wanted.python}; move it into a module that can be imported"
+        )
 
 
 def failed_call(error: StepError) -> Outcome:

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 from pipedeco.errors import NotPicklable, PipedecoError
 from pipedeco.graph import LogPosition, Logs, Step, StepCall, StepError
 from pipedeco.runners import UnderWay
+from pipedeco.runners.bundle import project_here
 from pipedeco.runners.calls import (
     UNKNOWN,
     CallSession,
     Function,
+    building,
     cancelled_call,
     failed_call,
     is_exclusive,
@@ -26,7 +28,9 @@ from pipedeco.runners.calls import (
     message_of,
     next_calls,
     outcome_of,
+    removed,
 )
+from pipedeco.runners.preparing import Preparation
 from pipedeco.worker.deaths import (
     FALSE_STARTS,
     GRACE,
@@ -43,7 +47,10 @@ from pipedeco.worker.perform import describe_error
 from pipedeco.worker.pool import Exit, Pool, Worker
 
 if TYPE_CHECKING:
+    from pipedeco.graph import Called
+    from pipedeco.requirements import Requirements
     from pipedeco.runners import RunFacts
+    from pipedeco.worker.venvs import Venv
 
 BATCH = 0.004  # seconds of work that a worker is given at once
 LARGEST = 400  # calls in a message
@@ -77,13 +84,65 @@ class LocalSession(CallSession):
         super().__init__(runner, facts)
         self.runner = runner
         self.key = key
-        self.surroundings = tuple(here())
+        self.surroundings = here()
+        self.preparations: dict[Requirements, Preparation] = {}  # environments under way
         self.busy: set[_Slot] = set()
         self.positions: dict[str, LogPosition] = {}  # by worker, which may leave and come back
 
+    def place(self, called: Called) -> tuple[Any, ...]:
+        return (called.environment,)
+
+    def prepare(self, called: Called) -> None:
+        super().prepare(called)
+        if called.environment is not None:
+            called.function.line = called.environment
+
+    def submit(self, call: StepCall) -> None:
+        wanted = call.step.called.environment
+        if wanted is None or self.runner.has(wanted):
+            self.ready.append(call)
+        else:
+            self._prepare(wanted, call)
+
+    def _prepare(self, wanted: Requirements, call: StepCall) -> None:
+        """Have a call wait for its environment, which is built in a thread of its own."""
+        if wanted not in self.preparations:
+            text = building(call.step.called)
+            self.preparations[wanted] = Preparation(
+                wanted,
+                self.surroundings.environment,
+                lambda: self.announce(text),
+                lambda venv, error: self.post(self._prepared, wanted, venv, error),
+            )
+        self.preparations[wanted].calls.append(call)
+
+    def _prepared(
+        self, wanted: Requirements, venv: Venv | None, error: BaseException | None
+    ) -> None:
+        preparation = self.preparations.pop(wanted, None)
+        if venv is not None:
+            self.runner.venvs[wanted] = venv
+        for call in preparation.calls if preparation is not None else ():
+            if error is None:
+                self.ready.append(call)
+            else:
+                outcome = failed_call(describe_error(error))
+                worth = is_worth_a_retry(outcome, call.step)
+                call.done(call, outcome._replace(retryable=worth))
+
+    def withdraw(self, call: StepCall) -> bool:
+        waiting = [preparation.calls for preparation in self.preparations.values()]
+        return any(removed(calls, call) for calls in (self.ready, *waiting))
+
+    def leave(self) -> list[StepCall]:
+        """Have nobody build for this run any more; the calls that waited."""
+        waiting = [call for each in self.preparations.values() for call in each.stop()]
+        self.preparations.clear()
+        return waiting
+
     def stop(self) -> list[StepCall]:
         self.stopping = True
-        never_begun = list(self.ready)
+        never_begun = [*self.ready, *self.leave()]
         self.ready.clear()
         for slot in list(self.busy):
             self.runner.pool.cancel(slot.worker, self.key)
@@ -113,6 +172,7 @@ class LocalRunner(Loop):
         self.slots: dict[int, _Slot] = {}
         self.idle: list[_Slot] = []
         self.false_starts = 0
+        self.venvs: dict[Requirements, Venv] = {}
         self.pool = Pool(self.selector, start_method, self.on_message, self.on_exit)
         self.start()
 
@@ -139,6 +199,8 @@ class LocalRunner(Loop):
             session.facts.crashed(error)
 
     def ended(self) -> None:
+        for session in self.sessions:
+            session.leave()
         self.pool.close()
 
     # -- runs and workers ----------------------------------------------------------------
@@ -149,6 +211,7 @@ class LocalRunner(Loop):
 
     def forget(self, session: LocalSession) -> None:
         self.sessions.remove(session)
+        session.leave()
         for slot in self.slots.values():
             if slot.run is session:
                 slot.run = None
@@ -156,15 +219,20 @@ class LocalRunner(Loop):
                     slot.calls.clear()
                     self.pool.kill(slot.worker)
 
+    def has(self, wanted: Requirements) -> bool:
+        """Whether an environment is there."""
+        return wanted in self.venvs and self.venvs[wanted].there
+
     def _hire(self) -> None:
         """Start the workers that the open runs may use."""
         wanted = max((session.facts.workers for session in self.sessions), default=0)
-        staff = sum(not slot.single_use for slot in self.slots.values())
+        own = [slot for slot in self.slots.values() if slot.worker.venv is None]
+        staff = sum(not slot.single_use for slot in own)
         for _ in range(wanted - staff):
             self.idle.append(self._start(single_use=False))
 
-    def _start(self, *, single_use: bool) -> _Slot:
-        slot = _Slot(self.pool.start(), single_use=single_use)
+    def _start(self, *, single_use: bool, venv: Venv | None = None) -> _Slot:
+        slot = _Slot(self.pool.start(venv), single_use=single_use)
         self.slots[slot.worker.number] = slot
         return slot
 
@@ -184,24 +252,32 @@ class LocalRunner(Loop):
         """Who gets the next calls of a run; None where everybody has enough."""
         head = session.ready[0].step
         if len(session.busy) < session.facts.workers:
+            wanted = head.called.environment
+            venv = None if wanted is None else self.venvs[wanted]
             if head.called.options.fresh_process:
-                return self._start(single_use=True)
-            if self.idle:
-                return self._take_idle(head)
+                return self._start(single_use=True, venv=venv)
+            idle = [slot for slot in self.idle if slot.worker.venv == venv]
+            if idle:
+                return self._take_idle(head, idle)
+            if venv is not None:
+                return self._start(single_use=False, venv=venv)
         if is_exclusive(head) or head.key is not None or head.called.function.mean == UNKNOWN:
             return None
         open_slots = [slot for slot in session.busy if slot.load < BATCH / 2 and not slot.exclusive]
-        return min(open_slots, key=_load, default=None)
+        wanted = head.called.environment
+        venv = None if wanted is None else self.venvs[wanted]
+        return min((s for s in open_slots if s.worker.venv == venv), key=_load, default=None)
 
-    def _take_idle(self, head: Step) -> _Slot:
+    def _take_idle(self, head: Step, idle: list[_Slot]) -> _Slot:
         """The worker that made the step's input if it is idle, else the last that was busy."""
         if head.inputs:
             outcome = head.inputs[-1].outcome
-            for slot in self.idle:
+            for slot in idle:
                 if outcome is not None and slot.worker.name == outcome.worker:
                     self.idle.remove(slot)
                     return slot
-        return self.idle.pop()
+        self.idle.remove(idle[-1])
+        return idle[-1]
 
     def _fill(self, slot: _Slot, session: LocalSession) -> None:
         """Send a worker its next calls."""
@@ -240,7 +316,10 @@ class LocalRunner(Loop):
         facts = session.facts
         folders = facts.blobs.folder, f"{facts.logs}/{name}"
         names = facts.id, facts.pipeline
-        self.pool.send(slot.worker, ("run", session.key, session.surroundings, *folders, names))
+        around = session.surroundings
+        if slot.worker.venv is not None:
+            around = slot.worker.venv.around(around, project_here())
+        self.pool.send(slot.worker, ("run", session.key, tuple(around), *folders, names))
 
     def _prepare(
         self, slot: _Slot, session: LocalSession, call: StepCall
@@ -293,6 +372,16 @@ class LocalRunner(Loop):
             self.pool.kill(slot.worker)
         else:
             self.idle.append(slot)
+            if slot.worker.venv is not None:
+                self._dismiss()
+
+    def _dismiss(self) -> None:
+        """Of the idle workers of other environments as many stay as a run may have busy."""
+        most = max((session.facts.workers for session in self.sessions), default=0)
+        others = [slot for slot in self.idle if slot.worker.venv is not None]
+        for slot in others[: len(others) - most]:
+            self.idle.remove(slot)
+            self.pool.kill(slot.worker)
 
     # -- what workers say ----------------------------------------------------------------
 
