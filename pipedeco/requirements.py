@@ -26,6 +26,12 @@ class Requirements(NamedTuple):
     packages: tuple[str, ...]
     python: str | None  # 3.12 or 3.12.1; None is that of the controller
 
+    @classmethod
+    def recorded(cls, fields: Any) -> Requirements:
+        """From JSON, which has lists for tuples."""
+        packages, python = fields
+        return cls(tuple(packages), python)
+
     @property
     def text(self) -> str:
         """For people, in one line."""

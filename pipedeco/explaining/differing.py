@@ -108,7 +108,7 @@ def _environment(old: Row, new: Row) -> list[Reason]:
     if before == now:
         return []
     shown = [text or "the run's own" for text in (before, now)]
-    text = f"its environment differs (packages=, python=){between(*shown)}"
+    text = f"its own environment differs{between(*shown)}"
     return [Reason("environment", text, None, before, now)]
 
 

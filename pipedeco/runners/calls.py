@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.definitions import FunctionSpec, MainDefinitions, describe
-from pipedeco.errors import ConfigError, NotPicklable
+from pipedeco.errors import ConfigError, NotPicklable, PipedecoError
 from pipedeco.graph import (
     CANCELLED,
     FAILED,
@@ -25,13 +26,16 @@ from pipedeco.runners import auto_logs
 from pipedeco.runners.beside import Aside
 from pipedeco.runners.echo import Echo
 from pipedeco.serialization import Pickler, unpack_arguments
+from pipedeco.worker.perform import describe_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableSequence
 
+    from pipedeco.blobs import BlobStore
     from pipedeco.definitions import Definition
     from pipedeco.requirements import Requirements
     from pipedeco.runners import RunFacts
+    from pipedeco.serialization import Packed
     from pipedeco.worker.loop import Loop
 
 OVERHEAD = 15e-6  # seconds that a worker spends on a call besides the step itself
@@ -149,7 +153,7 @@ class CallSession:
                 names += dep.outcome.names
         environment = step.called.environment
         if environment is not None and environment.other_python:
-            _check_travels(step, names, environment)
+            _check_travels(step, names, environment, self.facts.blobs)
         return names
 
     def renewed(self, step: Step, found: list[Definition]) -> list[Definition]:
@@ -277,11 +281,36 @@ def _check_environment(called: Called, spec: FunctionSpec, facts: RunFacts) -> N
         )
 
 
-def _check_travels(step: Step, names: tuple[str, ...], wanted: Requirements) -> None:
+def check_value(step: Step, outcome: Outcome, blobs: BlobStore) -> Outcome:
+    """The outcome, or a failure where its value carries code of another version of Python."""
+    wanted = step.called.environment
+    if wanted is None or not wanted.other_python or not _carries_code(outcome.value, blobs):
+        return outcome
+    error = NotPicklable(
+        f"the value of {step.called.name} carries a function or class by value, and code that "
+        f"Python {wanted.python} compiled does not load in others; move it into a module that can "
+        "be imported"
+    )
+    return outcome._replace(state=FAILED, value=None, preview=None, error=describe_error(error))
+
+
+def _carries_code(packed: Packed | None, blobs: BlobStore) -> bool:
+    """Whether a pickle was made by one of the picklers that carry code by value."""
+    if packed is None:
+        return False
+    try:
+        data = blobs.main_part(packed)
+    except (PipedecoError, OSError):  # who loads it is told
+        return False
+    return re.search(rb"cloudpickle\.cloudpickle|dill\._dill", data) is not None
+
+
+def _check_travels(
+    step: Step, names: tuple[str, ...], wanted: Requirements, blobs: BlobStore
+) -> None:
     """Raise NotPicklable where a call carries code to another version of Python."""
     packed = [step.args, *(dep.outcome.value for dep in step.inputs if dep.outcome is not None)]
-    by_value = any(isinstance(data, bytes) and b"cloudpickle" in data for data in packed)
-    if names or by_value:
+    if names or any(_carries_code(data, blobs) for data in packed):
         what = f"{', '.join(names)} of __main__" if names else "a function or class by value"
         raise NotPicklable(
             f"a call of {step.called.name} carries {what}, and code that was compiled here does "

@@ -22,6 +22,7 @@ from pipedeco.runners.calls import (
     Function,
     building,
     cancelled_call,
+    check_value,
     failed_call,
     is_exclusive,
     is_worth_a_retry,
@@ -45,6 +46,7 @@ from pipedeco.worker.environment import here
 from pipedeco.worker.loop import Loop
 from pipedeco.worker.perform import describe_error
 from pipedeco.worker.pool import Exit, Pool, Worker
+from pipedeco.worker.venvs import environments_folder
 
 if TYPE_CHECKING:
     from pipedeco.graph import Called
@@ -85,6 +87,7 @@ class LocalSession(CallSession):
         self.runner = runner
         self.key = key
         self.surroundings = here()
+        self.shelf = environments_folder(self.surroundings.environment)
         self.preparations: dict[Requirements, Preparation] = {}  # environments under way
         self.busy: set[_Slot] = set()
         self.positions: dict[str, LogPosition] = {}  # by worker, which may leave and come back
@@ -99,10 +102,20 @@ class LocalSession(CallSession):
 
     def submit(self, call: StepCall) -> None:
         wanted = call.step.called.environment
-        if wanted is None or self.runner.has(wanted):
+        if wanted is None or self._has(wanted):
             self.ready.append(call)
         else:
             self._prepare(wanted, call)
+
+    def _has(self, wanted: Requirements) -> bool:
+        """Whether an environment is there."""
+        known = self.runner.venvs.get((self.shelf, wanted))
+        return known is not None and known.there
+
+    def venv_of(self, step: Step) -> Venv | None:
+        """The environment in which a ready step is performed."""
+        wanted = step.called.environment
+        return None if wanted is None else self.runner.venvs[self.shelf, wanted]
 
     def _prepare(self, wanted: Requirements, call: StepCall) -> None:
         """Have a call wait for its environment, which is built in a thread of its own."""
@@ -121,7 +134,7 @@ class LocalSession(CallSession):
     ) -> None:
         preparation = self.preparations.pop(wanted, None)
         if venv is not None:
-            self.runner.venvs[wanted] = venv
+            self.runner.venvs[self.shelf, wanted] = venv
         for call in preparation.calls if preparation is not None else ():
             if error is None:
                 self.ready.append(call)
@@ -172,7 +185,7 @@ class LocalRunner(Loop):
         self.slots: dict[int, _Slot] = {}
         self.idle: list[_Slot] = []
         self.false_starts = 0
-        self.venvs: dict[Requirements, Venv] = {}
+        self.venvs: dict[tuple[str, Requirements], Venv] = {}
         self.pool = Pool(self.selector, start_method, self.on_message, self.on_exit)
         self.start()
 
@@ -219,10 +232,6 @@ class LocalRunner(Loop):
                     slot.calls.clear()
                     self.pool.kill(slot.worker)
 
-    def has(self, wanted: Requirements) -> bool:
-        """Whether an environment is there."""
-        return wanted in self.venvs and self.venvs[wanted].there
-
     def _hire(self) -> None:
         """Start the workers that the open runs may use."""
         wanted = max((session.facts.workers for session in self.sessions), default=0)
@@ -252,8 +261,7 @@ class LocalRunner(Loop):
         """Who gets the next calls of a run; None where everybody has enough."""
         head = session.ready[0].step
         if len(session.busy) < session.facts.workers:
-            wanted = head.called.environment
-            venv = None if wanted is None else self.venvs[wanted]
+            venv = session.venv_of(head)
             if head.called.options.fresh_process:
                 return self._start(single_use=True, venv=venv)
             idle = [slot for slot in self.idle if slot.worker.venv == venv]
@@ -264,8 +272,7 @@ class LocalRunner(Loop):
         if is_exclusive(head) or head.key is not None or head.called.function.mean == UNKNOWN:
             return None
         open_slots = [slot for slot in session.busy if slot.load < BATCH / 2 and not slot.exclusive]
-        wanted = head.called.environment
-        venv = None if wanted is None else self.venvs[wanted]
+        venv = session.venv_of(head)
         return min((s for s in open_slots if s.worker.venv == venv), key=_load, default=None)
 
     def _take_idle(self, head: Step, idle: list[_Slot]) -> _Slot:
@@ -408,6 +415,8 @@ class LocalRunner(Loop):
             slot.load = sum(seconds for _, seconds in slot.calls.values())
         where = None if logs is None else self._logs(slot, call, logs)
         outcome = outcome_of(message, where, slot.worker.name)
+        if slot.worker.venv is not None and slot.run is not None:
+            outcome = check_value(call.step, outcome, slot.run.facts.blobs)
         if slot.calls:
             self._begin(slot, next(iter(slot.calls.values()))[0])
         call.done(call, outcome)

@@ -32,6 +32,7 @@ from pipedeco.runners.calls import (
     Function,
     building,
     cancelled_call,
+    check_value,
     failed_call,
     is_worth_a_retry,
     message_of,
@@ -504,6 +505,8 @@ class RemoteRunner(Loop):
             position.out, position.err, position.events = ends[1], ends[3], ends[5]
             session.echo.ended(log, call.step.name, (ends[1], ends[3]))
         outcome = outcome_of(message, logs, log)
+        if flight.line.environment is not None:
+            outcome = check_value(call.step, outcome, session.facts.blobs)
         if retryable is None:  # the station does not know the user's function
             worth = state == FAILED and is_worth_a_retry(outcome, call.step)
             outcome = outcome._replace(retryable=worth)

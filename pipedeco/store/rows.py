@@ -119,7 +119,7 @@ def component_facts(called: Called) -> str | None:
         "stage": options.stage,
         "tags": options.tags,
         "monitors": options.monitors,
-        "environment": called.environment and called.environment.text,
+        "environment": called.environment,
     }
     told = {name: fact for name, fact in facts.items() if fact}
     return json.dumps(told) if told else None

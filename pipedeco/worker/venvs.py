@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from contextlib import suppress
 from hashlib import sha256
@@ -58,6 +59,12 @@ _CONFUSING = (
 _ESCAPES = re.compile(
     r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|.)|[\x00-\x08\x0b-\x1f]"
 )
+
+
+# Of sysconfig, which uv asks, threads see a half made table.
+_finding = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_finding._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 class Stopped(Exception):
@@ -295,7 +302,8 @@ def find_uv(variables: Mapping[str, str]) -> str:
     try:
         from uv import find_uv_bin
 
-        return str(find_uv_bin())
+        with _finding:
+            return str(find_uv_bin())
     except (ImportError, FileNotFoundError):
         found = shutil.which("uv", path=variables.get("PATH"))
     if found is None:
@@ -352,7 +360,14 @@ def _core() -> list[tuple[str, str]]:
     from packaging.requirements import Requirement
 
     found = []
-    for text in metadata.requires("pipedeco") or ():
+    try:
+        needed = metadata.requires("pipedeco") or []
+    except metadata.PackageNotFoundError:
+        raise ConfigError(
+            "packages= and python= need pipedeco to be installed, so that it is known what it needs "
+            "itself; install it with pip, with -e where it is a checkout"
+        ) from None
+    for text in needed:
         item = Requirement(text)
         if item.marker is None or item.marker.evaluate({"extra": ""}):
             found.append((text.partition(";")[0], f"{item.name}=={metadata.version(item.name)}"))
