@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.errors import NotPicklable, PipedecoError
 from pipedeco.graph import LogPosition, Logs, Step, StepCall, StepError
 from pipedeco.runners import UnderWay
-from pipedeco.runners.bundle import project_here
 from pipedeco.runners.calls import (
     UNKNOWN,
     CallSession,
@@ -31,7 +31,6 @@ from pipedeco.runners.calls import (
     outcome_of,
     removed,
 )
-from pipedeco.runners.preparing import Preparation
 from pipedeco.worker.deaths import (
     FALSE_STARTS,
     GRACE,
@@ -46,12 +45,12 @@ from pipedeco.worker.environment import here
 from pipedeco.worker.loop import Loop
 from pipedeco.worker.perform import describe_error
 from pipedeco.worker.pool import Exit, Pool, Worker
-from pipedeco.worker.venvs import environments_folder
 
 if TYPE_CHECKING:
     from pipedeco.graph import Called
     from pipedeco.requirements import Requirements
     from pipedeco.runners import RunFacts
+    from pipedeco.runners.preparing import Preparation
     from pipedeco.worker.venvs import Venv
 
 BATCH = 0.004  # seconds of work that a worker is given at once
@@ -87,7 +86,6 @@ class LocalSession(CallSession):
         self.runner = runner
         self.key = key
         self.surroundings = here()
-        self.shelf = environments_folder(self.surroundings.environment)
         self.preparations: dict[Requirements, Preparation] = {}  # environments under way
         self.busy: set[_Slot] = set()
         self.positions: dict[str, LogPosition] = {}  # by worker, which may leave and come back
@@ -107,6 +105,13 @@ class LocalSession(CallSession):
         else:
             self._prepare(wanted, call)
 
+    @cached_property
+    def shelf(self) -> str:
+        """Where the run's environments are."""
+        from pipedeco.worker.venvs import environments_folder
+
+        return environments_folder(self.surroundings.environment)
+
     def _has(self, wanted: Requirements) -> bool:
         """Whether an environment is there."""
         known = self.runner.venvs.get((self.shelf, wanted))
@@ -119,6 +124,8 @@ class LocalSession(CallSession):
 
     def _prepare(self, wanted: Requirements, call: StepCall) -> None:
         """Have a call wait for its environment, which is built in a thread of its own."""
+        from pipedeco.runners.preparing import Preparation
+
         if wanted not in self.preparations:
             text = building(call.step.called)
             self.preparations[wanted] = Preparation(
@@ -325,6 +332,8 @@ class LocalRunner(Loop):
         names = facts.id, facts.pipeline
         around = session.surroundings
         if slot.worker.venv is not None:
+            from pipedeco.runners.bundle import project_here
+
             around = slot.worker.venv.around(around, project_here())
         self.pool.send(slot.worker, ("run", session.key, tuple(around), *folders, names))
 
