@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import time
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.errors import NotPicklable, PipedecoError
@@ -20,7 +19,6 @@ from pipedeco.runners.calls import (
     UNKNOWN,
     CallSession,
     Function,
-    building,
     cancelled_call,
     check_value,
     failed_call,
@@ -29,8 +27,8 @@ from pipedeco.runners.calls import (
     message_of,
     next_calls,
     outcome_of,
-    removed,
 )
+from pipedeco.runners.preparing import Environments
 from pipedeco.worker.deaths import (
     FALSE_STARTS,
     GRACE,
@@ -50,7 +48,6 @@ if TYPE_CHECKING:
     from pipedeco.graph import Called
     from pipedeco.requirements import Requirements
     from pipedeco.runners import RunFacts
-    from pipedeco.runners.preparing import Preparation
     from pipedeco.worker.venvs import Venv
 
 BATCH = 0.004  # seconds of work that a worker is given at once
@@ -86,7 +83,7 @@ class LocalSession(CallSession):
         self.runner = runner
         self.key = key
         self.surroundings = here()
-        self.preparations: dict[Requirements, Preparation] = {}  # environments under way
+        self.environments = Environments(self, self.surroundings, runner.venvs)
         self.busy: set[_Slot] = set()
         self.positions: dict[str, LogPosition] = {}  # by worker, which may leave and come back
 
@@ -99,70 +96,15 @@ class LocalSession(CallSession):
             called.function.line = called.environment
 
     def submit(self, call: StepCall) -> None:
-        wanted = call.step.called.environment
-        if wanted is None or self._has(wanted):
+        if call.step.called.environment is None or not self.environments.hold(call):
             self.ready.append(call)
-        else:
-            self._prepare(wanted, call)
-
-    @cached_property
-    def shelf(self) -> str:
-        """Where the run's environments are."""
-        from pipedeco.worker.venvs import environments_folder
-
-        return environments_folder(self.surroundings.environment)
-
-    def _has(self, wanted: Requirements) -> bool:
-        """Whether an environment is there."""
-        known = self.runner.venvs.get((self.shelf, wanted))
-        return known is not None and known.there
-
-    def venv_of(self, step: Step) -> Venv | None:
-        """The environment in which a ready step is performed."""
-        wanted = step.called.environment
-        return None if wanted is None else self.runner.venvs[self.shelf, wanted]
-
-    def _prepare(self, wanted: Requirements, call: StepCall) -> None:
-        """Have a call wait for its environment, which is built in a thread of its own."""
-        from pipedeco.runners.preparing import Preparation
-
-        if wanted not in self.preparations:
-            text = building(call.step.called)
-            self.preparations[wanted] = Preparation(
-                wanted,
-                self.surroundings.environment,
-                lambda: self.announce(text),
-                lambda venv, error: self.post(self._prepared, wanted, venv, error),
-            )
-        self.preparations[wanted].calls.append(call)
-
-    def _prepared(
-        self, wanted: Requirements, venv: Venv | None, error: BaseException | None
-    ) -> None:
-        preparation = self.preparations.pop(wanted, None)
-        if venv is not None:
-            self.runner.venvs[self.shelf, wanted] = venv
-        for call in preparation.calls if preparation is not None else ():
-            if error is None:
-                self.ready.append(call)
-            else:
-                outcome = failed_call(describe_error(error))
-                worth = is_worth_a_retry(outcome, call.step)
-                call.done(call, outcome._replace(retryable=worth))
 
     def withdraw(self, call: StepCall) -> bool:
-        waiting = [preparation.calls for preparation in self.preparations.values()]
-        return any(removed(calls, call) for calls in (self.ready, *waiting))
-
-    def leave(self) -> list[StepCall]:
-        """Have nobody build for this run any more; the calls that waited."""
-        waiting = [call for each in self.preparations.values() for call in each.stop()]
-        self.preparations.clear()
-        return waiting
+        return super().withdraw(call) or self.environments.withdraw(call)
 
     def stop(self) -> list[StepCall]:
         self.stopping = True
-        never_begun = [*self.ready, *self.leave()]
+        never_begun = [*self.ready, *self.environments.leave()]
         self.ready.clear()
         for slot in list(self.busy):
             self.runner.pool.cancel(slot.worker, self.key)
@@ -220,7 +162,7 @@ class LocalRunner(Loop):
 
     def ended(self) -> None:
         for session in self.sessions:
-            session.leave()
+            session.environments.leave()
         self.pool.close()
 
     # -- runs and workers ----------------------------------------------------------------
@@ -231,7 +173,7 @@ class LocalRunner(Loop):
 
     def forget(self, session: LocalSession) -> None:
         self.sessions.remove(session)
-        session.leave()
+        session.environments.leave()
         for slot in self.slots.values():
             if slot.run is session:
                 slot.run = None
@@ -268,7 +210,7 @@ class LocalRunner(Loop):
         """Who gets the next calls of a run; None where everybody has enough."""
         head = session.ready[0].step
         if len(session.busy) < session.facts.workers:
-            venv = session.venv_of(head)
+            venv = session.environments.of(head)
             if head.called.options.fresh_process:
                 return self._start(single_use=True, venv=venv)
             idle = [slot for slot in self.idle if slot.worker.venv == venv]
@@ -279,7 +221,7 @@ class LocalRunner(Loop):
         if is_exclusive(head) or head.key is not None or head.called.function.mean == UNKNOWN:
             return None
         open_slots = [slot for slot in session.busy if slot.load < BATCH / 2 and not slot.exclusive]
-        venv = session.venv_of(head)
+        venv = session.environments.of(head)
         return min((s for s in open_slots if s.worker.venv == venv), key=_load, default=None)
 
     def _take_idle(self, head: Step, idle: list[_Slot]) -> _Slot:
@@ -330,11 +272,7 @@ class LocalRunner(Loop):
         facts = session.facts
         folders = facts.blobs.folder, f"{facts.logs}/{name}"
         names = facts.id, facts.pipeline
-        around = session.surroundings
-        if slot.worker.venv is not None:
-            from pipedeco.runners.bundle import project_here
-
-            around = slot.worker.venv.around(around, project_here())
+        around = session.environments.around(slot.worker.venv)
         self.pool.send(slot.worker, ("run", session.key, tuple(around), *folders, names))
 
     def _prepare(
