@@ -26,6 +26,7 @@ BUILT_IN = {
     "local": "pipedeco.engines.local:open_local",
     "dask": "pipedeco.engines.dask:open_dask",
     "executor": "pipedeco.engines.executor:open_executor",
+    "ray": "pipedeco.engines.ray:open_ray",
 }
 
 

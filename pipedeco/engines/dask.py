@@ -15,6 +15,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.engines.executor import ExecutorEngine
+from pipedeco.engines.resources import amount, listed
 from pipedeco.errors import ConfigError, EngineLost, StepFailed, WorkerDied
 from pipedeco.worker.station import perform_batch
 
@@ -65,7 +66,7 @@ class DaskEngine(ExecutorEngine):
         return super().alive and self._client.status == "running"
 
     def submit(self, payload: bytes, resources: Mapping[str, float | str]) -> Future[bytes]:
-        wanted = {**self._resources, **{n: _amount(n, v) for n, v in resources.items()}}
+        wanted = {**self._resources, **{n: amount(n, v) for n, v in resources.items()}}
         executor: Any = self.executor
         future: Future[bytes] = executor.submit(perform_batch, payload, resources=wanted or None)
         return future
@@ -99,7 +100,7 @@ class DaskEngine(ExecutorEngine):
 def open_dask(url: EngineURL) -> DaskEngine:
     """A client of the cluster at an address, or of a new one."""
     options = url.take("resources", "workers")
-    resources = _resources(url, options.get("resources", ""))
+    resources = listed(url, options.get("resources", ""))
     if url.address and "workers" in options:
         raise ConfigError(f"{url.text}: workers= is for a cluster of our own, dask://?workers=2")
     from distributed import Client
@@ -118,31 +119,6 @@ def open_dask(url: EngineURL) -> DaskEngine:
             f"{url.text} cannot be reached: {error}; is `dask scheduler` running there?"
         ) from error
     return DaskEngine(url.text, client, resources, cluster)
-
-
-def _resources(url: EngineURL, text: str) -> dict[str, float]:
-    """`GPU:1,memory:8GB`, from a URL."""
-    found = {}
-    for part in text.split(",") if text else ():
-        name, colon, amount = part.partition(":")
-        if not name or not colon or not amount:
-            raise ConfigError(f"{url.text}: resources are written as GPU:1,memory:8GB")
-        found[name] = _amount(name, amount)
-    return found
-
-
-def _amount(name: str, amount: float | str) -> float:
-    """A number of Dask's resources."""
-    if not isinstance(amount, str):
-        return float(amount)
-    from dask.utils import parse_bytes
-
-    try:
-        return float(amount) if amount.replace(".", "", 1).isdecimal() else parse_bytes(amount)
-    except ValueError:
-        raise ConfigError(
-            f"the resource {name} is a number or a size such as 8GB, not {amount!r}"
-        ) from None
 
 
 def _cpus() -> int:

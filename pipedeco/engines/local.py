@@ -6,7 +6,6 @@ What they share with the controller is only what any engine's workers share with
 from __future__ import annotations
 
 import os
-import select
 import socket
 import subprocess
 import sys
@@ -18,8 +17,8 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.engines.executor import ExecutorEngine
+from pipedeco.engines.frames import end_with, receive, send
 from pipedeco.errors import StepFailed
-from pipedeco.worker.messages import LENGTH
 from pipedeco.worker.pool import interpreter_flags
 from pipedeco.worker.station import close_stations, perform_batch
 
@@ -135,8 +134,8 @@ class _Member:
         if self.connection is None:
             self._begin()
         assert self.connection is not None
-        self.connection.sendall(len(payload).to_bytes(LENGTH, "little") + payload)
-        return _received(self.connection)
+        send(self.connection, payload)
+        return receive(self.connection)
 
     def _begin(self) -> None:
         ours, theirs = socket.socketpair()
@@ -201,41 +200,11 @@ def serve(file: int, controller: int) -> None:
     """Perform payloads until the controller closes the connection, or is gone."""
     connection = socket.socket(fileno=file)
     connection.set_inheritable(False)
-    if hasattr(os, "pidfd_open"):
-        watch = threading.Thread(target=_leave_with, args=(controller,), daemon=True)
-        watch.start()
+    end_with(controller, lambda: os._exit(0))
     while True:
         try:
-            payload = _received(connection)
-            done = perform_batch(payload)
-            connection.sendall(len(done).to_bytes(LENGTH, "little") + done)
+            send(connection, perform_batch(receive(connection)))
         except OSError:  # the controller is gone
             break
     close_stations()
     os._exit(0)
-
-
-def _leave_with(controller: int) -> None:
-    """End when the controller does; a fork of it may hold the connection open."""
-    try:
-        descriptor = os.pidfd_open(controller)
-        select.select([descriptor], [], [])
-    except ProcessLookupError:
-        pass
-    os._exit(0)
-
-
-def _received(connection: socket.socket) -> bytes:
-    """One frame; raises ConnectionError where the other end is gone."""
-    length = int.from_bytes(_exactly(connection, LENGTH), "little")
-    return bytes(_exactly(connection, length))
-
-
-def _exactly(connection: socket.socket, count: int) -> bytearray:
-    data = bytearray()
-    while len(data) < count:
-        part = connection.recv(min(count - len(data), 1 << 20))
-        if not part:
-            raise ConnectionError("the connection ended")
-        data += part
-    return data

@@ -1,4 +1,4 @@
-"""A Dask cluster as an engineer starts one: a scheduler and two workers, three processes.
+"""Dask and Ray clusters as an engineer starts them: Dask's scheduler and two workers, Ray's head.
 
 They stand in an empty folder, with Python's -P, so that nothing of a project is on their path.
 """
@@ -8,14 +8,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from faults.conftest import lab
-from faults.support import wait_until
+from faults.support import all_processes, is_alive, wait_until
 
 __all__ = ["lab"]
 
@@ -120,3 +123,82 @@ def own_dask(tmp_path):
     cluster = Cluster(folder)
     yield cluster
     cluster.close()
+
+
+class RayHead:
+    """The head of a Ray cluster with two CPUs.
+
+    Parameters
+    ----------
+    folder: empty; it works there.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.port = _free_port()
+        self.token = {"RAY_AUTH_TOKEN": "5" * 64}
+        # Ray's sockets lie there, and their names may have 107 bytes.
+        self.place = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+        kept = {n: t for n, t in os.environ.items() if not n.startswith(("PIPEDECO", "PYTHONPATH"))}
+        command = [
+            str(Path(sys.executable).with_name("ray")), "start", "--head", "--block",
+            "--node-ip-address", "127.0.0.1", "--port", str(_free_port()),
+            "--ray-client-server-port", str(self.port), "--num-cpus", "2",
+            "--include-dashboard=false", "--disable-usage-stats", "--temp-dir", self.place,
+        ]  # fmt: skip
+        with (folder / "head.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env={**kept, "RAY_AUTH_MODE": "token", **self.token},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        wait_until(self._listens, START, "a Ray head")
+
+    @property
+    def url(self):
+        return f"ray://127.0.0.1:{self.port}"
+
+    def variables(self, **queues):
+        """What makes a script use it."""
+        named = {"default": self.url, **queues}
+        return {"PIPEDECO_MODE": "remote", "PIPEDECO_QUEUES": json.dumps(named), **self.token}
+
+    def processes(self):
+        """All that belong to it: they have its folder on their command lines."""
+        return [pid for pid in all_processes() if self.place in command_of(pid)]
+
+    def kill(self):
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.wait(5)
+        wait_until(lambda: not any(map(is_alive, self.processes())), what="the cluster is gone")
+        shutil.rmtree(self.place, ignore_errors=True)
+
+    def _listens(self):
+        assert self.process.poll() is None, (self.folder / "head.log").read_text()
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+def command_of(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+@pytest.fixture(scope="module")
+def ray(tmp_path_factory):
+    """A head that the tests of a module share."""
+    head = RayHead(tmp_path_factory.mktemp("ray"))
+    os.environ.update(head.token)
+    yield head
+    for name in head.token:
+        del os.environ[name]
+    head.kill()

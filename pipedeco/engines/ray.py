@@ -1,0 +1,255 @@
+"""Ray: `ray://head:10001`, `ray://auto?num_gpus=1` for the cluster of this machine; `ray://` starts one.
+
+A process of our own, the bridge, holds the connection: a user's own Ray, signals and terminal stay
+as they are, and Ray may end the process in which it has lost its cluster.
+
+    to the bridge     ("submit", number, payload, options), ("cancel", number)
+    from the bridge   ("holds", {resource: amount}), each second
+                      ("done", number, bytes), ("failed", number, kind, what)
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from concurrent.futures import BrokenExecutor, Executor, Future, InvalidStateError
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from pipedeco.engines.executor import ExecutorEngine
+from pipedeco.engines.frames import receive, send
+from pipedeco.engines.resources import amount, listed
+from pipedeco.errors import ConfigError, EngineLost, StepFailed, WorkerDied
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pipedeco.engines import EngineURL
+
+BRIDGE = (
+    "import sys;sys.path.append(sys.argv[1]);from pipedeco.engines.bridge import serve;"
+    "serve(int(sys.argv[2]),int(sys.argv[3]),sys.argv[4],int(sys.argv[5]))"
+)
+PORT = 10001  # Ray's own for clients
+CONNECT = 10.0  # seconds
+START = 60.0  # seconds until a bridge has its cluster; Ray's clients take ten
+SILENCE = 15.0  # seconds after which a cluster that does not answer is lost
+PATIENCE = 10.0  # seconds that a bridge has to end by itself, and its cluster with it
+LAST_WORDS = 2000  # characters of what a bridge wrote
+OWN = {"cpu": "num_cpus", "gpu": "num_gpus", "memory": "memory"}  # what Ray has options for
+
+
+class Bridge(Executor):
+    """An executor of the one function that engines call, in the workers of a Ray cluster.
+
+    Parameters
+    ----------
+    address: Ray's; "" for a cluster of our own.
+    workers: CPUs of a cluster of our own.
+
+    Raises EngineLost where it cannot be reached.
+    """
+
+    def __init__(self, address: str, workers: int) -> None:
+        self.holds: dict[str, float] = {}
+        self.lost = ""  # why
+        self._futures: dict[int, Future[bytes]] = {}
+        self._count = 0
+        self._lock = threading.Lock()
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `shutdown`
+        self._begin(address, workers)
+        self._connection.settimeout(START)
+        if not self._read():
+            self.shutdown()
+            raise EngineLost(self.lost)
+        self._connection.settimeout(SILENCE)
+        threading.Thread(target=self._follow, name="pipedeco-engine", daemon=True).start()
+
+    def _begin(self, address: str, workers: int) -> None:
+        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        self._connection, theirs = socket.socketpair()
+        command = [sys.executable, "-P", "-c", BRIDGE, root, str(theirs.fileno())]
+        command += [str(os.getpid()), address, str(workers)]
+        with theirs:
+            self._process = subprocess.Popen(
+                command,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=self._words,
+                stderr=self._words,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Have a payload (the first argument) performed with options of Ray (the second)."""
+        future: Future[bytes] = Future()
+        with self._lock:
+            self._count += 1
+            number = self._count
+            self._futures[number] = future
+            self._send("submit", number, *args)
+        future.add_done_callback(lambda ended: self._cancel(number, ended))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the bridge; what it has is lost."""
+        try:
+            self._connection.shutdown(socket.SHUT_RDWR)
+        except OSError:  # it is gone
+            pass
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._connection.close()
+        self._words.close()
+
+    def _send(self, *message: Any) -> None:
+        try:
+            send(self._connection, marshal.dumps(message))
+        except OSError:  # who reads learns why
+            pass
+
+    def _cancel(self, number: int, future: Future[bytes]) -> None:
+        if future.cancelled():
+            with self._lock:
+                self._futures.pop(number, None)
+                self._send("cancel", number)
+
+    def _follow(self) -> None:
+        while self._read():
+            pass
+        for future in list(self._futures.values()):
+            _settle(future, ConnectionError(self.lost))
+
+    def _read(self) -> bool:
+        """Take the bridge's next word; whether there will be another one."""
+        try:
+            kind, *rest = marshal.loads(receive(self._connection))
+        except OSError as error:
+            self.lost = self._why(error)
+            return False
+        if kind == "holds":
+            (self.holds,) = rest
+        else:
+            future = self._futures.pop(rest[0], None)
+            if future is not None:
+                _settle(future, rest[1] if kind == "done" else _error(*rest[1:]))
+        return True
+
+    def _why(self, error: OSError) -> str:
+        if isinstance(error, TimeoutError):
+            self._process.kill()
+            return "Ray does not answer"
+        self._words.seek(0)
+        lines = self._words.read().decode(errors="replace").strip()[-LAST_WORDS:].splitlines()
+        return lines[-1] if lines else "its connection has ended"
+
+
+def _error(kind: str, what: str) -> Exception:
+    kinds: dict[str, type[Exception]] = {"died": BrokenExecutor, "import": ImportError}
+    return kinds.get(kind, ConnectionError)(what)
+
+
+def _settle(future: Future[bytes], end: bytes | Exception) -> None:
+    try:
+        if isinstance(end, Exception):
+            future.set_exception(end)
+        else:
+            future.set_result(end)
+    except InvalidStateError:  # it was cancelled at this moment
+        pass
+
+
+class RayEngine(ExecutorEngine):
+    """A queue on a Ray cluster.
+
+    Parameters
+    ----------
+    url: as it was given.
+    bridge: connected.
+    needs: of every payload, by the names of Ray's options.
+    """
+
+    takes_resources = True
+    executor: Bridge
+
+    def __init__(self, url: str, bridge: Bridge, needs: dict[str, float]) -> None:
+        super().__init__(url, bridge, 0)
+        self._needs = needs
+
+    @property
+    def alive(self) -> bool:
+        return not self._closed and not self.executor.lost
+
+    @property
+    def slots(self) -> int:
+        needs = {"CPU": 1.0, **{_name_in_cluster(n): v for n, v in self._needs.items()}}
+        holds = self.executor.holds
+        return int(min(holds.get(name, 0.0) // need for name, need in needs.items() if need))
+
+    def submit(self, payload: bytes, resources: Mapping[str, float | str]) -> Future[bytes]:
+        needs = {**self._needs, **{_option(n): amount(n, v) for n, v in resources.items()}}
+        options: dict[str, Any] = {n: v for n, v in needs.items() if n in OWN.values()}
+        options["resources"] = {n: v for n, v in needs.items() if n not in options}
+        future: Future[bytes] = self.executor.submit(None, payload, options)
+        return future
+
+    def explain(self, error: BaseException) -> StepFailed:
+        if isinstance(error, BrokenExecutor):
+            return WorkerDied(f"the engine's worker ended before the step did ({error})")
+        return super().explain(error)
+
+    def close(self) -> None:
+        self._closed = True
+        self.executor.shutdown()
+
+
+def _option(name: str) -> str:
+    return OWN.get(name.lower(), name)
+
+
+def _name_in_cluster(option: str) -> str:
+    return {"num_cpus": "CPU", "num_gpus": "GPU"}.get(option, option)
+
+
+def open_ray(url: EngineURL) -> RayEngine:
+    """A bridge to the cluster at an address, or to a new one."""
+    if find_spec("ray") is None:  # it is imported by the bridge alone
+        raise ModuleNotFoundError("No module named 'ray'", name="ray")
+    options = dict(url.take("num_cpus", "num_gpus", "memory", "resources", "workers"))
+    workers = options.pop("workers", None)
+    if url.address and workers is not None:
+        raise ConfigError(f"{url.text}: workers= is for a cluster of our own, ray://?workers=2")
+    needs = {_option(n): v for n, v in listed(url, options.pop("resources", "")).items()}
+    needs.update({name: amount(name, given) for name, given in options.items()})
+    count = 0 if workers is None else url.whole("workers", workers)
+    address = url.address
+    if address not in ("", "auto"):
+        address = f"ray://{_reached(url)}"
+    try:
+        bridge = Bridge(address, count)
+    except EngineLost as error:
+        raise EngineLost(f"{url.text} cannot be reached: {error}") from None
+    return RayEngine(url.text, bridge, needs)
+
+
+def _reached(url: EngineURL) -> str:
+    """The address with its port; Ray itself would try for minutes."""
+    host, _, port = url.address.partition(":")
+    where = host, url.whole("port", port) if port else PORT
+    try:
+        socket.create_connection(where, CONNECT).close()
+    except OSError as error:
+        raise EngineLost(
+            f"{url.text} cannot be reached: {error}; is `ray start --head` running there, with "
+            f"the client's port {where[1]}?"
+        ) from error
+    return f"{where[0]}:{where[1]}"
