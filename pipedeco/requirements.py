@@ -122,26 +122,43 @@ def normalised(requirements: list[Requirement]) -> tuple[str, ...]:
 
 def unmet(wanted: Requirements) -> list[str]:
     """What this interpreter lacks of them, a clause each."""
-    from importlib import metadata
-
     from packaging.requirements import Requirement
 
     lacking = []
     version = ".".join(map(str, sys.version_info[:3]))
     if wanted.python is not None and not f"{version}.".startswith(f"{wanted.python}."):
         lacking.append(f"Python {wanted.python} is wanted, and this is {version}")
+    seen: set[str] = set()
     for text in wanted.packages:
-        item = Requirement(text)
-        if item.marker is not None and not item.marker.evaluate():
-            continue
-        try:
-            there = metadata.version(item.name)
-        except metadata.PackageNotFoundError:
-            lacking.append(f"{text} is wanted, and {item.name} is not installed")
-            continue
-        if not item.specifier.contains(there, prereleases=True):
-            lacking.append(f"{text} is wanted, and {there} is installed")
+        lacking += _lacking(Requirement(text), "", seen)
     return lacking
+
+
+def _lacking(item: Requirement, extra: str, seen: set[str]) -> list[str]:
+    """What is not met of a requirement, and of those that its extras add; `seen` are those."""
+    from importlib import metadata
+
+    from packaging.requirements import Requirement
+
+    if str(item) in seen or (
+        item.marker is not None and not item.marker.evaluate({"extra": extra})
+    ):
+        return []
+    seen.add(str(item))
+    try:
+        there = metadata.version(item.name)
+    except metadata.PackageNotFoundError:
+        return [f"{item} is wanted, and {item.name} is not installed"]
+    if not item.specifier.contains(there, prereleases=True):
+        return [f"{item} is wanted, and {there} is installed"]
+    added = [Requirement(text) for text in metadata.requires(item.name) or () if item.extras]
+    return [
+        clause
+        for name in sorted(item.extras)
+        for other in added
+        if other.marker is not None and not other.marker.evaluate({"extra": ""})
+        for clause in _lacking(other, name, seen)
+    ]
 
 
 def _found(path: str, folders: tuple[str, ...]) -> str:

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 import zipfile
+from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import environment_steps as steps
 import pytest
@@ -17,7 +19,9 @@ from hypothesis import strategies as st
 
 import pipedeco
 from pipedeco import ConfigError, EnvironmentFailed, NotPicklable, StepFailed, component, pipeline
-from pipedeco.requirements import Requirements, check_packages, check_python, read_file
+from pipedeco.cli.showing import show
+from pipedeco.requirements import Requirements, check_packages, check_python, read_file, unmet
+from pipedeco.runners import calls
 from pipedeco.worker import venvs
 
 in_workers = pytest.mark.parametrize("mode", ["local", "remote"], indirect=True)
@@ -434,6 +438,36 @@ def test_replay_says_what_is_missing_here(mode, index, capfd):
     assert run.result(60) == "1.0"
     assert run.steps["first"].replay() is None
     assert "pipedeco-greeting==1.0 is wanted" in capfd.readouterr().err
+    show(run.id)
+    assert "environment of first: pipedeco-greeting==1.0" in capfd.readouterr().out
+
+
+def test_workers_that_are_spawned_have_no_other_environment():
+    """Only the nursery can start another interpreter so that nobody is left."""
+    called = SimpleNamespace(name="fit", environment=ONE)
+    facts = SimpleNamespace(id="abc", start_method="spawn")
+    with pytest.raises(ConfigError, match=r"component fit of run abc .* from the nursery alone"):
+        calls._check_environment(called, None, facts)
+
+
+def test_what_extras_add_is_asked_for_too(monkeypatch):
+    """In debug mode; markers hold."""
+    there = {"a": "1.0", "b": "1.0"}
+    needs = {"a": ["b>=2; extra == 'x'", "c; extra == 'y'", "d; python_version < '3'", "e"]}
+
+    def version(name):
+        if name not in there:
+            raise metadata.PackageNotFoundError(name)
+        return there[name]
+
+    monkeypatch.setattr(metadata, "version", version)
+    monkeypatch.setattr(metadata, "requires", needs.get)
+    assert unmet(Requirements(("a",), None)) == []
+    [clause] = unmet(Requirements(("a[x]",), None))
+    assert clause.endswith("is wanted, and 1.0 is installed")
+    [clause] = unmet(Requirements(("a[y]",), None))
+    assert clause.endswith("c is not installed")
+    assert len(unmet(Requirements(("a[x,y]",), None))) == 2
 
 
 # -- what is taken, and what is refused
