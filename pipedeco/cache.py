@@ -334,6 +334,8 @@ class ResultCache:
             sorted(key.arguments.items()),
             list(key.inputs.values()),
         ]
+        if key.environment is not None:
+            content.append(key.environment)
         return blake3(repr(content).encode()).hexdigest()  # of texts and None alone
 
     # -- what is recorded ----------------------------------------------------------------------

@@ -12,6 +12,7 @@ from pipedeco.options import Cache, ComponentOptions
 from pipedeco.tracing import current, refuse_foreign_thread
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from pipedeco.callbacks import StepView
@@ -206,6 +207,8 @@ def component(
     outputs: Sequence[str] | int | None = None,
     queue: str | None = None,
     resources: Mapping[str, float | str] | Sequence[tuple[str, float | str]] = (),
+    packages: Sequence[str] | str | os.PathLike[str] | None = None,
+    python: str | None = None,
     allow_failure: bool = False,
     fresh_process: bool = False,
     depends_on: Sequence[Any] = (),
@@ -237,6 +240,11 @@ def component(fn: Any = None, /, **options: Any) -> Any:
     queue: where its steps go in remote mode, a name from `[tool.pipedeco.queues]`; by default the
         pipeline's `default_queue`, else the queue "default".
     resources: what its steps ask of the engine of that queue, such as {"GPU": 1}.
+    packages: what its steps find installed instead of what is installed here, such as
+        ["scikit-learn==1.5"], or the path of a requirements file (beside the file of the function,
+        or in the project's folder), whose content counts.  uv builds the environment once.  Only
+        names with versions, extras and markers are taken.
+    python: the version of Python in that environment, "3.12" or "3.12.1"; by default this one.
     allow_failure: the run does not fail for it, and steps that only depend on it still run.
     fresh_process: each attempt has a process of its own.
     depends_on: results of steps that must have ended before (usually by `with_options`).

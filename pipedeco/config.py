@@ -15,9 +15,12 @@ from pipedeco.options import (
     check_start_method,
     check_workers,
 )
+from pipedeco.requirements import Requirements, requirements_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pipedeco.options import ComponentOptions
 
 
 CODE_LIMIT = 32  # MiB
@@ -154,6 +157,22 @@ def find_code_limit() -> int:
         project = _project_settings().get("code_limit")
         chosen = _checked("[tool.pipedeco] code_limit", check_code_limit, project)
     return (CODE_LIMIT if chosen is None else int(chosen)) << 20
+
+
+def find_requirements(options: ComponentOptions, fn: Any) -> Requirements | None:
+    """What a component asks of an environment of its own.
+
+    A requirements file is looked for beside the file that defines the function, then in the
+    project's folder.  Raises ConfigError where it is not there or is refused.
+    """
+    if options.packages is None and options.python is None:
+        return None
+    import inspect
+
+    code = getattr(inspect.unwrap(fn), "__code__", None)
+    beside = os.path.dirname(os.path.abspath(code.co_filename)) if code is not None else ""
+    folders = dict.fromkeys([beside or os.getcwd(), project_folder() or os.getcwd()])
+    return requirements_of(options.packages, options.python, tuple(folders))
 
 
 def find_start_method(asked: str | None) -> str:

@@ -9,7 +9,8 @@
     │   ├── WorkerDied     its process died
     │   ├── StepTimeout    it ran longer than `timeout`
     │   ├── NotPicklable   an argument or the value cannot travel
-    │   └── EngineLost     the engine that performed it is gone
+    │   ├── EngineLost     the engine that performed it is gone
+    │   └── EnvironmentFailed  the environment that it asks for cannot be built
     ├── StepSkipped        a step was not performed because of another
     ├── StepCancelled      a step was cancelled (also concurrent.futures.CancelledError)
     ├── StoreError         the store cannot be used
@@ -90,6 +91,10 @@ class NotPicklable(StepFailed):
 
 class EngineLost(StepFailed):
     """The engine that performed a step cannot be reached any more."""
+
+
+class EnvironmentFailed(StepFailed):
+    """The environment that a step asks for, by `packages` or `python`, cannot be built."""
 
 
 class StepSkipped(PipedecoError):

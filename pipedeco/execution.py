@@ -726,7 +726,7 @@ class Execution:
         except Exception as error:
             raise StepFailed(
                 f"step {step.name} of run {self.id} completed, but its value cannot be loaded: "
-                f"{type(error).__name__}: {error}",
+                f"{type(error).__name__}: {error}{_of_environment(step)}",
                 run=self.id,
                 step=step.name,
             ) from error
@@ -782,3 +782,14 @@ def _home(fn: Any) -> dict[str, Any]:
         "qualname": str(getattr(fn, "__qualname__", "")),
         "file": os.path.abspath(code.co_filename) if code is not None else None,
     }
+
+
+def _of_environment(step: Step) -> str:
+    """What to do where a value is of a class that only the step's own environment has."""
+    environment = step.called.environment
+    if environment is None:
+        return ""
+    return (
+        f"; it was made in an environment of its own ({environment.text}): return plain values "
+        "from there, or install here what its class needs"
+    )

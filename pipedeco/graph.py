@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
     from pipedeco.options import Cache, ComponentOptions
+    from pipedeco.requirements import Requirements
 
 PENDING = "pending"
 QUEUED = "queued"
@@ -108,6 +109,7 @@ class StepKey:
         "arguments",
         "cache",
         "code",
+        "environment",
         "files",
         "fingerprint",
         "inputs",
@@ -124,6 +126,7 @@ class StepKey:
         self.cache = cache
         self.code = code
         self.arguments = arguments  # by parameter
+        self.environment: str | None = None  # what its component asks of its own
         self.unproven = unproven
         self.files: list[tuple[str, str]] = []  # paths that count by content, and their digests
         self.inputs: dict[str, str] = {}  # by step, once they have ended
@@ -140,6 +143,7 @@ class Called:
     __slots__ = (
         "component",
         "ended",
+        "environment",
         "failed",
         "function",
         "is_pipeline",
@@ -153,6 +157,7 @@ class Called:
         self.name = name
         self.options: ComponentOptions = options
         self.is_pipeline = is_pipeline
+        self.environment: Requirements | None = None  # of its own, where it asks for one
         self.steps = 0  # its calls
         self.ended = 0  # of these
         self.failed = 0  # of those

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.errors import ConfigError
+from pipedeco.requirements import check_packages, check_python
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -131,6 +132,8 @@ class ComponentOptions(_Frozen):
         "name",
         "on_status_change",
         "outputs",
+        "packages",
+        "python",
         "queue",
         "resources",
         "retries",
@@ -150,6 +153,8 @@ class ComponentOptions(_Frozen):
     outputs: tuple[str, ...] | int | None
     queue: str | None
     resources: tuple[tuple[str, float | str], ...]
+    packages: tuple[str, ...] | str | None  # a text is the path of a file of them
+    python: str | None
     allow_failure: bool
     fresh_process: bool
     depends_on: tuple[Any, ...]
@@ -177,6 +182,8 @@ class ComponentOptions(_Frozen):
         outputs: Sequence[str] | int | None = None,
         queue: str | None = None,
         resources: Mapping[str, float | str] | Sequence[tuple[str, float | str]] = (),
+        packages: Any = None,
+        python: str | None = None,
         allow_failure: bool = False,
         fresh_process: bool = False,
         depends_on: Sequence[Any] = (),
@@ -209,6 +216,8 @@ class ComponentOptions(_Frozen):
             outputs=_outputs(outputs),
             queue=_name(queue),
             resources=_resources(resources),
+            packages=check_packages(packages),
+            python=check_python(python),
             allow_failure=bool(allow_failure),
             fresh_process=bool(fresh_process),
             depends_on=_sequence("depends_on", depends_on),

@@ -21,6 +21,7 @@ from pipedeco.graph import (
     edges_between,
 )
 from pipedeco.reported import MISSING, Entry, ReportView, frame
+from pipedeco.requirements import Requirements
 from pipedeco.serialization import UNRECORDED, unpack, unpack_arguments, unpack_exception
 from pipedeco.store import rows
 from pipedeco.store.database import connect_to_read, fetch, queries
@@ -212,6 +213,8 @@ class StepRecord(HasReports):
         self.reads: int = row["reads"]  # how many results the body had read before the call
         facts = json.loads(row["facts"]) if row["facts"] else {}
         self.stage: str | None = facts.get("stage")
+        own = facts.get("environment")  # packages of its own, and Python
+        self.environment: str | None = own and Requirements.recorded(own).text
         self.monitors: dict[str, list[list[str]]] = facts.get("monitors", {})
         self._tags: list[str] = facts.get("tags", [])
 
@@ -354,7 +357,7 @@ class StepRecord(HasReports):
         """The record under the names of its attributes, as plain types."""
         names = (
             "name", "component", "state", "worker", "started", "ended", "duration", "error",
-            "reason", "parents", "after", "child_run", "stage", "tags", "progress",
+            "reason", "parents", "after", "child_run", "stage", "tags", "progress", "environment",
         )  # fmt: skip
         found = {name: getattr(self, name) for name in names}
         found["attempts"] = [attempt.to_json() for attempt in self.attempts]

@@ -32,6 +32,7 @@ from pipedeco.fingerprint.values import value_digest
 from pipedeco.graph import CANCELLED, FAILED, RUNNING, SKIPPED, SUCCESS
 from pipedeco.loading import load
 from pipedeco.reporter import silent
+from pipedeco.requirements import Requirements, unmet
 from pipedeco.serialization import UNRECORDED, unpack_arguments
 from pipedeco.store import rows
 from pipedeco.store.database import as_dicts, connect_to_read, queries
@@ -108,6 +109,7 @@ def prepared(recorded: Recorded) -> Iterator[Replay]:
     facts = _read_facts(recorded)
     _refuse(recorded, facts)
     _tell_place(recorded, facts)
+    _tell_environment(facts)
     saved = sys.modules[MAIN], sys.argv, list(sys.path)
     try:
         code = _Code(facts)
@@ -182,6 +184,17 @@ def _tell_place(recorded: Recorded, facts: Row) -> None:
     now = os.getcwd() if folder is None else os.path.relpath(os.getcwd(), folder)
     if then is not None and then != now:
         _tell(f"the run's working directory was {then}, that of the replay is {now}")
+
+
+def _tell_environment(facts: Row) -> None:
+    """Say what of the step's own environment is not met here."""
+    own = json.loads(facts["component_facts"] or "{}").get("environment")
+    lacking = unmet(Requirements.recorded(own)) if own else []
+    if lacking:
+        _tell(
+            f"{facts['what']} had an environment of its own, and this one differs: "
+            f"{'; '.join(lacking)}"
+        )
 
 
 def _load_arguments(

@@ -376,7 +376,7 @@ def _has_same_key(key: StepKey | None, row: Row) -> bool:
     if key is None or not row.get("key_parts"):
         return True
     parts = json.loads(row["key_parts"])
-    if parts.get("version") != key.cache.version:
+    if (parts.get("version"), parts.get("environment")) != (key.cache.version, key.environment):
         return False
     unproven = key.unproven or parts.get("unproven")
     return bool(unproven) or parts.get("arguments", {}) == key.arguments

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipedeco.config import find_requirements
 from pipedeco.errors import GraphError, NotPicklable
 from pipedeco.graph import Called, Graph, Step, distinct
 from pipedeco.result import StepResult, changed_in_place, make_result
@@ -102,6 +103,8 @@ class Trace:
             step.args, step.inputs, step.names = arguments
             if component.step_options.cache is not None and self.make_key is not None:
                 step.key = self.make_key(component, args, kwargs, step.inputs)
+                if step.called.environment is not None:
+                    step.key.environment = step.called.environment.text
             if component.step_options.depends_on:
                 step.after = self._steps_of(component.step_options.depends_on)
             step.reads = len(self.graph.reads)
@@ -161,6 +164,8 @@ class Trace:
             called = Called(
                 component, component.name, component.step_options, is_pipeline=component.is_pipeline
             )
+            if not called.is_pipeline:
+                called.environment = find_requirements(called.options, component.fn)
             self.prepare(called)
             self.graph.called[component] = called
         return called

@@ -42,7 +42,7 @@ def wait_until(condition, what="it becomes true", timeout=DEADLINE):
 REMOTE = os.environ.get("PIPEDECO_TESTS_REMOTE", "")
 ON_REMOTE = frozenset(
     f"test_{name}.py"
-    for name in ("results", "failure", "retries", "nesting", "cancel", "reports")
+    for name in ("results", "failure", "retries", "nesting", "cancel", "reports", "environments")
 )  # fmt: skip
 
 
@@ -146,11 +146,15 @@ def _strangers():
     parents = _parents()
     found = _descendants(os.getpid(), parents)
     stations = {pid for r in runners for pid in _stations(r)}
-    nurseries = {r.pool.nest.pid for r in runners if hasattr(getattr(r, "pool", None), "nest")}
-    nurseries |= {pid for pid in found if parents.get(pid) in stations}
-    # A station has as many children as it has had payloads at once: those of local:// one.
+    pools = [r.pool for r in runners if hasattr(r, "pool")]
+    nests = [nest for pool in pools for nest in pool.nests.values()]
+    nurseries = {nest.pid for nest in nests if hasattr(nest, "pid")}
+    of_stations = {pid for pid in found if parents.get(pid) in stations}
+    nurseries |= of_stations
+    # A station has as many children as it has had payloads at once: those of local:// one, for
+    # each environment.
     allowed = len([slot for r in runners for slot in getattr(r, "slots", {}).values()])
-    allowed += len(stations)
+    allowed += len(of_stations)
     workers = [pid for pid in found if parents.get(pid) in nurseries]
     known = {*stations, *nurseries, *workers}
     return [pid for pid in found if pid not in known] + workers[allowed:]

@@ -44,6 +44,7 @@ def run(command, folder):
     # What installs something does it here, for a shell that CI may not have around it.
     environment |= {"HOME": str(folder), "SHELL": "/bin/bash"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    environment.setdefault("UV_CACHE_DIR", str(Path.home() / ".cache" / "uv"))  # not loaded again
     environment.pop("PIPEDECO_MODE", None)
     return subprocess.run(
         command,
@@ -68,6 +69,8 @@ def test_a_block_of_code_runs_as_a_script(number, tmp_path):
     """Copied into a file it runs, without a word on stderr."""
     (tmp_path / "script.py").write_text(BLOCKS[number], encoding="utf-8")
     done = run([sys.executable, "script.py"], tmp_path)
+    if "EnvironmentFailed" in done.stderr and os.environ.get("CI") != "true":
+        pytest.skip(f"no index of Python packages is reached: {done.stderr}")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout
 

@@ -161,11 +161,11 @@ def test_the_tree_is_the_one_in_the_docstring():
 
 
 def test_the_tree_has_every_error_of_the_design():
-    """The errors that DESIGN section 11 lists, and ReportError, exist and are public."""
+    """The errors that DESIGN section 11 lists, ReportError and EnvironmentFailed, exist and are public."""
     listed = (
         "RunFailed StepFailed StepTimeout WorkerDied NotPicklable StepSkipped StepCancelled "
         "RunCancelled RunBusy RunNotFound StoreError BlobCorrupt EngineLost ConfigError GraphError "
-        "ReportError"
+        "ReportError EnvironmentFailed"
     )
     assert set(listed.split()) == set(NAMES)
     assert set(NAMES) < set(pipedeco.__all__)

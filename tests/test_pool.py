@@ -151,10 +151,10 @@ def test_a_worker_performs_and_is_another_process(office):
     """It may be sent to at once; it is a child of the nursery, in a session of its own."""
     worker = office.pool.start()
     office.call(worker, "os", "getppid")
-    assert office.outcome() == ("completed", office.pool.nest.pid)
+    assert office.outcome() == ("completed", office.pool.nests[None].pid)
     office.call(worker, "os", "getsid", 0, number=2)
     session = office.outcome(2)[1]
-    assert session not in (os.getsid(0), os.getsid(office.pool.nest.pid))
+    assert session not in (os.getsid(0), os.getsid(office.pool.nests[None].pid))
     assert (worker.name, office.exits) == ("w1", {})
 
 
@@ -238,7 +238,7 @@ def test_close_leaves_nobody(office):
     office.call(busy, "time", "sleep", 300, number=2)
     for _ in range(3):
         office.pool.start()
-    nursery = office.pool.nest.pid
+    nursery = office.pool.nests[None].pid
     office.pool.close()
     assert not alive(pid)
     assert not alive(nursery)
@@ -248,7 +248,7 @@ def test_close_leaves_nobody(office):
 def test_a_nursery_that_died_is_told_for_each_worker_and_replaced(office):
     """Nobody knows how its workers ended; the next start makes another."""
     workers = [office.pool.start(), office.pool.start()]
-    os.kill(office.pool.nest.pid, signal.SIGKILL)
+    os.kill(office.pool.nests[None].pid, signal.SIGKILL)
     assert {office.end_of(worker) for worker in workers} == {Exit(None, None, None)}
     office.call(office.pool.start(), "builtins", "len", "abc", number=9)
     assert office.outcome(9) == ("completed", 3)

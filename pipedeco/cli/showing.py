@@ -49,6 +49,7 @@ def show(
     _show_reported(found)
     say()
     _show_steps(found, depth)
+    _show_environments(list(found.steps.values()))
     _show_failures(found, list(found.steps.values()))
 
 
@@ -128,6 +129,15 @@ def _how_far(step: StepRecord) -> str:
     """What a running step has told of its progress."""
     told = step.progress if step.state == "running" else 0.0
     return f"{told:.0%} done" if told else ""
+
+
+def _show_environments(steps: Sequence[StepRecord]) -> None:
+    """What components asked of environments of their own, once each."""
+    found = {(step.component, step.environment) for step in steps if step.environment}
+    if found:
+        say()
+    for component, environment in sorted(found):
+        say(f"environment of {component}: {environment}")
 
 
 def _show_failures(run: Run, steps: Sequence[StepRecord]) -> None:

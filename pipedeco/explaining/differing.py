@@ -38,6 +38,7 @@ def differing(records: Records, then: Row, now: Row) -> list[Reason]:
     found = [
         *_code(records, then, now, old, new),
         *_version(old, new),
+        *_environment(old, new),
         *_arguments(records, then, now, old, new),
         *_inputs(records, then, now, old, new),
     ]
@@ -46,7 +47,7 @@ def differing(records: Records, then: Row, now: Row) -> list[Reason]:
 
 def likeness(one: dict[str, Any], other: dict[str, Any]) -> int:
     """How many parts of two keys are equal."""
-    pairs = [(one.get(name), other.get(name)) for name in ("code", "version")]
+    pairs = [(one.get(name), other.get(name)) for name in ("code", "version", "environment")]
     pairs += zip(_prints(one), _prints(other), strict=False)
     arguments, others = one["arguments"], other["arguments"]
     pairs += [(digest, others.get(name)) for name, digest in arguments.items()]
@@ -100,6 +101,15 @@ def _version(old: Row, new: Row) -> list[Reason]:
         return []
     text = f"Cache(version=...) differs{between(str(before), str(now))}"
     return [Reason("version", text, None, before, now)]
+
+
+def _environment(old: Row, new: Row) -> list[Reason]:
+    before, now = old.get("environment"), new.get("environment")
+    if before == now:
+        return []
+    shown = [text or "the run's own" for text in (before, now)]
+    text = f"its own environment differs{between(*shown)}"
+    return [Reason("environment", text, None, before, now)]
 
 
 # -- arguments -------------------------------------------------------------------------------

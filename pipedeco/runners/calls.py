@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.definitions import FunctionSpec, MainDefinitions, describe
+from pipedeco.errors import ConfigError, NotPicklable, PipedecoError
 from pipedeco.graph import (
     CANCELLED,
     FAILED,
@@ -24,12 +26,16 @@ from pipedeco.runners import auto_logs
 from pipedeco.runners.beside import Aside
 from pipedeco.runners.echo import Echo
 from pipedeco.serialization import Pickler, unpack_arguments
+from pipedeco.worker.perform import describe_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, MutableSequence
 
+    from pipedeco.blobs import BlobStore
     from pipedeco.definitions import Definition
+    from pipedeco.requirements import Requirements
     from pipedeco.runners import RunFacts
+    from pipedeco.serialization import Packed
     from pipedeco.worker.loop import Loop
 
 OVERHEAD = 15e-6  # seconds that a worker spends on a call besides the step itself
@@ -82,6 +88,7 @@ class CallSession:
         self.definitions = MainDefinitions()
         self.pickler = Pickler(facts.blobs)
         self.echo = Echo(facts.logs)
+        self._announced: set[str] = set()
         self.post = self.tell = loop.post
         self.later = loop.later
         self._functions: dict[Any, Function] = {}
@@ -96,6 +103,7 @@ class CallSession:
         function = self._functions.get(key)
         if function is None:
             spec = describe(called.component.fn)
+            _check_environment(called, spec, self.facts)
             pickled = None if retry_on == (Exception,) else self.pickler.dump_inline(retry_on)
             number = next(self.loop.numbers)
             function = Function(number, called.name, spec, pickled, auto_log=auto_log)
@@ -110,7 +118,13 @@ class CallSession:
         self.ready.append(call)
 
     def withdraw(self, call: StepCall) -> bool:
-        return _removed(self.ready, call)
+        return removed(self.ready, call)
+
+    def announce(self, text: str) -> None:
+        """Tell once what the run waits for."""
+        if text not in self._announced:
+            self._announced.add(text)
+            self.echo.tell(text)
 
     def called(self, step: Step) -> None:
         pass
@@ -137,6 +151,9 @@ class CallSession:
         for dep in step.inputs:
             if dep.outcome is not None and dep.outcome.names:
                 names += dep.outcome.names
+        environment = step.called.environment
+        if environment is not None and environment.other_python:
+            _check_travels(step, names, environment, self.facts.blobs)
         return names
 
     def renewed(self, step: Step, found: list[Definition]) -> list[Definition]:
@@ -145,7 +162,7 @@ class CallSession:
         return [] if step.key is None else self.definitions.values(found)
 
 
-def _removed(ready: deque[StepCall], call: StepCall) -> bool:
+def removed(ready: MutableSequence[StepCall], call: StepCall) -> bool:
     """Take a call out of those that wait; whether it was there."""
     try:
         ready.remove(call)
@@ -188,10 +205,13 @@ def next_calls(
     idle: whether it has no call at all; a call of unknown duration travels alone.
     """
     taken = 0
+    line = ready[0].step.called.function.line if ready else None
     while ready and taken < most and load < limit:
         step = ready[0].step
         mean = step.called.function.mean
         alone = idle and not taken
+        if step.called.function.line is not line:  # it is for other workers
+            return
         if not alone and (mean == UNKNOWN or is_exclusive(step) or step.key is not None):
             return
         taken += 1
@@ -234,6 +254,68 @@ def is_exclusive(step: Step) -> bool:
     """Whether the step's worker gets nothing beside it: it may be killed, or is its alone."""
     options = step.called.options
     return options.timeout is not None or options.fresh_process
+
+
+def building(called: Called) -> str:
+    """What is told while the environment of a component's steps is being built."""
+    environment = called.environment
+    return f"building environment for {called.name}: {environment.text if environment else ''}"
+
+
+def _check_environment(called: Called, spec: FunctionSpec, facts: RunFacts) -> None:
+    """Raise ConfigError where no worker of another environment could perform the function."""
+    wanted = called.environment
+    if wanted is None:
+        return
+    if facts.start_method == "spawn":
+        raise ConfigError(
+            f"component {called.name} of run {facts.id} asks for an environment of its own "
+            f"({wanted.text}), which workers get from the nursery alone: Linux, without "
+            "start_method='spawn'"
+        )
+    if wanted.other_python and (spec.kind != "name" or spec.module == "__main__" or spec.names):
+        raise ConfigError(
+            f"component {called.name} of run {facts.id} asks for Python {wanted.python}, and its "
+            "function travels as code compiled by another one; move it into a module that can be "
+            "imported"
+        )
+
+
+def check_value(step: Step, outcome: Outcome, blobs: BlobStore) -> Outcome:
+    """The outcome, or a failure where its value carries code of another version of Python."""
+    wanted = step.called.environment
+    if wanted is None or not wanted.other_python or not _carries_code(outcome.value, blobs):
+        return outcome
+    error = NotPicklable(
+        f"the value of {step.called.name} carries a function or class by value, and code that "
+        f"Python {wanted.python} compiled does not load in others; move it into a module that can "
+        "be imported"
+    )
+    return outcome._replace(state=FAILED, value=None, preview=None, error=describe_error(error))
+
+
+def _carries_code(packed: Packed | None, blobs: BlobStore) -> bool:
+    """Whether a pickle was made by one of the picklers that carry code by value."""
+    if packed is None:
+        return False
+    try:
+        data = blobs.main_part(packed)
+    except (PipedecoError, OSError):  # who loads it is told
+        return False
+    return re.search(rb"cloudpickle\.cloudpickle|dill\._dill", data) is not None
+
+
+def _check_travels(
+    step: Step, names: tuple[str, ...], wanted: Requirements, blobs: BlobStore
+) -> None:
+    """Raise NotPicklable where a call carries code to another version of Python."""
+    packed = [step.args, *(dep.outcome.value for dep in step.inputs if dep.outcome is not None)]
+    if names or any(_carries_code(data, blobs) for data in packed):
+        what = f"{', '.join(names)} of __main__" if names else "a function or class by value"
+        raise NotPicklable(
+            f"a call of {step.called.name} carries {what}, and code that was compiled here does "
+            f"not load in Python {wanted.python}; move it into a module that can be imported"
+        )
 
 
 def failed_call(error: StepError) -> Outcome:

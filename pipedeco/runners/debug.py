@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.autolog import AutoLog
 from pipedeco.blobs import make_private
-from pipedeco.errors import NotPicklable, Terminated
+from pipedeco.errors import ConfigError, NotPicklable, Terminated
 from pipedeco.graph import CANCELLED, FAILED, Called, Logs, Outcome, Step, StepCall
 from pipedeco.reporter import ADDRESS, Reporter, StepName
+from pipedeco.requirements import unmet
 from pipedeco.result import StepResult, accept_change
 from pipedeco.runners import UnderWay, auto_logs
 from pipedeco.runners.beside import InPlace
@@ -178,6 +179,7 @@ class DebugSession:
     def _attempt(self, call: StepCall) -> Outcome:
         step = call.step
         call.started(call)
+        _check_environment(step.called)
         args, kwargs = self.arguments(step)
         before = self._mark(args, kwargs)
         self._log.begin()
@@ -266,6 +268,19 @@ class DebugSession:
                 f"step {step.name} ran {outcome.duration:.3g} s, longer than its timeout of "
                 f"{timeout:g} s; the other modes would have killed it"
             )
+
+
+def _check_environment(called: Called) -> None:
+    """Raise ConfigError where a step asks for an environment and this one is another."""
+    if called.environment is None:
+        return
+    lacking = unmet(called.environment)
+    if lacking:
+        raise ConfigError(
+            f"component {called.name} asks for an environment of its own, and debug mode calls its "
+            f"function in this process: {'; '.join(lacking)}; install that here, or run the "
+            "pipeline in local mode, which builds the environment"
+        )
 
 
 def _step_name(call: StepCall) -> StepName:

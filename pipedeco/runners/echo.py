@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from pipedeco.config import find_progress
 from pipedeco.text import plain_text
 
 if TYPE_CHECKING:
@@ -79,6 +80,17 @@ class Echo:
         """A step ended; its output goes to these places of both files."""
         for tail, end in zip(self._tails[worker], ends, strict=True):
             tail.parts.append((end, step))
+
+    def tell(self, text: str) -> None:
+        """Show a line of ours on stderr, where runs are shown at all."""
+        import logging
+
+        logging.getLogger("pipedeco").info(text)
+        if find_progress() == "off":
+            return
+        with self._lock:
+            tail = _Tail("", "stderr", str)
+            _write(tail, "pipedeco", f"{text}\n".encode(), labelled=_is_terminal(sys.stderr))
 
     def close(self) -> None:
         """Show the rest."""

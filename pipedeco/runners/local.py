@@ -20,6 +20,7 @@ from pipedeco.runners.calls import (
     CallSession,
     Function,
     cancelled_call,
+    check_value,
     failed_call,
     is_exclusive,
     is_worth_a_retry,
@@ -27,6 +28,7 @@ from pipedeco.runners.calls import (
     next_calls,
     outcome_of,
 )
+from pipedeco.runners.preparing import Environments
 from pipedeco.worker.deaths import (
     FALSE_STARTS,
     GRACE,
@@ -43,7 +45,10 @@ from pipedeco.worker.perform import describe_error
 from pipedeco.worker.pool import Exit, Pool, Worker
 
 if TYPE_CHECKING:
+    from pipedeco.graph import Called
+    from pipedeco.requirements import Requirements
     from pipedeco.runners import RunFacts
+    from pipedeco.worker.venvs import Venv
 
 BATCH = 0.004  # seconds of work that a worker is given at once
 LARGEST = 400  # calls in a message
@@ -77,13 +82,29 @@ class LocalSession(CallSession):
         super().__init__(runner, facts)
         self.runner = runner
         self.key = key
-        self.surroundings = tuple(here())
+        self.surroundings = here()
+        self.environments = Environments(self, self.surroundings, runner.venvs)
         self.busy: set[_Slot] = set()
         self.positions: dict[str, LogPosition] = {}  # by worker, which may leave and come back
 
+    def place(self, called: Called) -> tuple[Any, ...]:
+        return (called.environment,)
+
+    def prepare(self, called: Called) -> None:
+        super().prepare(called)
+        if called.environment is not None:
+            called.function.line = called.environment
+
+    def submit(self, call: StepCall) -> None:
+        if call.step.called.environment is None or not self.environments.hold(call):
+            self.ready.append(call)
+
+    def withdraw(self, call: StepCall) -> bool:
+        return super().withdraw(call) or self.environments.withdraw(call)
+
     def stop(self) -> list[StepCall]:
         self.stopping = True
-        never_begun = list(self.ready)
+        never_begun = [*self.ready, *self.environments.leave()]
         self.ready.clear()
         for slot in list(self.busy):
             self.runner.pool.cancel(slot.worker, self.key)
@@ -113,6 +134,7 @@ class LocalRunner(Loop):
         self.slots: dict[int, _Slot] = {}
         self.idle: list[_Slot] = []
         self.false_starts = 0
+        self.venvs: dict[tuple[str, Requirements], Venv] = {}
         self.pool = Pool(self.selector, start_method, self.on_message, self.on_exit)
         self.start()
 
@@ -139,6 +161,8 @@ class LocalRunner(Loop):
             session.facts.crashed(error)
 
     def ended(self) -> None:
+        for session in self.sessions:
+            session.environments.leave()
         self.pool.close()
 
     # -- runs and workers ----------------------------------------------------------------
@@ -149,6 +173,7 @@ class LocalRunner(Loop):
 
     def forget(self, session: LocalSession) -> None:
         self.sessions.remove(session)
+        session.environments.leave()
         for slot in self.slots.values():
             if slot.run is session:
                 slot.run = None
@@ -159,12 +184,13 @@ class LocalRunner(Loop):
     def _hire(self) -> None:
         """Start the workers that the open runs may use."""
         wanted = max((session.facts.workers for session in self.sessions), default=0)
-        staff = sum(not slot.single_use for slot in self.slots.values())
+        own = [slot for slot in self.slots.values() if slot.worker.venv is None]
+        staff = sum(not slot.single_use for slot in own)
         for _ in range(wanted - staff):
             self.idle.append(self._start(single_use=False))
 
-    def _start(self, *, single_use: bool) -> _Slot:
-        slot = _Slot(self.pool.start(), single_use=single_use)
+    def _start(self, *, single_use: bool, venv: Venv | None = None) -> _Slot:
+        slot = _Slot(self.pool.start(venv), single_use=single_use)
         self.slots[slot.worker.number] = slot
         return slot
 
@@ -184,24 +210,30 @@ class LocalRunner(Loop):
         """Who gets the next calls of a run; None where everybody has enough."""
         head = session.ready[0].step
         if len(session.busy) < session.facts.workers:
+            venv = session.environments.of(head)
             if head.called.options.fresh_process:
-                return self._start(single_use=True)
-            if self.idle:
-                return self._take_idle(head)
+                return self._start(single_use=True, venv=venv)
+            idle = [slot for slot in self.idle if slot.worker.venv == venv]
+            if idle:
+                return self._take_idle(head, idle)
+            if venv is not None:
+                return self._start(single_use=False, venv=venv)
         if is_exclusive(head) or head.key is not None or head.called.function.mean == UNKNOWN:
             return None
         open_slots = [slot for slot in session.busy if slot.load < BATCH / 2 and not slot.exclusive]
-        return min(open_slots, key=_load, default=None)
+        venv = session.environments.of(head)
+        return min((s for s in open_slots if s.worker.venv == venv), key=_load, default=None)
 
-    def _take_idle(self, head: Step) -> _Slot:
+    def _take_idle(self, head: Step, idle: list[_Slot]) -> _Slot:
         """The worker that made the step's input if it is idle, else the last that was busy."""
         if head.inputs:
             outcome = head.inputs[-1].outcome
-            for slot in self.idle:
+            for slot in idle:
                 if outcome is not None and slot.worker.name == outcome.worker:
                     self.idle.remove(slot)
                     return slot
-        return self.idle.pop()
+        self.idle.remove(idle[-1])
+        return idle[-1]
 
     def _fill(self, slot: _Slot, session: LocalSession) -> None:
         """Send a worker its next calls."""
@@ -240,7 +272,8 @@ class LocalRunner(Loop):
         facts = session.facts
         folders = facts.blobs.folder, f"{facts.logs}/{name}"
         names = facts.id, facts.pipeline
-        self.pool.send(slot.worker, ("run", session.key, session.surroundings, *folders, names))
+        around = session.environments.around(slot.worker.venv)
+        self.pool.send(slot.worker, ("run", session.key, tuple(around), *folders, names))
 
     def _prepare(
         self, slot: _Slot, session: LocalSession, call: StepCall
@@ -293,6 +326,16 @@ class LocalRunner(Loop):
             self.pool.kill(slot.worker)
         else:
             self.idle.append(slot)
+            if slot.worker.venv is not None:
+                self._dismiss()
+
+    def _dismiss(self) -> None:
+        """Of the idle workers of other environments as many stay as a run may have busy."""
+        most = max((session.facts.workers for session in self.sessions), default=0)
+        others = [slot for slot in self.idle if slot.worker.venv is not None]
+        for slot in others[: len(others) - most]:
+            self.idle.remove(slot)
+            self.pool.kill(slot.worker)
 
     # -- what workers say ----------------------------------------------------------------
 
@@ -319,6 +362,8 @@ class LocalRunner(Loop):
             slot.load = sum(seconds for _, seconds in slot.calls.values())
         where = None if logs is None else self._logs(slot, call, logs)
         outcome = outcome_of(message, where, slot.worker.name)
+        if slot.worker.venv is not None and slot.run is not None:
+            outcome = check_value(call.step, outcome, slot.run.facts.blobs)
         if slot.calls:
             self._begin(slot, next(iter(slot.calls.values()))[0])
         call.done(call, outcome)

@@ -30,7 +30,9 @@ from pipedeco.runners.bundle import Bundles, project_here
 from pipedeco.runners.calls import (
     CallSession,
     Function,
+    building,
     cancelled_call,
+    check_value,
     failed_call,
     is_worth_a_retry,
     message_of,
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from pipedeco.definitions import Definition
+    from pipedeco.requirements import Requirements
     from pipedeco.runners import RunFacts
     from pipedeco.serialization import Packed
 
@@ -74,8 +77,11 @@ class _Place:
 class _Line:
     """The calls of a run that wait for one place, and ask the same of it."""
 
-    def __init__(self, place: _Place, resources: dict[str, float | str]) -> None:
+    def __init__(
+        self, place: _Place, resources: dict[str, float | str], environment: Requirements | None
+    ) -> None:
         self.place = place
+        self.environment = environment
         self.resources = resources
         self.ready: deque[StepCall] = deque()
 
@@ -105,7 +111,7 @@ class RemoteSession(CallSession):
         self.archives = BlobStore(os.path.join(shared, "code"))
         self.around = here()
         self.project = project_here()
-        self.lines: dict[tuple[str, Any], _Line] = {}
+        self.lines: dict[tuple[Any, ...], _Line] = {}
         self.flights: dict[str, _Flight] = {}
         self.trouble: BaseException | None = None  # why nothing can be sent
         self.sent = False  # whether the setting is in the store
@@ -115,20 +121,21 @@ class RemoteSession(CallSession):
 
     def place(self, called: Called) -> tuple[Any, ...]:
         options = called.options
-        return options.queue or self.facts.default_queue, options.resources
+        queue = options.queue or self.facts.default_queue
+        return queue, options.resources, called.environment
 
     def prepare(self, called: Called) -> None:
         super().prepare(called)
         if not called.is_pipeline and called.function.line is None:
-            queue, resources = self.place(called)
+            queue, resources, environment = self.place(called)
             try:
                 url = parse(engine_url(queue)).text
             except ConfigError as error:
                 raise ConfigError(
                     f"component {called.name} of run {self.facts.id}: {error}"
                 ) from None
-            line = _Line(self.runner.place(url), dict(resources))
-            called.function.line = self.lines.setdefault((url, resources), line)
+            line = _Line(self.runner.place(url), dict(resources), environment)
+            called.function.line = self.lines.setdefault((url, *self.place(called)[1:]), line)
 
     def submit(self, call: StepCall) -> None:
         call.step.called.function.line.ready.append(call)
@@ -425,6 +432,7 @@ class RemoteRunner(Loop):
             calls,
             timeouts,
             fresh,
+            None if line.environment is None else tuple(line.environment),
         )
         return marshal.dumps(tuple(batch))
 
@@ -459,6 +467,9 @@ class RemoteRunner(Loop):
                 self._ready_again(session, flight, number)
         elif kind == "now":
             self._now(session, flight, message)
+        elif kind == "building" and flight.calls:
+            call = next(iter(flight.calls.values()))
+            session.announce(f"{building(call.step.called)} (on {message[1]})")
 
     def _now(self, session: RemoteSession, flight: _Flight, message: tuple[Any, ...]) -> None:
         _, number, log, seconds, progress, *places = message
@@ -494,6 +505,8 @@ class RemoteRunner(Loop):
             position.out, position.err, position.events = ends[1], ends[3], ends[5]
             session.echo.ended(log, call.step.name, (ends[1], ends[3]))
         outcome = outcome_of(message, logs, log)
+        if flight.line.environment is not None:
+            outcome = check_value(call.step, outcome, session.facts.blobs)
         if retryable is None:  # the station does not know the user's function
             worth = state == FAILED and is_worth_a_retry(outcome, call.step)
             outcome = outcome._replace(retryable=worth)

@@ -4,6 +4,7 @@
 select step.name, step.args, step.inputs, step.reason, step.error_type, step.error_text,
        component.name as component, component.module, component.qualname, component.file,
        component.line, component.is_pipeline, component.code, component.parts,
+       component.facts as component_facts,
        run.seq, run.id as run, run.pipeline, run.number, run.module as run_module,
        run.file as run_file, run.capture
 from step join run on run.seq = step.run

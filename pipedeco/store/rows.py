@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pipedeco.graph import Called, StepKey
-    from pipedeco.options import ComponentOptions
 
 SHIFT = 32  # a step's id is its run's seq and its position
 COLUMNS = {"put_steps": 22, "put_keys": 5, "put_cached": 3}  # of statements for many rows
@@ -78,6 +77,7 @@ def key_row(seq: int, step: Step, key: StepKey) -> tuple[Any, ...]:
     parts = {
         "code": key.code,
         "version": key.cache.version,
+        "environment": key.environment,
         "arguments": key.arguments,
         "inputs": key.inputs,
         "unproven": key.unproven,
@@ -107,14 +107,20 @@ def component_row(seq: int, number: int, called: Called, code: dict[str, Any]) -
         "line": where and where.co_firstlineno,
         "options": json.dumps(called.component.options_text()),
         "is_pipeline": called.is_pipeline,
-        "facts": component_facts(called.options),
+        "facts": component_facts(called),
         **code,
     }
 
 
-def component_facts(options: ComponentOptions) -> str | None:
+def component_facts(called: Called) -> str | None:
     """What is told of a component beside its code, as JSON; None where there is nothing."""
-    facts = {"stage": options.stage, "tags": options.tags, "monitors": options.monitors}
+    options = called.options
+    facts: dict[str, Any] = {
+        "stage": options.stage,
+        "tags": options.tags,
+        "monitors": options.monitors,
+        "environment": called.environment,
+    }
     told = {name: fact for name, fact in facts.items() if fact}
     return json.dumps(told) if told else None
 

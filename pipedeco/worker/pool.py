@@ -21,6 +21,8 @@ from pipedeco.worker.messages import Decoder, encode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pipedeco.worker.venvs import Venv
+
 PAGE = 64  # bytes
 READ = 1 << 20
 
@@ -49,8 +51,11 @@ class Nest(Protocol):
 class Worker:
     """A worker as its controller sees it."""
 
-    def __init__(self, number: int, connection: socket.socket, page: Any) -> None:
+    def __init__(self, number: int, nest: Nest, venv: Venv | None) -> None:
         self.number = number
+        self.nest = nest
+        self.venv = venv
+        connection, page = nest.start(number)
         self.connection = connection
         self.page = page
         self.decoder = Decoder()
@@ -87,23 +92,25 @@ class Pool:
         self.workers: dict[int, Worker] = {}
         self._numbers = count(1)
         self._exits: dict[int, Exit] = {}
-        self.nest: Nest = self._make_nest(start_method)
+        self.start_method = start_method
+        self.nests: dict[Venv | None, Nest] = {None: self._make_nest(start_method, None)}
 
-    def _make_nest(self, start_method: str) -> Nest:
+    def _make_nest(self, start_method: str, venv: Venv | None) -> Nest:
         if start_method == "spawn":
             from pipedeco.worker.spawned import SpawnNest
 
             return SpawnNest(self.selector, self.note_exit)
-        return NurseryNest(self.selector, self.note_exit, self.nest_died)
+        return NurseryNest(self.selector, self.note_exit, lambda: self.nest_died(venv), venv)
 
-    def start(self) -> Worker:
-        """A new worker; it may be sent to at once."""
+    def start(self, venv: Venv | None = None) -> Worker:
+        """A new worker, in an environment of its own or in this one; it may be sent to at once."""
         number = next(self._numbers)
-        connection, page = self.nest.start(number)
-        worker = Worker(number, connection, page)
+        if venv not in self.nests:
+            self.nests[venv] = self._make_nest(self.start_method, venv)
+        worker = Worker(number, self.nests[venv], venv)
         self.workers[number] = worker
         self.selector.register(
-            connection, worker.events, lambda events: self._ready(worker, events)
+            worker.connection, worker.events, lambda events: self._ready(worker, events)
         )
         return worker
 
@@ -122,7 +129,7 @@ class Pool:
 
     def kill(self, worker: Worker, number: int = signal.SIGKILL) -> None:
         if worker.alive:
-            self.nest.kill(worker.number, number)
+            worker.nest.kill(worker.number, number)
 
     def cancel(self, worker: Worker, run: int) -> None:
         """Have the step of a run end; others of that run are given back."""
@@ -135,14 +142,16 @@ class Pool:
         for worker in self.workers.values():
             self._forget_connection(worker)
         self.workers.clear()
-        self.nest.close()
+        for nest in self.nests.values():
+            nest.close()
 
     def abandon(self) -> None:
         """In a forked child: close what belongs to the parent, tell nobody."""
         for worker in self.workers.values():
             worker.connection.close()
-        if isinstance(self.nest, NurseryNest):
-            self.nest.connection.close()
+        for nest in self.nests.values():
+            if isinstance(nest, NurseryNest):
+                nest.connection.close()
 
     # -- the connection ------------------------------------------------------------------
 
@@ -211,10 +220,11 @@ class Pool:
         if end is not None and self.workers.pop(worker.number, None) is not None:
             self.on_exit(worker, end)
 
-    def nest_died(self) -> None:
-        """The nursery was killed, and its workers with it."""
-        for number in list(self.workers):
-            self.note_exit(number, Exit(None, None, None))
+    def nest_died(self, venv: Venv | None = None) -> None:
+        """A nursery was killed, and its workers with it."""
+        for number, worker in list(self.workers.items()):
+            if worker.venv == venv:
+                self.note_exit(number, Exit(None, None, None))
 
 
 def _readable(connection: socket.socket) -> bool:
@@ -231,6 +241,7 @@ class NurseryNest:
     """Workers forked by the nursery process, which is started with the first of them.
 
     `on_exit(worker, Exit)` tells of a worker's end, `on_death()` of the nursery's own.
+    `venv` is the environment of the workers, where it is not this one.
     """
 
     def __init__(
@@ -238,17 +249,19 @@ class NurseryNest:
         selector: selectors.BaseSelector,
         on_exit: Callable[[int, Exit], None],
         on_death: Callable[[], None],
+        venv: Venv | None = None,
     ) -> None:
+        self.venv = venv
         self.selector = selector
         self.on_exit = on_exit
         self.on_death = on_death
-        self.connection, self.pid = _start_nursery()
+        self.connection, self.pid = _start_nursery(venv)
         self.alive = True
         selector.register(self.connection, selectors.EVENT_READ, self._report)
 
     def start(self, worker: int) -> tuple[socket.socket, Any]:
         if not self.alive:
-            self.connection, self.pid = _start_nursery()
+            self.connection, self.pid = _start_nursery(self.venv)
             self.alive = True
             self.selector.register(self.connection, selectors.EVENT_READ, self._report)
         ours, theirs = socket.socketpair()
@@ -317,36 +330,47 @@ NURSERY = (
     "import sys;sys.path.append(sys.argv[1]);from pipedeco.worker.nursery import main;"
     "main(int(sys.argv[2]),int(sys.argv[3]))"
 )
+# In another environment pipedeco alone is found by its path, and nothing that stands beside it.
+NURSERY_BESIDE = (
+    "import sys;from importlib import util;p=sys.argv[1]+'/pipedeco';"
+    "s=util.spec_from_file_location('pipedeco',p+'/__init__.py',submodule_search_locations=[p]);"
+    "sys.modules['pipedeco']=m=util.module_from_spec(s);s.loader.exec_module(m);"
+    "from pipedeco.worker.nursery import main;main(int(sys.argv[2]),int(sys.argv[3]))"
+)
 
 
-def _start_nursery() -> tuple[socket.socket, int]:
+def _start_nursery(venv: Venv | None) -> tuple[socket.socket, int]:
     """Start the nursery process: its connection and its pid."""
-    if not sys.executable:
+    executable = sys.executable if venv is None else venv.executable
+    if not executable:
         raise PipedecoError("there is no Python executable to start workers with (sys.executable)")
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     number = theirs.fileno()
     # dup2 of a descriptor onto itself is how posix_spawn makes it inheritable.
-    arguments = [sys.executable, *interpreter_flags(), "-P", "-c", NURSERY]
+    arguments = [executable, *interpreter_flags(), "-P", "-c", NURSERY]
+    variables = dict(os.environ)
+    if venv is not None:
+        arguments = [executable, *interpreter_flags(leave_out="S"), "-P", "-c", NURSERY_BESIDE]
+        for name in ("PYTHONHOME", "PYTHONPATH"):
+            variables.pop(name, None)
     arguments += [root, str(number), str(os.getpid())]
     try:
         pid = os.posix_spawn(
-            sys.executable,
+            executable,
             arguments,
-            os.environ,
+            variables,
             file_actions=[(os.POSIX_SPAWN_DUP2, number, number)],
             setsid=True,
         )
     except OSError as error:
-        raise PipedecoError(
-            f"cannot start worker processes with {sys.executable}: {error}"
-        ) from error
+        raise PipedecoError(f"cannot start worker processes with {executable}: {error}") from error
     finally:
         theirs.close()
     return ours, pid
 
 
-def interpreter_flags() -> list[str]:
+def interpreter_flags(leave_out: str = "") -> list[str]:
     """The options this interpreter was started with, as far as they change how code runs."""
     flags = []
     letters = {
@@ -359,7 +383,7 @@ def interpreter_flags() -> list[str]:
         "bytes_warning": "b",
     }
     for name, letter in letters.items():
-        if getattr(sys.flags, name):
+        if getattr(sys.flags, name) and letter not in leave_out:
             flags.append("-" + letter * int(getattr(sys.flags, name)))
     for key, value in sys._xoptions.items():
         flags += ["-X", key if value is True else f"{key}={value}"]

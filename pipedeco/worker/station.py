@@ -34,6 +34,7 @@ from pipedeco.blobs import BlobStore
 from pipedeco.errors import PipedecoError
 from pipedeco.events import length
 from pipedeco.graph import CANCELLED, FAILED, LogPosition, StepError
+from pipedeco.requirements import Requirements
 from pipedeco.worker.deaths import (
     FALSE_STARTS,
     GRACE,
@@ -49,12 +50,14 @@ from pipedeco.worker.messages import encode
 from pipedeco.worker.perform import describe_error
 from pipedeco.worker.pool import Exit, Pool, Worker
 from pipedeco.worker.travel import Setting, host, read_setting, surroundings
+from pipedeco.worker.venvs import Stopped, Venv, environments_folder, venv_of
 
 if TYPE_CHECKING:
     from pipedeco.serialization import Packed
     from pipedeco.worker.environment import Surroundings
 
 BEAT = 0.1  # seconds between two words of a batch that goes on, and two looks for its cancel
+SPARE = 8  # idle children of other environments
 CANCEL = "cancel"
 KILL = "kill"
 
@@ -71,6 +74,7 @@ class Batch(NamedTuple):
     calls: list[tuple[Any, ...]]  # messages
     timeouts: dict[int, float]  # by call
     fresh: bool  # whether the child is to have done nothing before, nor afterwards
+    environment: tuple[Any, ...] | None = None  # Requirements, where it is to be in its own
 
 
 class _Run(NamedTuple):
@@ -95,6 +99,7 @@ class _Work:
     """A batch on its way through a station."""
 
     run: _Run  # set before it begins
+    venv: Venv | None = None  # likewise
 
     def __init__(self, batch: Batch, words: int) -> None:
         self.batch = batch
@@ -151,6 +156,7 @@ class _Child:
         self.name = name
         self.run: _Run | None = None
         self.work: _Work | None = None
+        self.venv = worker.venv
         self.functions: set[int] = set()
         self.shipped: dict[str, bytes] = {}  # what stands in its __main__, by name
         self.position = LogPosition("")
@@ -165,6 +171,7 @@ class Station(Loop):
         self.children: dict[int, _Child] = {}
         self.idle: list[_Child] = []
         self.runs: dict[str, _Run] = {}  # by folder
+        self.venvs: dict[tuple[Requirements, str], Venv] = {}
         self.entering = threading.Lock()
         self.pool = Pool(self.selector, start_method, self.on_message, self.on_exit)
         self.start()
@@ -196,8 +203,13 @@ class Station(Loop):
                 (name, packed if isinstance(packed, bytes) else bytes(blobs.get(packed)[0]))
                 for name, packed in batch.definitions
             ]
+            if batch.environment is not None:
+                work.venv = self._venv_of(work, Requirements(*batch.environment))
         except (PipedecoError, OSError) as error:
             work.fail(error)
+            return work.told
+        except Stopped:
+            work.give_back(list(work.left))
             return work.told
         self.post(self._begin, work)
         work.over.wait()
@@ -212,6 +224,21 @@ class Station(Loop):
                 run = _Run(next(self.numbers), folder, setting, surroundings(setting))
                 self.runs[folder] = run
             return self.runs[folder]
+
+    def _venv_of(self, work: _Work, wanted: Requirements) -> Venv:
+        """The environment of a batch; it is built here where nobody has."""
+
+        def building() -> None:
+            work.tell("building", host())
+            work.write(None)
+
+        variables = work.run.around.environment
+        key = wanted, environments_folder(variables)
+        found = self.venvs.get(key)
+        if found is None or not found.there:
+            found = venv_of(wanted, variables, building, lambda: self._is_over(work))
+            self.venvs[key] = found
+        return found
 
     # -- batches -------------------------------------------------------------------------------
 
@@ -242,14 +269,24 @@ class Station(Loop):
 
     def _choose(self, work: _Work) -> _Child:
         """An idle child, rather one that is in the run already; else a new one."""
-        if self.idle and not work.batch.fresh:
-            chosen = next((c for c in reversed(self.idle) if c.run is work.run), self.idle[-1])
+        idle = [child for child in self.idle if child.venv == work.venv]
+        if idle and not work.batch.fresh:
+            chosen = next((c for c in reversed(idle) if c.run is work.run), idle[-1])
             self.idle.remove(chosen)
             return chosen
-        worker = self.pool.start()
+        if work.venv is not None:
+            self._dismiss()
+        worker = self.pool.start(work.venv)
         child = _Child(worker, f"{self.name}-{worker.number}")
         self.children[worker.number] = child
         return child
+
+    def _dismiss(self) -> None:
+        """Keep few idle children of other environments; the oldest go."""
+        others = [child for child in self.idle if child.venv is not None]
+        for child in others[: len(others) - SPARE]:
+            self.idle.remove(child)
+            self.pool.kill(child.worker)
 
     def _enter(self, child: _Child, run: _Run) -> None:
         if child.run is run:
@@ -263,8 +300,10 @@ class Station(Loop):
         position.out, position.err = length(f"{base}.out"), length(f"{base}.err")
         position.events = length(f"{base}.events")
         names = setting.run, setting.pipeline
-        around = tuple(run.around)
-        self.pool.send(child.worker, ("run", run.key, around, setting.blobs, base, names))
+        around = run.around
+        if child.venv is not None:
+            around = child.venv.around(around, setting.project)
+        self.pool.send(child.worker, ("run", run.key, tuple(around), setting.blobs, base, names))
 
     def _finish(self, child: _Child) -> None:
         """The child's batch is over."""
@@ -313,6 +352,10 @@ class Station(Loop):
 
     def _is_wanted(self, work: _Work, what: str) -> bool:
         return os.path.exists(os.path.join(work.run.folder, what))
+
+    def _is_over(self, work: _Work) -> bool:
+        """Whether nobody waits for a batch any more."""
+        return self._is_wanted(work, CANCEL) or not os.path.isdir(work.run.folder)
 
     def _kill(self, child: _Child, work: _Work) -> None:
         if child.work is work:

@@ -185,6 +185,11 @@ def _kind(entry: str, project: str) -> tuple[str, str]:
     return (INSTALLED if installed or packages else OTHER), entry
 
 
+def is_installed(entry: str, project: str) -> bool:
+    """Whether an entry of this process's sys.path is of its Python installation."""
+    return _kind(entry, project)[0] == INSTALLED
+
+
 def _path(setting: Setting, folder: str) -> list[str]:
     """sys.path: the installation is this machine's own, and stands where the other's stood."""
     found: list[str] = []
