@@ -1,10 +1,14 @@
 """A station by itself: what a payload comes back as."""
 
 import marshal
+import os
 import pickle
+import threading
 
 import pytest
+from conftest import wait_for
 
+from pipedeco.worker import station
 from pipedeco.worker.environment import here
 from pipedeco.worker.messages import Decoder
 from pipedeco.worker.station import CANCEL, Batch, close_stations, perform_batch
@@ -96,3 +100,45 @@ def test_another_python(folder):
     [message] = told(folder, (1, "fspath", "a"))
     assert ended(message) == (1, "failed", "PipedecoError")
     assert "the controller Python 3.1" in message[1][7][1]
+
+
+def test_a_run_that_is_nobodys_any_more(folder, monkeypatch):
+    """A controller that gives no sign is dead, on whatever host: its steps are killed."""
+    monkeypatch.setattr(station, "LEASE", 0.5)
+    found = told(folder, (1, "system", "sleep 30"), (2, "fspath", "b"))
+    [outcome] = [message for message in found if message[0] == "outcome"]
+    assert ended(outcome) == (1, "failed", "WorkerDied")
+    assert "no sign of life for 0.5 s" in outcome[1][7][1]
+
+
+def test_signs_of_a_controller(folder, monkeypatch):
+    """While they come, a step may be as long as it likes."""
+    monkeypatch.setattr(station, "LEASE", 0.5)
+    over = threading.Event()
+
+    def give_signs():
+        while not over.wait(0.05):
+            os.utime(folder / "setting")
+
+    signs = threading.Thread(target=give_signs)
+    signs.start()
+    try:
+        assert ended(told(folder, (1, "system", "sleep 1.5"))[0]) == (1, "completed", 0)
+    finally:
+        over.set()
+        signs.join()
+
+
+def test_a_folder_that_is_gone(folder, tmp_path):
+    """So is the run: what goes on for it ends."""
+    began = tmp_path / "began"
+
+    def remove():
+        wait_for(began)
+        (folder / "setting").unlink()
+
+    removing = threading.Thread(target=remove)
+    removing.start()
+    found = told(folder, (1, "system", f"touch {began}; sleep 30"))
+    removing.join()
+    assert ended(found[0]) == (1, "failed", "WorkerDied")

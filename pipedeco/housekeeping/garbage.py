@@ -36,6 +36,7 @@ GRACE = 3600.0  # seconds
 MARGIN = 60.0  # before a run's start; the clock of a file system may differ from ours
 DIGEST = re.compile(r"[0-9a-f]{64}")
 _TEMPORARY = re.compile(r"(writing|removing)-[0-9a-f-]+")
+_EXCHANGE = re.compile(r"[0-9a-f]{12}-[0-9a-f]{8}")
 _STAGING = re.compile(r"importing-[0-9a-f-]+")
 
 
@@ -123,6 +124,9 @@ def _files(folder: str) -> Iterator[tuple[str, Leftover]]:
     for entry in _entries(os.path.join(folder, "files")):  # copies of blobs, under their names
         if DIGEST.fullmatch(entry.name):
             yield from _one(entry, "temporary", entry.name)
+    for entry in _entries(os.path.join(folder, "remote")):  # a killed controller has left them
+        if _EXCHANGE.fullmatch(entry.name):
+            yield from _one(entry, "temporary", "")
     for entry in _entries(os.path.join(folder, "logs")):
         yield from _one(entry, "log", f"run {entry.name}")
 

@@ -45,8 +45,8 @@ from pipedeco.worker.environment import here
 from pipedeco.worker.loop import Loop
 from pipedeco.worker.messages import Decoder
 from pipedeco.worker.perform import describe_error
-from pipedeco.worker.station import BEAT, CANCEL, KILL, Batch
-from pipedeco.worker.travel import setting_of, write_setting
+from pipedeco.worker.station import BEAT, CANCEL, KILL, LEASE, Batch
+from pipedeco.worker.travel import SETTING, setting_of, write_setting
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -60,6 +60,7 @@ BATCH = 0.1  # seconds of work in a payload: what a trip through an engine costs
 LARGEST = 1000  # calls in a payload
 WIDEST = 1 << 20  # bytes of arguments in a payload
 AHEAD = 2  # payloads of short steps for each slot, so that workers need not wait for the next
+SIGN = LEASE / 10  # seconds between two signs of life
 LAST_WORD = 5.0  # seconds after a kill in which a station may still tell the end
 
 
@@ -239,6 +240,16 @@ class RemoteSession(CallSession):
 
     def _setting_sent(self) -> None:
         self.sent = True
+        self._give_sign()
+
+    def _give_sign(self) -> None:
+        """Tell the stations that somebody waits for what they do."""
+        if self in self.runner.sessions:
+            try:
+                os.utime(os.path.join(self.folder, SETTING))
+            except OSError:  # not written, or the disk is away: the next sign may be seen
+                pass
+            self.later(SIGN, self._give_sign)
 
     def packed(self, definition: Definition) -> tuple[str, Packed]:
         """A definition of `__main__`; a large one travels once, through the store."""

@@ -38,6 +38,11 @@ def timed_out(timeout: float) -> StepError:
     return describe_error(StepTimeout(text, timeout=timeout))
 
 
+def left_alone(seconds: float) -> StepError:
+    text = f"it was killed, as its controller has given no sign of life for {seconds:g} s"
+    return describe_error(WorkerDied(text))
+
+
 def time_left(page: Any, number: int, timeout: float) -> float:
     """Seconds until a call is over its time, which counts from the call's own start.
 

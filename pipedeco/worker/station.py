@@ -40,6 +40,7 @@ from pipedeco.worker.deaths import (
     GRACE,
     ends_of_dead,
     how,
+    left_alone,
     spent,
     time_left,
     timed_out,
@@ -49,13 +50,14 @@ from pipedeco.worker.loop import Loop
 from pipedeco.worker.messages import encode
 from pipedeco.worker.perform import describe_error
 from pipedeco.worker.pool import Exit, Pool, Worker
-from pipedeco.worker.travel import Setting, host, read_setting, surroundings
+from pipedeco.worker.travel import SETTING, Setting, host, read_setting, surroundings
 from pipedeco.worker.venvs import Stopped, Venv, environments_folder, venv_of
 
 if TYPE_CHECKING:
     from pipedeco.serialization import Packed
     from pipedeco.worker.environment import Surroundings
 
+LEASE = 300.0  # seconds without a sign of its controller after which a run is nobody's any more
 BEAT = 0.1  # seconds between two words of a batch that goes on, and two looks for its cancel
 SPARE = 8  # idle children of other environments
 CANCEL = "cancel"
@@ -171,6 +173,7 @@ class Station(Loop):
         self.children: dict[int, _Child] = {}
         self.idle: list[_Child] = []
         self.runs: dict[str, _Run] = {}  # by folder
+        self.signs: dict[str, tuple[int, float]] = {}  # of controllers: which, and when it came
         self.venvs: dict[tuple[Requirements, str], Venv] = {}
         self.entering = threading.Lock()
         self.pool = Pool(self.selector, start_method, self.on_message, self.on_exit)
@@ -221,6 +224,7 @@ class Station(Loop):
                 setting = read_setting(folder)
                 for other in [other for other in self.runs if not os.path.isdir(other)]:
                     del self.runs[other]
+                    self.signs.pop(other, None)
                 run = _Run(next(self.numbers), folder, setting, surroundings(setting))
                 self.runs[folder] = run
             return self.runs[folder]
@@ -327,8 +331,10 @@ class Station(Loop):
         self.later(BEAT, self._look, work)
 
     def _stop_or_tell(self, child: _Child, work: _Work) -> None:
-        gone = not os.path.isdir(work.run.folder)  # nobody waits for it any more
-        if gone or self._is_wanted(work, KILL):
+        if self._is_left(work.run):
+            work.verdict = int(child.worker.page[0]), left_alone(LEASE)
+            self.pool.kill(child.worker)
+        elif self._is_wanted(work, KILL):
             work.stopping = True
             self.pool.kill(child.worker)
         elif not work.stopping and self._is_wanted(work, CANCEL):
@@ -341,6 +347,21 @@ class Station(Loop):
             work.asked_back = True  # others may be free for what waits behind a long step
             self.pool.send(child.worker, ("give_back",))
         work.write(self._now(child))
+
+    def _is_left(self, run: _Run) -> bool:
+        """Whether nobody waits for a run any more.
+
+        Its folder is gone, or its controller, which may be on another host and killed there, has
+        given no sign for long; clocks of two machines are not compared.
+        """
+        try:
+            sign = os.stat(os.path.join(run.folder, SETTING)).st_mtime_ns
+        except OSError:
+            return True
+        last = self.signs.get(run.folder)
+        if last is None or last[0] != sign:
+            self.signs[run.folder] = last = sign, time.monotonic()
+        return time.monotonic() - last[1] > LEASE
 
     def _now(self, child: _Child) -> tuple[Any, ...] | None:
         number, _, _, progress = child.worker.page[:4]
