@@ -95,6 +95,7 @@ def make_app(words: list[str]) -> App:
         running.resume,
     ):
         app.command(command)
+    app.command(checking.check)
     app.command(checking.doctor)
     app.command(comparing.compare)
     app.command(comparing.diff)

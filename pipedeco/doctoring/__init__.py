@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from pipedeco.doctoring.lines import ERROR, OK, WARNING, Line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 __all__ = ["ERROR", "OK", "WARNING", "Line", "examine"]
 
 
-def examine(store: str | None = None) -> Iterator[Line]:
+def examine(store: str | None = None) -> Generator[Line, None, None]:
     """Look at everything; a line as soon as it is known.
 
     Parameters

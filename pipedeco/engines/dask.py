@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from pipedeco.engines import EngineURL
 
+REQUIRES = "distributed"
 CONNECT = 10.0  # seconds
 INTERVAL = 1.0  # seconds between two looks at the cluster
 CLUSTER = (
@@ -98,16 +99,12 @@ class DaskEngine(ExecutorEngine):
 
 def open_dask(url: EngineURL) -> DaskEngine:
     """A client of the cluster at an address, or of a new one."""
-    options = url.take("resources", "workers")
-    resources = _resources(url, options.get("resources", ""))
-    if url.address and "workers" in options:
-        raise ConfigError(f"{url.text}: workers= is for a cluster of our own, dask://?workers=2")
+    resources, count = read_url(url)
     from distributed import Client
 
     cluster = None
     address = f"tcp://{url.address}"
     if not url.address:
-        count = url.whole("workers", options.get("workers", str(_cpus())))
         cluster, address = _begin_cluster(count)
     try:
         client = Client(  # type: ignore[no-untyped-call]
@@ -118,6 +115,18 @@ def open_dask(url: EngineURL) -> DaskEngine:
             f"{url.text} cannot be reached: {error}; is `dask scheduler` running there?"
         ) from error
     return DaskEngine(url.text, client, resources, cluster)
+
+
+def read_url(url: EngineURL) -> tuple[dict[str, float], int]:
+    """The resources of every payload, and the workers of a cluster of our own.
+
+    Raises ConfigError for what cannot be.
+    """
+    options = url.take("resources", "workers")
+    if url.address and "workers" in options:
+        raise ConfigError(f"{url.text}: workers= is for a cluster of our own, dask://?workers=2")
+    count = url.whole("workers", options.get("workers", str(_cpus())))
+    return _resources(url, options.get("resources", "")), count
 
 
 def _resources(url: EngineURL, text: str) -> dict[str, float]:

@@ -1,0 +1,70 @@
+"""What cannot be pickled: asked of the picklers that the run itself will use."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from pipedeco.blobs import BlobStore
+from pipedeco.checking.findings import ERROR, WARNING, Finding, named, place_of
+from pipedeco.definitions import MainDefinitions, describe
+from pipedeco.errors import NotPicklable
+from pipedeco.serialization import Pickler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+class _Nowhere(BlobStore):
+    """Keeps nothing: a check leaves nothing in the store."""
+
+    def put(self, parts: Sequence[Any]) -> str:
+        return ""
+
+
+class Carrying:
+    """Tries to send components, as a run would, and sends nothing."""
+
+    def __init__(self) -> None:
+        self._definitions = MainDefinitions()
+        self._pickler = Pickler(_Nowhere(""))
+
+    def component(self, component: Any) -> tuple[set[str], list[Finding]]:
+        """The names of `__main__` that travel with a component, and what cannot."""
+        names: set[str] = set()
+        found: list[Finding] = []
+        try:
+            spec = describe(component.fn)
+            names.update(spec.names)
+            names.update(item.name for item in self._definitions.reached(spec.names))
+        except NotPicklable as error:
+            found.append(_finding(ERROR, component, str(error)))
+        retry_on = component.step_options.retry_on
+        if retry_on != (Exception,):
+            try:
+                self._pickler.dump_inline(retry_on)
+            except Exception as error:  # noqa: BLE001 - users' reducers
+                text = f"retry_on= cannot be pickled: {error}"
+                found.append(_finding(ERROR, component, text, "use exception types"))
+        return names, found
+
+    def pipeline(self, pipeline: Any) -> Iterator[Finding]:
+        """The defaults of a pipeline, which become arguments of steps and are recorded."""
+        for parameter in _parameters(pipeline.fn):
+            if parameter.default is not parameter.empty:
+                what = f"the default of {parameter.name}"
+                try:
+                    self._pickler.dump(parameter.default, what)
+                except NotPicklable as error:
+                    yield _finding(WARNING, pipeline, f"no step can take it: {error}")
+
+
+def _parameters(fn: Any) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(fn).parameters.values())
+    except (TypeError, ValueError):  # built in
+        return []
+
+
+def _finding(state: str, traced: Any, text: str, advice: str = "") -> Finding:
+    return Finding(state, *place_of(traced), named(traced), text, advice)
