@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.checking.carrying import Carrying
 from pipedeco.checking.code import Travelling, missing, not_travelling
@@ -29,7 +29,7 @@ from pipedeco.checking.loading import failed_load
 from pipedeco.checking.modules import INSTALLED, STANDARD, Modules
 from pipedeco.checking.needs import Needs
 from pipedeco.checking.reach import Reached
-from pipedeco.checking.settings import Queues, look_at_options, look_at_start_method
+from pipedeco.checking.settings import Queues, look_at_child, look_at_options, look_at_start_method
 from pipedeco.components import Traced
 from pipedeco.config import find_mode, find_store
 from pipedeco.errors import ConfigError
@@ -66,7 +66,7 @@ def check(target: str, mode: str | None = None) -> Report:
         if found is None:
             raise
         more = _imports_of(source, found, Modules(project))
-        return Report(source, (), (), (), (found, *distinct(more)))
+        return Report(source, (), (), (), (found, *distinct(more)), loaded=False)
     pipelines = [named_pipeline(loaded, name)] if name else list(pipelines_of(loaded).values())
     return _Check(loaded, pipelines, mode, alone=bool(name)).report()
 
@@ -80,6 +80,14 @@ def _imports_of(source: str, known: Finding, modules: Modules) -> Iterator[Findi
             yield Finding(ERROR, *place, "", text, f"as with: pip install {need.module}")
 
 
+class _Caller(NamedTuple):
+    """A pipeline as it would run: on its own, or as a child of another."""
+
+    pipeline: Any
+    mode: str
+    queue: str  # of components that name none
+
+
 class _Check:
     """One check of a file that was loaded.
 
@@ -87,7 +95,7 @@ class _Check:
     ----------
     pipelines: those that are asked for.
     mode: as it was asked for.
-    alone: whether components count that none of them calls.
+    alone: whether components do not count that none of them calls.
     """
 
     def __init__(
@@ -98,34 +106,38 @@ class _Check:
         self.needs = Needs(self.modules)
         self.carrying = Carrying()
         self.queues = Queues()
-        self.callers: dict[Traced, list[Any]] = {}  # of each component
-        self.all: dict[Traced, None] = {}  # pipelines, with the children
-        self.modes: dict[Traced, str] = {}
+        self.callers: dict[Traced, list[_Caller]] = {}  # of each component
+        self.all: dict[_Caller, None] = {}
+        self.found: list[Finding] = []
+        self.mode = find_mode(mode)  # of what no pipeline calls
         for pipeline in pipelines:
-            self._reach(pipeline, find_mode(mode or pipeline.options.mode))
+            self._reach(pipeline, find_mode(mode or pipeline.options.mode), "default")
         if not alone:
             for component in self._defined():
                 self.callers.setdefault(component, [])
-        self.mode = find_mode(mode)  # of what no pipeline calls
 
     def report(self) -> Report:
-        modes = sorted(set(self.modes.values())) or [self.mode]
+        modes = sorted({caller.mode for caller in self.all}) or [self.mode]
         return Report(
             self.loaded.source,
             tuple(modes),
-            tuple(pipeline.name for pipeline in self.all),
+            tuple(dict.fromkeys(caller.pipeline.name for caller in self.all)),
             tuple(component.name for component in self.callers),
-            tuple(distinct(self._look())),
+            tuple(distinct([*self.found, *self._look()])),
         )
 
-    def _reach(self, pipeline: Any, mode: str) -> None:
+    def _reach(self, pipeline: Any, mode: str, queue: str) -> None:
+        caller = _Caller(pipeline, mode, pipeline.options.default_queue or queue)
+        if caller in self.all:
+            return
+        self.all[caller] = None
         reached = Reached(self._is_users)
         reached.walk(pipeline)
-        for found in reached.pipelines:
-            self.all[found] = None
-            self.modes.setdefault(found, mode)
         for component in reached.components:
-            self.callers.setdefault(component, []).append(pipeline)
+            self.callers.setdefault(component, []).append(caller)
+        for child in reached.pipelines:
+            self.found += look_at_child(child, pipeline, mode)
+            self._reach(child, mode, caller.queue)
 
     def _is_users(self, module: str) -> bool:
         if module == "__main__":
@@ -145,22 +157,24 @@ class _Check:
     # -- what is looked at -----------------------------------------------------------------------
 
     def _look(self) -> Iterator[Finding]:
-        remote = "remote" in self.modes.values() or (not self.all and self.mode == "remote")
+        remote = "remote" in [caller.mode for caller in self.all] or (
+            not self.all and self.mode == "remote"
+        )
         travelling = Travelling(self.modules, find_store())
         if remote:
             yield from self.queues.look()
             yield from travelling.look()
-        for pipeline in self.all:
-            yield from look_at_start_method(pipeline)
-            if self.modes[pipeline] != "debug":
-                yield from self.carrying.pipeline(pipeline)
+        for caller in self.all:
+            yield from look_at_start_method(caller.pipeline)
+            if caller.mode != "debug":
+                yield from self.carrying.pipeline(caller.pipeline)
         for component, callers in self.callers.items():
             yield from self._look_at(component, callers, travelling)
 
     def _look_at(
-        self, component: Any, callers: list[Any], travelling: Travelling
+        self, component: Any, callers: list[_Caller], travelling: Travelling
     ) -> Iterator[Finding]:
-        modes = {self.modes[caller] for caller in callers} or {self.mode}
+        modes = {caller.mode for caller in callers} or {self.mode}
         yield from look_at_options(component)
         names, cannot = self.carrying.component(component)
         if modes != {"debug"}:
@@ -171,8 +185,7 @@ class _Check:
             return
         here = bool(callers)
         for caller in callers:
-            if self.modes[caller] == "remote":
-                yield from self.queues.of(component, caller)
-                queue = component.step_options.queue or caller.options.default_queue
-                here = here and self.queues.are_here(queue or "default")
+            if caller.mode == "remote":
+                yield from self.queues.of(component, caller.pipeline, caller.queue)
+                here = here and self.queues.are_here(component.step_options.queue or caller.queue)
         yield from not_travelling(component, needs, travelling, here=here)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import sys
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.blobs import BlobStore
 from pipedeco.checking.findings import ERROR, WARNING, Finding, named, place_of
-from pipedeco.definitions import MainDefinitions, describe
+from pipedeco.definitions import MAIN, Decorated, MainDefinitions, describe, global_names
 from pipedeco.errors import NotPicklable
 from pipedeco.serialization import Pickler
 
@@ -38,7 +40,9 @@ class Carrying:
             names.update(spec.names)
             names.update(item.name for item in self._definitions.reached(spec.names))
         except NotPicklable as error:
-            found.append(_finding(ERROR, component, str(error)))
+            names.update(_main_names(component.fn))
+            texts = list(self._defaults(component.fn)) or [str(error)]  # a default tells more
+            found += [_finding(ERROR, component, text) for text in texts]
         retry_on = component.step_options.retry_on
         if retry_on != (Exception,):
             try:
@@ -50,13 +54,32 @@ class Carrying:
 
     def pipeline(self, pipeline: Any) -> Iterator[Finding]:
         """The defaults of a pipeline, which become arguments of steps and are recorded."""
-        for parameter in _parameters(pipeline.fn):
+        for text in self._defaults(pipeline.fn):
+            yield _finding(WARNING, pipeline, f"no step can take it: {text}")
+
+    def _defaults(self, fn: Any) -> Iterator[str]:
+        for parameter in _parameters(fn):
             if parameter.default is not parameter.empty:
-                what = f"the default of {parameter.name}"
                 try:
-                    self._pickler.dump(parameter.default, what)
+                    self._pickler.dump(parameter.default, f"the default of {parameter.name}")
                 except NotPicklable as error:
-                    yield _finding(WARNING, pipeline, f"no step can take it: {error}")
+                    yield str(error)
+
+
+def _main_names(fn: Any) -> set[str]:
+    """The names of `__main__` that a function reaches, where its definitions cannot be made."""
+    main = sys.modules[MAIN].__dict__
+    found: set[str] = set()
+    waiting = [fn]
+    while waiting:
+        value = waiting.pop()
+        inner = value.fn if isinstance(value, Decorated) else value
+        if not isinstance(inner, FunctionType):
+            continue
+        new = {name for name in global_names(inner.__code__) if name in main} - found
+        found |= new
+        waiting += [main[name] for name in new]
+    return found
 
 
 def _parameters(fn: Any) -> list[inspect.Parameter]:

@@ -45,6 +45,7 @@ class Report(NamedTuple):
     pipelines: tuple[str, ...]
     components: tuple[str, ...]
     findings: tuple[Finding, ...]
+    loaded: bool = True  # else what stands in the file is not known
 
     @property
     def sound(self) -> bool:

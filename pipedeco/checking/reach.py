@@ -24,13 +24,14 @@ class Reached:
 
     def __init__(self, is_users: Callable[[str], bool]) -> None:
         self.components: dict[Traced, None] = {}
-        self.pipelines: dict[Traced, None] = {}  # child pipelines with them
+        self.pipelines: dict[Traced, None] = {}  # children, which are not followed
         self._is_users = is_users
         self._seen: set[int] = set()
 
     def walk(self, pipeline: Traced) -> None:
-        """Follow the code of a pipeline, and of the functions and pipelines that it calls."""
-        found: list[Any] = [pipeline]
+        """Follow the code of a pipeline, and of the functions that it calls."""
+        self._seen.add(id(pipeline))
+        found = list(self._named(pipeline.fn))
         while found:
             found += self._met(found.pop(), 0)
 
@@ -44,8 +45,6 @@ class Reached:
             yield value.__func__
         elif issubclass(kind, Traced):
             (self.pipelines if value.is_pipeline else self.components)[value] = None
-            if value.is_pipeline:
-                yield from self._named(value.fn)
         elif kind is FunctionType:
             yield from self._named(value)
         elif issubclass(kind, type):

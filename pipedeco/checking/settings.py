@@ -32,6 +32,14 @@ def look_at_start_method(pipeline: Any) -> Iterator[Finding]:
         yield Finding(ERROR, *place_of(pipeline), named(pipeline), str(error))
 
 
+def look_at_child(child: Any, parent: Any, mode: str) -> Iterator[Finding]:
+    """A child run is in its parent's mode, and cannot ask for another."""
+    if child.options.mode not in (None, mode):
+        text = f"it asks for mode {child.options.mode}, and {parent.name} calls it in mode {mode}"
+        advice = "a child run is in its parent's mode: take mode= away"
+        yield Finding(ERROR, *place_of(child), named(child), text, advice)
+
+
 class Queues:
     """The queues of remote mode; each is looked at once."""
 
@@ -45,10 +53,10 @@ class Queues:
         except ConfigError as error:
             yield Finding(ERROR, "", 0, "", str(error))
 
-    def of(self, component: Any, pipeline: Any) -> Iterator[Finding]:
+    def of(self, component: Any, pipeline: Any, default: str) -> Iterator[Finding]:
         """Whether a component of a pipeline has a queue that gives what it asks for."""
         options = component.step_options
-        queue = options.queue or pipeline.options.default_queue or "default"
+        queue = options.queue or default
         wrong, takes_resources = self._look_at(queue)
         owner = component if options.queue else pipeline
         if wrong:

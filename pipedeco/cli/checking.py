@@ -49,11 +49,11 @@ def check(target: str, /, *, mode: str | None = None, json: Json = False) -> int
 def _tell_report(report: Report, seconds: float) -> None:
     for finding in report.findings:
         _print_marked(f"{finding.state}:", str(finding), place=finding.place)
-    counts = [
-        _count(len(report.pipelines), "pipeline"),
-        _count(len(report.components), "component"),
-        _verdict(report),
-    ]
+    counts = ["it cannot be loaded"]
+    if report.loaded:
+        pipelines = _count(len(report.pipelines), "pipeline")
+        counts = [pipelines, _count(len(report.components), "component")]
+    counts.append(_verdict(report))
     modes = f" for mode {' and '.join(report.modes)}" if report.modes else ""
     say(f"{report.source}: {', '.join(counts)}{modes} ({seconds:.1f} s)")
 
