@@ -2,6 +2,7 @@
 #
 #   make PYTHON=python3.12 test      another Python (3.11 or newer) for a new .venv
 #   make test ARGS="-k retries"      arguments for pytest
+#   make test ARGS="-n 0 --pdb"      one test after another, in one process
 #   make bench ARGS=--quick          arguments for the benchmarks
 
 PYTHON ?= python3
@@ -28,7 +29,7 @@ demo: $(DEMO) ## compare several models in a pipeline, then show the recorded st
 	$(BIN)/pipedeco show latest
 
 test: $(DEV) ## run every test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(DEV) ## check format, style, types and the direction of imports
 	$(BIN)/ruff format --check .

@@ -53,11 +53,20 @@ class BlobStore:
             raise self._missing(digest) from None
 
     def put(self, parts: Sequence[Any]) -> str:
-        """Write `parts` (contiguous bytes-like objects) as one blob and return its digest."""
+        """Write `parts` (contiguous bytes-like objects) as one blob and return its digest.
+
+        What is there already is not written again: ext4 writes a file that replaces another one to
+        the disk at once, and the next commit of the database would wait for it.
+        """
         temporary = ""
+        pieces = [memoryview(piece) for piece in _layout(parts)]
+        size = sum(piece.nbytes for piece in pieces)
         try:
+            digest = _digest(pieces)
+            if self._renewed(digest, size):
+                return digest
             temporary = self._temporary()
-            digest = _write(temporary, list(_layout(parts)))
+            _write(temporary, pieces)
             final = self.path(digest)
             make_private(os.path.dirname(final))
             os.rename(temporary, final)
@@ -94,6 +103,17 @@ class BlobStore:
     def main_part(self, packed: bytes | str) -> bytes | memoryview:
         """The pickle of a packed value, without its buffers."""
         return packed if isinstance(packed, bytes) else self.get(packed)[0]
+
+    def _renewed(self, digest: str, size: int) -> bool:
+        """Make a blob young, so that no collection takes it; whether it is there and sound."""
+        try:
+            if self.size(digest) != size:
+                return False
+            self.get(digest, verify=True)
+            os.utime(self.path(digest))
+        except (BlobCorrupt, FileNotFoundError):
+            return False
+        return True
 
     def sync(self, digest: str) -> None:
         """Return once the blob would survive a power cut."""
@@ -143,18 +163,17 @@ def _layout(parts: Sequence[Any]) -> Iterable[Any]:
         position = start + length
 
 
-def _write(path: str, pieces: Sequence[Any]) -> str:
+def _write(path: str, pieces: Sequence[memoryview]) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb", buffering=0) as file:
         for piece in pieces:
-            view = memoryview(piece)
+            view = piece
             while view:
                 view = view[file.write(view) or 0 :]
-    return _digest(pieces)
 
 
-def _digest(pieces: Sequence[Any]) -> str:
-    hasher = hasher_for(max(memoryview(piece).nbytes for piece in pieces))
+def _digest(pieces: Sequence[memoryview]) -> str:
+    hasher = hasher_for(max(piece.nbytes for piece in pieces))
     for piece in pieces:
         hasher.update(piece)
     return hasher.hexdigest()

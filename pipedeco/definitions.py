@@ -113,8 +113,10 @@ class MainDefinitions:
         self._needs[name] = (*definer.needs, *self.known(data))
 
 
-# A worker's __main__ has its own of these.
-_OWN_NAMES = frozenset({"__name__", "__builtins__", "__loader__", "__spec__"})
+# A worker's __main__ has its own of these; where code has travelled, its file is another one.
+_OWN_NAMES = frozenset(
+    {"__name__", "__builtins__", "__loader__", "__spec__", "__file__", "__package__"}
+)
 
 
 class _ByValue(Exception):

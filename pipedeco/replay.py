@@ -275,7 +275,7 @@ class _Code:
 
     def _open_main(self, file: str | None, here: str | None) -> bool:
         own = getattr(sys.modules[MAIN], "__file__", None)
-        typed = here is None or "ipykernel" in here
+        typed = file is None or not file.endswith(".py") or "ipykernel" in file
         if typed and own is None:  # a notebook or a prompt, and this is one
             self._tried.append("what was typed here")
             return True

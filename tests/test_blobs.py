@@ -139,6 +139,32 @@ def test_a_table_that_points_outside(damaged):
     damaged(widen)
 
 
+# -- what is there already ------------------------------------------------------------------
+
+
+def test_what_is_there_is_not_written_again(store):
+    """The file stays the one that it was, but is young again for whoever collects."""
+    digest = store.put([b"a" * 70_000])
+    os.utime(store.path(digest), (0, 0))
+    before = os.stat(store.path(digest))
+    assert store.put([b"a" * 70_000]) == digest
+    after = os.stat(store.path(digest))
+    assert after.st_ino == before.st_ino
+    assert after.st_mtime > 1e9
+
+
+@pytest.mark.parametrize("damage", ["torn", "changed"])
+def test_what_is_there_and_damaged_is_written_again(store, damage):
+    """To perform a step again repairs its value."""
+    digest = store.put([b"a" * 70_000])
+    path = Path(store.path(digest))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data if damage == "changed" else data[:-1])
+    assert store.put([b"a" * 70_000]) == digest
+    assert store.get(digest, verify=True)[0] == b"a" * 70_000
+
+
 # -- a disk that is full -------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """The example that `make demo` runs."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -8,10 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from remote.conftest import Cluster
 
 import pipedeco
 
 DEMO = Path(__file__).resolve().parent.parent / "examples" / "01_model_comparison.py"
+PIPEDECO = str(Path(sys.executable).with_name("pipedeco"))
 MODELS = 6
 
 
@@ -24,16 +27,13 @@ def require_sklearn():
         pytest.skip(reason)
 
 
-@pytest.mark.timeout(120)
-def test_the_demo_compares_models_side_by_side(tmp_path):
-    """A line for each model, the best marked; the store has a step for each part of the work."""
+def run_demo(folder, *command, **variables):
+    """What the demo prints, with a store in the folder."""
     require_sklearn()
-    store = tmp_path / "store"
-    environment = {**os.environ, "PIPEDECO_STORE": str(store), "PIPEDECO_MODE": "local"}
     done = subprocess.run(
-        [sys.executable, DEMO],
-        cwd=tmp_path,
-        env=environment,
+        command,
+        cwd=folder,
+        env={**os.environ, "PIPEDECO_STORE": str(folder / "store"), **variables},
         capture_output=True,
         text=True,
         check=False,
@@ -41,6 +41,20 @@ def test_the_demo_compares_models_side_by_side(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert not re.search("Traceback|Warning|Error", done.stderr)
+    return done
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """The folder in which the demo has run in local mode, and what it has printed."""
+    folder = tmp_path_factory.mktemp("local")
+    return folder, run_demo(folder, sys.executable, DEMO, PIPEDECO_MODE="local")
+
+
+@pytest.mark.timeout(120)
+def test_the_demo_compares_models_side_by_side(local):
+    """A line for each model, the best marked; the store has a step for each part of the work."""
+    folder, done = local
     head, *lines = done.stdout.splitlines()
     rows = [re.fullmatch(r"(\S.*?) +([\d.]+)%(  best)?", line) for line in lines[:MODELS]]
     assert head.split() == ["model", "accuracy"]
@@ -51,7 +65,7 @@ def test_the_demo_compares_models_side_by_side(tmp_path):
     assert [bool(row[3]) for row in rows] == [True] + [False] * (MODELS - 1)
     assert re.fullmatch(r"14 steps, [\d.]+ s of work in [\d.]+ s", lines[-1])
 
-    run = pipedeco.get_run("latest", store=str(store))
+    run = pipedeco.get_run("latest", store=str(folder / "store"))
     assert (run.status, len(run.steps)) == ("completed", 2 + 2 * MODELS)
     fits = [step for step in run.steps.values() if step.component == "fit"]
     overlaps = [a for a in fits for b in fits if a is not b and a.started < b.started < a.ended]
@@ -59,3 +73,25 @@ def test_the_demo_compares_models_side_by_side(tmp_path):
         os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
     ) > 1:
         assert overlaps
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the cluster's tests read /proc")
+@pytest.mark.timeout(180)
+def test_the_demo_on_a_dask_cluster(local, tmp_path):
+    """`--mode remote` and nothing else: the same scores, from workers without the demo's code."""
+    (tmp_path / "dask").mkdir()
+    cluster = Cluster(tmp_path / "dask")
+    try:
+        command = PIPEDECO, "run", str(DEMO), "--mode", "remote"
+        run_demo(tmp_path, *command, PIPEDECO_QUEUES=json.dumps({"default": cluster.url}))
+    finally:
+        cluster.close()
+    here = pipedeco.get_run("latest", store=str(local[0] / "store"))
+    there = pipedeco.get_run("latest", store=str(tmp_path / "store"))
+    assert there.mode == "remote"
+    assert scores_of(there) == scores_of(here)
+    assert there.result()[0] == here.result()[0]
+
+
+def scores_of(run):
+    return {name: step.result() for name, step in run.steps.items() if step.component == "score"}

@@ -631,6 +631,7 @@ class Machine:
         assert len(positions) == len(set(positions))
 
 
+@pytest.mark.timeout(180)
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_any_order_of_words_keeps_the_rules(data):

@@ -222,7 +222,7 @@ def test_after_a_failure_the_pickler_serves_on(blobs, pickler):
         ([threading.Lock(), Marker()], True),
         ([Marker(), threading.Lock()], True),
     ],
-    ids=str,
+    ids=["bare", "nested", "attribute", "none", "after a lock", "before a lock"],
 )
 def test_contains(value, there):
     """A type is found at any depth, beside what cannot be pickled too."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from contextlib import AbstractContextManager
 
@@ -49,8 +50,12 @@ class Local(AbstractContextManager["Local"]):
         return self.client.gather(row)
 
     def share(self, length: int, consumers: int) -> list[float]:
-        """Leave the array with the worker that made it, and the rest to Dask."""
+        """Read the array in turn on both workers: left alone, Dask reads it where it was made."""
         array = self.client.submit(produce, length, pure=False)
+        workers = itertools.cycle(sorted(self.client.nthreads()))
         return self.client.gather(
-            [self.client.submit(consume, array, pure=False) for _ in range(consumers)]
+            [
+                self.client.submit(consume, array, pure=False, workers=[next(workers)])
+                for _ in range(consumers)
+            ]
         )

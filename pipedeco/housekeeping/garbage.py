@@ -5,8 +5,8 @@ step that made it is recorded, and a cached step takes over the blob of a run th
 this moment.  Therefore:
 
 1.  The files are listed first, then it is asked who lives, then the references are read.  A
-    controller that began later wrote its files later, and `put` replaces a file by another one: a
-    file that is not the listed one any more stays.
+    controller that began later wrote its files later, and `put` makes a file young that is there: a
+    file that is not as it was listed any more stays.
 2.  While a controller is at work, nothing is deleted that is younger than an hour, or than its
     oldest run.  Removing a run makes its blobs young (`touch`) before they lose their references,
     so that an hour passes for whoever has just found one in the cache.

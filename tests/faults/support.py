@@ -133,7 +133,12 @@ class Lab:
 
     def environment(self, **more: str) -> dict[str, str]:
         kept = {name: text for name, text in os.environ.items() if not name.startswith("PIPEDECO")}
-        own = {"PIPEDECO_STORE": str(self.store), MARKER: self.marker, "PYTHONFAULTHANDLER": "1"}
+        own = {
+            "PIPEDECO_STORE": str(self.store),
+            "PIPEDECO_PROGRESS": "off",  # it appears where the machine is slow
+            "PYTHONFAULTHANDLER": "1",
+            MARKER: self.marker,
+        }
         return {**kept, **own, **more}
 
     def write(self, name: str, source: str, *, prelude: bool = False) -> Path:

@@ -89,16 +89,23 @@ print("RESULT", isinstance(point, Point), point.colour is Colour.RED, point.x, s
 
 EXPECTED = "RESULT True True 21 (True, True, 'blue') True 22 odd 7"
 SPAWN = "main = main.with_options(start_method='spawn')\n"
-REMOTE = """
-import pipedeco
-pipedeco.configure(queues={"default": "local://1"})
-main = main.with_options(mode="remote")
-"""
-METHODS = pytest.mark.parametrize("method", ["nursery", "spawn", "remote"])
+
+# Where worker processes begin: by the nursery, or by spawn.
+METHODS = pytest.mark.parametrize(
+    ("lab", "method"),
+    [
+        ("debug", ""),
+        ("local", "nursery"),
+        ("local", "spawn"),
+        ("remote", "nursery"),
+        ("remote", "spawn"),
+    ],
+    indirect=["lab"],
+)
 
 
 def call(method: str) -> str:
-    return {"spawn": SPAWN, "remote": REMOTE}.get(method, "") + CALL
+    return SPAWN + CALL if method == "spawn" else CALL
 
 
 def check(lab, *command: str, stdin: str = "", **variables: str) -> None:

@@ -84,7 +84,7 @@ def cells(lab):
     return execute
 
 
-def test_a_notebook_and_its_redefinitions(cells):
+def test_a_notebook_and_its_redefinitions(lab, cells):
     """Cells define, run, redefine a helper, a component and a class, and run the new code."""
     found, errors = cells(CELLS)
     assert errors == ""
@@ -92,8 +92,10 @@ def test_a_notebook_and_its_redefinitions(cells):
     assert found[7] == "101\n"
     assert found[9] == "-101\n"
     assert found[11] == "-101 5 True True\n"
-    assert found[12] == "local 4\n"
-    assert found[14] == "from a step\nshell\n"
+    assert found[12] == f"{lab.mode} 4\n"
+    assert found[14].startswith("from a step\n")
+    if lab.mode != "debug":  # where what a child of the kernel writes is the kernel's affair
+        assert found[14] == "from a step\nshell\n"
 
 
 def test_a_notebook_whose_step_fails_and_is_repaired(cells):
