@@ -8,6 +8,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from pipedeco.checking.findings import ERROR, Finding
+from pipedeco.errors import PipedecoError
 from pipedeco.worker.travel import INSTALLED, kind_of
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ def failed_load(error: ConfigError, file: str, project: str) -> Finding | None:
     cause = error.__context__
     if cause is None:
         return None
-    what = f"{type(cause).__name__}: {cause}"
+    ours = isinstance(cause, PipedecoError)  # such as an option that a decorator refuses
+    what = str(cause) if ours else f"{type(cause).__name__}: {cause}"
     if isinstance(cause, SyntaxError) and cause.filename:
         return Finding(ERROR, cause.filename, cause.lineno or 0, "", f"SyntaxError: {cause.msg}")
     frames = traceback.extract_tb(cause.__traceback__)

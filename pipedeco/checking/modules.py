@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MISSING = "missing"
 STANDARD = "standard"
+OWN = __name__.partition(".")[0]
 HOOK = "hook"  # in the project, and found by an import hook instead of the path
 
 __all__ = ["HOOK", "INSTALLED", "MISSING", "OTHER", "PROJECT", "STANDARD", "Modules", "Place"]
@@ -51,6 +52,8 @@ class Modules:
         parent, _, _ = name.rpartition(".")
         if name == "__main__" or not all(part.isidentifier() for part in name.split(".")):
             return Place(STANDARD)
+        if name == OWN:  # every worker has it, and its version is the doctor's to compare
+            return Place(INSTALLED)
         if not parent:
             spec = next(filter(None, (_ask(f, name, None) for f in list(sys.meta_path))), None)
             return self._place(name, spec)
