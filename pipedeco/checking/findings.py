@@ -68,9 +68,16 @@ def distinct(found: Iterable[Finding]) -> list[Finding]:
     groups: dict[tuple[Any, ...], list[Finding]] = {}
     for finding in found:
         groups.setdefault((*finding[:3], *finding[4:]), []).append(finding)
-    merged = []
-    for same in groups.values():
-        names = list(dict.fromkeys(finding.of for finding in same if finding.of))
-        of = ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
-        merged.append(same[0]._replace(of=of))
+    merged = [
+        same[0]._replace(of=_joined([finding.of for finding in same if finding.of]))
+        for same in groups.values()
+    ]
     return sorted(merged, key=lambda finding: (finding.state != ERROR, *finding[1:4]))
+
+
+def _joined(names: list[str]) -> str:
+    """`component fit, score and 3 more`."""
+    first, *others = dict.fromkeys(names) or [""]
+    kind = first.partition(" ")[0] + " "
+    shown = ", ".join([first, *(name.removeprefix(kind) for name in others[:1])])
+    return f"{shown} and {len(others) - 1} more" if len(others) > 1 else shown

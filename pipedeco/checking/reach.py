@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from types import FunctionType, ModuleType
+from collections import deque
+from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.components import Bound, Traced
-from pipedeco.definitions import global_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,9 +31,9 @@ class Reached:
     def walk(self, pipeline: Traced) -> None:
         """Follow the code of a pipeline, and of the functions that it calls."""
         self._seen.add(id(pipeline))
-        found = list(self._named(pipeline.fn))
+        found = deque(self._named(pipeline.fn))
         while found:
-            found += self._met(found.pop(), 0)
+            found.extendleft(reversed(list(self._met(found.popleft(), 0))))
 
     def _met(self, value: Any, depth: int) -> Iterator[Any]:
         """What stands in, or is named by, something that was met."""
@@ -61,7 +61,7 @@ class Reached:
             yield inner
         if type(fn) is not FunctionType or not self._is_users(fn.__module__ or ""):
             return
-        names = global_names(fn.__code__)
+        names = _names(fn.__code__)
         for name in names:
             value = fn.__globals__.get(name)
             if isinstance(value, ModuleType):
@@ -74,3 +74,12 @@ class Reached:
                 yield cell.cell_contents
             except ValueError:  # not bound yet
                 continue
+
+
+def _names(code: CodeType) -> list[str]:
+    """The names that the code and the code inside it look up, in the order of their first use."""
+    found = list(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            found += _names(constant)
+    return list(dict.fromkeys(found))

@@ -70,7 +70,10 @@ def visit_queues(scratch: Scratch) -> Iterator[Line]:
             yield from visit.lines()
     finally:  # also where the user has pressed Ctrl-C
         for visit in visits:
-            visit.leave()
+            visit.leaving.set()
+        deadline = time.monotonic() + CLOSE
+        for visit in visits:
+            visit.leave(deadline)
 
 
 class _Visit:
@@ -92,6 +95,7 @@ class _Visit:
         self.found: list[Line] = []
         self.over = threading.Event()
         self.leaving = threading.Event()
+        self._opened = threading.Event()
         self._thread = threading.Thread(target=self._visit, name="pipedeco-doctor", daemon=True)
         self._expect("cannot be reached", OPENING)
 
@@ -108,10 +112,10 @@ class _Visit:
                 return [*self.found, self._line(ERROR, text, advice)]
         return self.found
 
-    def leave(self) -> None:
+    def leave(self, deadline: float) -> None:
         """Let the thread close its engine; one that hangs is left alone."""
-        self.leaving.set()
-        self._thread.join(CLOSE)
+        if self._opened.is_set():
+            self._thread.join(max(0.0, deadline - time.monotonic()))
 
     def _expect(self, trouble: str, seconds: float) -> None:
         self._trouble = trouble
@@ -127,6 +131,7 @@ class _Visit:
         engine = None
         try:
             engine = open_engine(self.url)
+            self._opened.set()
             if not self.leaving.is_set():
                 self._ask(engine)
         except PipedecoError as error:
