@@ -6,15 +6,17 @@ import os
 import subprocess
 import sys
 import textwrap
+from importlib.util import spec_from_file_location
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipedeco import ConfigError, config
 from pipedeco.checking import ERROR, check
 from pipedeco.checking.imports import absolute, read_imports
+from pipedeco.checking.modules import Modules
 
 COMMAND = str(Path(sys.executable).with_name("pipedeco"))
 HEAD = "from pipedeco import component, pipeline\n"
@@ -259,6 +261,27 @@ def test_an_import_of_an_imported_module(project):
     )
 
 
+class Hook:
+    """Finds a module where the path does not lead, as the hook of an editable install does."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        file = os.path.join(os.getcwd(), "src", "hooked.py")
+        return spec_from_file_location(name, file) if name == "hooked" else None
+
+
+def test_an_editable_install_by_a_hook(project, monkeypatch):
+    """The code travels, and no entry of the path leads to it."""
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Hook])
+    text = "import hooked\n@component\ndef one(): return hooked\n@pipeline\ndef p(): return one()\n"
+    only(project(text, src__hooked=""), "train.py:2: warning: component one: hooked is found by")
+
+
+def test_a_file_without_a_pipeline(project):
+    """There is nothing to run."""
+    only(project("x = 1\n"), "train.py: error: it defines no pipeline")
+
+
 def test_an_ignored_source(project):
     """It would be missed, and the rule is named."""
     subprocess.run(["git", "init", "-q"], check=True)
@@ -436,6 +459,7 @@ def nested(inner):
 SOURCES = st.lists(st.recursive(FLAT, nested, max_leaves=8), max_size=5).map("\n".join)
 
 
+@settings(max_examples=50)
 @given(SOURCES)
 def test_every_import_is_found_once(source):
     """Those that Python's own tree has, but for what is never executed."""
@@ -459,6 +483,14 @@ def test_what_is_no_source_raises_what_python_raises(source):
         read_imports(source)
     except (SyntaxError, ValueError):
         pass
+
+
+@given(st.text(max_size=8) | st.lists(st.text("ab_", max_size=3), max_size=4).map(".".join))
+def test_a_module_of_any_name_has_a_place(name):
+    """Nothing is imported, and nothing raises."""
+    before = set(sys.modules)
+    assert Modules("/nowhere").find(name).kind in ("missing", "standard", "installed", "other")
+    assert set(sys.modules) == before
 
 
 @pytest.mark.parametrize(

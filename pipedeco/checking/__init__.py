@@ -31,7 +31,7 @@ from pipedeco.checking.needs import Needs
 from pipedeco.checking.reach import Reached
 from pipedeco.checking.settings import Queues, look_at_child, look_at_options, look_at_start_method
 from pipedeco.components import Traced
-from pipedeco.config import find_mode, find_store
+from pipedeco.config import find_mode
 from pipedeco.errors import ConfigError
 from pipedeco.loading import load, named_pipeline, pipelines_of, split_target
 from pipedeco.options import check_mode
@@ -67,7 +67,11 @@ def check(target: str, mode: str | None = None) -> Report:
             raise
         more = _imports_of(source, found, Modules(project))
         return Report(source, (), (), (), (found, *distinct(more)), loaded=False)
-    pipelines = [named_pipeline(loaded, name)] if name else list(pipelines_of(loaded).values())
+    if name:
+        pipelines = [named_pipeline(loaded, name)]
+    else:
+        known = [loaded.called] if loaded.called is not None else []
+        pipelines = list(pipelines_of(loaded).values()) or known
     return _Check(loaded, pipelines, mode, alone=bool(name)).report()
 
 
@@ -109,9 +113,15 @@ class _Check:
         self.callers: dict[Traced, list[_Caller]] = {}  # of each component
         self.all: dict[_Caller, None] = {}
         self.found: list[Finding] = []
+        self.store: str | None = None
         self.mode = find_mode(mode)  # of what no pipeline calls
         for pipeline in pipelines:
             self._reach(pipeline, find_mode(mode or pipeline.options.mode), "default")
+            self.store = self.store or pipeline.options.store
+        if not pipelines:
+            file = getattr(loaded.module, "__file__", None) or ""
+            advice = "decorate a function with @pipeline"
+            self.found.append(Finding(ERROR, file, 0, "", "it defines no pipeline", advice))
         if not alone:
             for component in self._defined():
                 self.callers.setdefault(component, [])
@@ -160,10 +170,10 @@ class _Check:
         remote = "remote" in [caller.mode for caller in self.all] or (
             not self.all and self.mode == "remote"
         )
-        travelling = Travelling(self.modules, find_store())
+        travelling = Travelling(self.modules)
         if remote:
             yield from self.queues.look()
-            yield from travelling.look()
+            yield from travelling.look(self.store)
         for caller in self.all:
             yield from look_at_start_method(caller.pipeline)
             if caller.mode != "debug":

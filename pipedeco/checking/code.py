@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.checking.findings import ERROR, WARNING, Finding, named, place_of
 from pipedeco.checking.modules import HOOK, MISSING, OTHER, PROJECT, Modules
-from pipedeco.config import find_code_limit
+from pipedeco.config import find_code_limit, find_store
 from pipedeco.errors import ConfigError
 from pipedeco.runners.bundle import check_size, code_files
 
@@ -26,21 +26,19 @@ class Travelling:
     Parameters
     ----------
     modules: which know the project.
-    store: the folder of the store, which does not travel.
     """
 
-    def __init__(self, modules: Modules, store: str) -> None:
+    def __init__(self, modules: Modules) -> None:
         self._modules = modules
-        self._store = store
         self._files: frozenset[str] | None = None  # None: nobody knows
 
-    def look(self) -> Iterator[Finding]:
-        """List them; what would keep them from being packed."""
+    def look(self, store: str | None) -> Iterator[Finding]:
+        """List them, without what is in the store; what would keep them from being packed."""
         project = self._modules.project
         if not project:
             return
         try:
-            files = code_files(project, self._store)
+            files = code_files(project, find_store(store))
             self._files = frozenset(file.path for file in files)
             check_size(project, files, find_code_limit())
         except ConfigError as error:

@@ -78,8 +78,11 @@ class Modules:
         return Place(kind, where, folders, is_package=bool(folders))
 
     def _is_on_path(self, file: str) -> bool:
-        folder = os.path.dirname(file)
-        return folder in self._path or os.path.dirname(folder) in self._path or ".zip" in file
+        """Whether an entry of the path leads to a module of the top level."""
+        home = os.path.dirname(file)
+        if os.path.basename(file).startswith("__init__."):
+            home = os.path.dirname(home)
+        return home in self._path or ".zip" in file
 
     def below_project(self, file: str) -> str | None:
         """The path from the project's folder."""

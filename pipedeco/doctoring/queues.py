@@ -177,7 +177,9 @@ class _Visit:
             f"{self.url} was reached, and none of its {slots} slots answered within {ANSWERING:g} s"
         )
         return self._line(
-            ERROR, text, "see whether other work keeps them busy, or whether they hang"
+            ERROR,
+            text,
+            "see whether other work keeps them busy, whether they have the resources of the URL, and what their logs say",
         )
 
     def _summary(self, slots: int, answers: _Answers, trips: list[Trip]) -> Line:
