@@ -21,6 +21,7 @@ from pipedeco import config
 from pipedeco.doctoring import ERROR, OK, WARNING, examine, queues
 from pipedeco.doctoring.answers import Trip
 from pipedeco.doctoring.store import find_mount
+from pipedeco.store.database import VERSION, connect
 from pipedeco.worker.probing import Answer, answer, probe, read_answer
 from pipedeco.worker.station import close_stations, perform_batch
 
@@ -250,6 +251,21 @@ def test_a_store_of_another_version(place):
     connection.close()
     [line] = told("store")
     assert (line.state, "newer pipedeco (schema 999" in line.text) == (ERROR, True)
+
+
+def test_a_store_that_somebody_holds(place, monkeypatch):
+    """After a while that is said."""
+    monkeypatch.setattr("pipedeco.doctoring.store.BUSY", 50)
+    connect(str(place / "store")).close()
+    other = sqlite3.connect(place / "store" / "pipedeco.db", isolation_level=None)
+    other.execute("begin exclusive")
+    try:
+        [line] = told("store")
+    finally:
+        other.close()
+    assert (line.state, "see who writes there" in line.advice) == (ERROR, True)
+    [line] = told("store")
+    assert (line.state, f", schema {VERSION}, 0 runs, can be written" in line.text) == (OK, True)
 
 
 def test_a_store_that_cannot_be_made(place):

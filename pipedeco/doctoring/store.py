@@ -58,6 +58,8 @@ def look_at_store(scratch: Scratch) -> Iterator[Line]:
 
 def _advice(error: Exception) -> str:
     """A sentence of ours says itself what to do."""
+    if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+        return f"a process has held its database for {BUSY / 1000:g} s: see who writes there"
     return "" if isinstance(error, PipedecoError) else _ELSEWHERE
 
 
