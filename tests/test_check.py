@@ -261,6 +261,13 @@ def test_an_import_of_an_imported_module(project):
     )
 
 
+def test_a_late_import_of_what_is_no_python(project):
+    """The line is that of the module."""
+    text = "@component\ndef one():\n    import late\n@pipeline\ndef p(): return one()\n"
+    report = project(text, late="x = 1\ny = (\n")
+    only(report, "late.py:2: error: component one: imports it, and it is no Python: '(' was never")
+
+
 class Hook:
     """Finds a module where the path does not lead, as the hook of an editable install does."""
 

@@ -23,7 +23,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.checking.carrying import Carrying
-from pipedeco.checking.code import Travelling, missing, not_travelling
+from pipedeco.checking.code import Travelling, broken, missing, not_travelling
 from pipedeco.checking.findings import ERROR, WARNING, Finding, Report, distinct
 from pipedeco.checking.loading import failed_load
 from pipedeco.checking.modules import INSTALLED, STANDARD, Modules
@@ -191,6 +191,7 @@ class _Check:
             yield from cannot
         needs = list(self.needs.of(component, names))
         yield from missing(component, needs)
+        yield from broken(component, needs, self.needs.broken)
         if "remote" not in modes:
             return
         here = bool(callers)

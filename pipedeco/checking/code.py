@@ -105,6 +105,18 @@ def missing(component: Any, needs: Iterable[Need]) -> Iterator[Finding]:
             yield _at(state, need, component, text, f"install it, as with: pip install {top}")
 
 
+def broken(
+    component: Any, needs: Iterable[Need], known: dict[str, SyntaxError]
+) -> Iterator[Finding]:
+    """Modules that a step imports late, and that Python cannot read."""
+    for need in needs:
+        error = known.get(need.place.file)
+        if error is not None:
+            line = error.lineno or 0
+            text = f"imports it, and it is no Python: {error.msg}"
+            yield Finding(ERROR, need.place.file, line, named(component), text, "mend it")
+
+
 def not_travelling(
     component: Any, needs: Iterable[Need], travelling: Travelling, *, here: bool
 ) -> Iterator[Finding]:

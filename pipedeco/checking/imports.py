@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ def read_imports(source: str | bytes) -> list[Import]:
     left out.  Raises SyntaxError, or ValueError for what cannot be a source.
     """
     found: list[Import] = []
-    places = [_Place(ast.parse(source), "", guarded=False)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of doubtful escapes: whoever compiles it hears of them
+        places = [_Place(ast.parse(source), "", guarded=False)]
     while places:  # no recursion: sources nest as deep as they like
         place = places.pop()
         found += _imports_of(place)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MAIN = "__main__"
 FOLLOWED = (PROJECT, HOOK)
+SOURCES = (".py", ".pyw")
 
 
 class Need(NamedTuple):
@@ -38,6 +39,7 @@ class Needs:
     """Finds them; each source is read once."""
 
     def __init__(self, modules: Modules) -> None:
+        self.broken: dict[str, SyntaxError] = {}  # sources that Python cannot read
         self._modules = modules
         self._imports: dict[str, list[Import]] = {}  # by file
         self._direct: dict[str, list[Need]] = {}  # by module
@@ -67,14 +69,18 @@ class Needs:
     def imports(self, file: str) -> list[Import]:
         """Of a source file; none where it is no source that can be read."""
         if file not in self._imports:
-            try:
-                with open(file, "rb") as source:
-                    self._imports[file] = read_imports(source.read())
-            except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-                self._imports[
-                    file
-                ] = []  # compiled, in a zip file; what is wrong is told by loading
+            self._imports[file] = self._read(file)
         return self._imports[file]
+
+    def _read(self, file: str) -> list[Import]:
+        try:
+            with open(file, "rb") as source:
+                return read_imports(source.read())
+        except SyntaxError as error:
+            self.broken[file] = error
+        except (OSError, ValueError, RecursionError, MemoryError):
+            pass  # in a zip file, a folder, or beyond all measure
+        return []
 
     def _of_main(self, names: set[str]) -> Iterator[Need]:
         file = getattr(sys.modules[MAIN], "__file__", None) or ""
@@ -98,7 +104,7 @@ class Needs:
         key = name if name != own[0] else ":".join(own)
         if key not in self._direct:
             found: list[Need] = []
-            for one in self.imports(place.file):
+            for one in self.imports(place.file) if place.file.endswith(SOURCES) else ():
                 sure = not one.scope or (name, one.scope) == own
                 found += self._needed(one, name, place.file, sure=sure)
             self._direct[key] = found
