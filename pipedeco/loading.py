@@ -38,11 +38,11 @@ def find_pipeline(target: str) -> Any:
     Without a name it is the one that there is, or the one that the file itself calls.
     Raises ConfigError where it cannot be found or loaded.
     """
-    source, _, name = target.partition(":") if not os.path.exists(target) else (target, "", "")
+    source, name = split_target(target)
     loaded = load(source)
-    pipelines = _pipelines(loaded)
+    pipelines = pipelines_of(loaded)
     if name:
-        return _named(loaded, pipelines, name)
+        return named_pipeline(loaded, name)
     if len(pipelines) == 1:
         return next(iter(pipelines.values()))
     if loaded.called is not None:
@@ -53,6 +53,12 @@ def find_pipeline(target: str) -> Any:
         f"{source} defines more than one pipeline; say which: "
         + " or ".join(f"{source}:{name}" for name in sorted(pipelines))
     )
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """The file or module that `FILE[:PIPELINE]` names, and the pipeline, or ""."""
+    source, _, name = target.partition(":") if not os.path.exists(target) else (target, "", "")
+    return source, name
 
 
 def find_recorded(module: str, qualname: str, file: str | None) -> Any:
@@ -223,7 +229,7 @@ class _TopLevel(MutableMapping[str, Any]):
         return len(self._names)
 
 
-def _pipelines(loaded: Loaded) -> dict[str, Any]:
+def pipelines_of(loaded: Loaded) -> dict[str, Any]:
     """The pipelines by the names of their variables: those defined there, else the imported."""
     found = {
         name: value
@@ -234,7 +240,9 @@ def _pipelines(loaded: Loaded) -> dict[str, Any]:
     return own or found
 
 
-def _named(loaded: Loaded, pipelines: dict[str, Any], name: str) -> Any:
+def named_pipeline(loaded: Loaded, name: str) -> Any:
+    """The pipeline of this variable or name.  Raises ConfigError where there is none."""
+    pipelines = pipelines_of(loaded)
     found = vars(loaded.module).get(name)
     if isinstance(found, Traced) and found.is_pipeline:
         return found

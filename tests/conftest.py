@@ -118,6 +118,14 @@ def _controller():
     return getattr(module, "CONTROLLER", None)
 
 
+def _is_bridge(pid):
+    """Whether it holds the connection to a Ray cluster, as one process does for each queue."""
+    try:
+        return b"pipedeco.engines.bridge" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 def _close_pipedeco():
     controller = _controller()
     if controller is not None:
@@ -156,6 +164,7 @@ def _strangers():
     allowed = len([slot for r in runners for slot in getattr(r, "slots", {}).values()])
     allowed += len(of_stations)
     workers = [pid for pid in found if parents.get(pid) in nurseries]
+    stations |= {pid for pid in found if _is_bridge(pid)}
     known = {*stations, *nurseries, *workers}
     return [pid for pid in found if pid not in known] + workers[allowed:]
 

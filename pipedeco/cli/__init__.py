@@ -67,6 +67,7 @@ def make_app(words: list[str]) -> App:
     from pipedeco.cli import (
         artifacts,
         caching,
+        checking,
         comparing,
         debugging,
         keeping,
@@ -94,6 +95,8 @@ def make_app(words: list[str]) -> App:
         running.resume,
     ):
         app.command(command)
+    app.command(checking.check)
+    app.command(checking.doctor)
     app.command(comparing.compare)
     app.command(comparing.diff)
     app.command(debugging.debug)

@@ -11,6 +11,7 @@ is called with an EngineURL and returns an Engine.
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
@@ -105,6 +106,30 @@ def schemes() -> dict[str, str]:
     return BUILT_IN | {point.name: point.value for point in find(GROUP, sys.path)}
 
 
+def check_url(text: str) -> bool | None:
+    """Look at a URL without opening its engine; whether that takes resources, None for unknown.
+
+    An adapter's module may have `read_url(url)`, which raises ConfigError for what cannot be, and
+    REQUIRES, the module that it needs.  The class by which its opener is annotated tells of
+    resources.
+    Raises ConfigError.
+    """
+    url = parse(text)
+    opener = schemes()[url.scheme]
+    try:
+        open_it = named_object(opener)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{text} names an engine that cannot be loaded: {error}") from error
+    adapter = sys.modules[opener.partition(":")[0]].__dict__
+    if "read_url" in adapter:
+        adapter["read_url"](url)
+    if "REQUIRES" in adapter and find_spec(adapter["REQUIRES"]) is None:
+        raise ConfigError(_not_installed(url, f"No module named {adapter['REQUIRES']!r}"))
+    made = getattr(open_it, "__annotations__", {}).get("return")
+    kind = adapter.get(made) if isinstance(made, str) else made
+    return getattr(kind, "takes_resources", None)
+
+
 def open_engine(text: str) -> Engine:
     """The engine of a URL, which may take seconds.
 
@@ -116,10 +141,14 @@ def open_engine(text: str) -> Engine:
     except PipedecoError:
         raise
     except ImportError as error:
-        raise ConfigError(
-            f"{text} needs a package that is not installed: {error}; "
-            f"install it, such as with: pip install 'pipedeco[{url.scheme}]'"
-        ) from error
+        raise ConfigError(_not_installed(url, str(error))) from error
     except Exception as error:
         raise EngineLost(f"{text} cannot be reached: {type(error).__name__}: {error}") from error
     return engine
+
+
+def _not_installed(url: EngineURL, what: str) -> str:
+    return (
+        f"{url.text} needs a package that is not installed: {what}; "
+        f"install it, such as with: pip install 'pipedeco[{url.scheme}]'"
+    )

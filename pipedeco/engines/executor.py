@@ -75,12 +75,17 @@ def _version() -> str:
     return version("pipedeco")
 
 
-def open_executor(url: EngineURL) -> ExecutorEngine:
-    """The executor that a function of the user's makes."""
-    options = url.take("slots")
+def read_url(url: EngineURL) -> dict[str, str]:
+    """The options; raises ConfigError where the URL names no function."""
     module, _, name = url.address.partition(":")
     if not module or not name:
         raise ConfigError(f"{url.text} is to name a function, as in executor://module:factory")
+    return url.take("slots")
+
+
+def open_executor(url: EngineURL) -> ExecutorEngine:
+    """The executor that a function of the user's makes."""
+    options = read_url(url)
     executor: Any = named_object(url.address)()
     if not hasattr(executor, "submit") or not hasattr(executor, "shutdown"):
         raise ConfigError(f"{url.address} gave {executor!r}, which is no executor")

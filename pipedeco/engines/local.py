@@ -174,9 +174,14 @@ class _Member:
 
 def open_local(url: EngineURL) -> LocalEngine:
     """Processes of this machine."""
+    return LocalEngine(url.text, read_url(url))
+
+
+def read_url(url: EngineURL) -> int:
+    """How many processes; raises ConfigError where the URL does not say."""
     url.take()
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return LocalEngine(url.text, url.whole("number of processes", url.address or str(own)))
+    return url.whole("number of processes", url.address or str(own))
 
 
 class LocalEngine(ExecutorEngine):

@@ -36,7 +36,9 @@ LEFT_OUT = frozenset({"__pycache__", "node_modules", "site-packages", "venv", "e
 NO_CODE = (".pyc", ".pyo")
 
 
-class _File(NamedTuple):
+class CodeFile(NamedTuple):
+    """A file that travels."""
+
     path: str  # relative
     size: int
     changed: int
@@ -47,16 +49,15 @@ class Bundles:
     """The archives that this process has made; one is made again when a file has changed."""
 
     def __init__(self) -> None:
-        self._made: dict[tuple[str, str], tuple[list[_File], str]] = {}  # by project and store
+        self._made: dict[tuple[str, str], tuple[list[CodeFile], str]] = {}  # by project and store
 
     def bundle(self, project: str, archives: BlobStore) -> str:
         """Put a project's code among the archives of a store; the digest of the archive.
 
         Raises ConfigError where it is too large, and StoreError.
         """
-        store = relative(os.path.dirname(os.path.dirname(archives.folder)), project)
-        files = [file for file in _files(project) if not _is_below(file.path, store)]
-        _check_size(project, files, find_code_limit())
+        files = code_files(project, os.path.dirname(os.path.dirname(archives.folder)))
+        check_size(project, files, find_code_limit())
         key = project, archives.folder
         known = self._made.get(key)
         if known is not None and known[0] == files and _touched(archives.path(known[1])):
@@ -102,14 +103,23 @@ def project_here() -> str:
     return os.path.dirname(os.path.abspath(script))
 
 
-def _files(project: str) -> Iterator[_File]:
+def code_files(project: str, store: str) -> list[CodeFile]:
+    """The files of a project that travel; what is in the folder of the store does not.
+
+    Raises ConfigError where they are too many to be a project.
+    """
+    inner = relative(store, project)
+    return [file for file in _files(project) if not _is_below(file.path, inner)]
+
+
+def _files(project: str) -> Iterator[CodeFile]:
     for path in sorted(set(_paths(project))):
         try:
             facts = os.stat(os.path.join(project, path))
         except OSError:  # tracked and deleted, or a link to nowhere
             continue
         if stat.S_ISREG(facts.st_mode) and not path.endswith(NO_CODE):
-            yield _File(path, facts.st_size, facts.st_mtime_ns, bool(facts.st_mode & 0o100))
+            yield CodeFile(path, facts.st_size, facts.st_mtime_ns, bool(facts.st_mode & 0o100))
 
 
 def _is_below(path: str, folder: str | None) -> bool:
@@ -164,7 +174,8 @@ def _is_left_out(folder: str) -> bool:
     return name.startswith(".") or name in LEFT_OUT or there
 
 
-def _check_size(project: str, files: list[_File], limit: int) -> None:
+def check_size(project: str, files: list[CodeFile], limit: int) -> None:
+    """Raise ConfigError, which names the largest, where the files are more than may travel."""
     total = sum(file.size for file in files)
     if total <= limit:
         return
@@ -177,7 +188,7 @@ def _check_size(project: str, files: list[_File], limit: int) -> None:
     )
 
 
-def _archive(project: str, files: list[_File]) -> bytes:
+def _archive(project: str, files: list[CodeFile]) -> bytes:
     """The same bytes for the same files."""
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:

@@ -6,7 +6,7 @@ A station, one for each process of an engine, keeps worker processes as local mo
 nursery starts them, the same messages reach them, so isolation, logs, reports and the rules on
 orphans are the same.  One batch of calls is performed by one child.
 
-    payload        a marshalled Batch
+    payload        a marshalled Batch, or a probe as in worker/probing.py
     what returns   messages as in worker/messages.py, all of them:
                    ("outcome", call, worker, started...)   see _Batch.outcome
                    ("given_back", [call, ...])             not begun, to be sent again
@@ -62,6 +62,7 @@ BEAT = 0.1  # seconds between two words of a batch that goes on, and two looks f
 SPARE = 8  # idle children of other environments
 CANCEL = "cancel"
 KILL = "kill"
+PROBE = "probe"  # the first word of a payload that asks the worker what it is
 
 
 class Batch(NamedTuple):
@@ -468,8 +469,13 @@ os.register_at_fork(after_in_child=_making._at_fork_reinit)  # type: ignore[attr
 
 
 def perform_batch(payload: bytes) -> bytes:
-    """Perform the calls of a payload; what is to be told of them."""
-    batch = Batch(*marshal.loads(payload))
+    """Perform the calls of a payload; what is to be told of them.  A probe is answered at once."""
+    message = marshal.loads(payload)
+    if message[0] == PROBE:
+        from pipedeco.worker.probing import answer
+
+        return answer(*message[1:])
+    batch = Batch(*message)
     key = os.getpid(), batch.start_method
     with _making:
         if key not in _stations or not _stations[key].alive:

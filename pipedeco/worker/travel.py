@@ -66,7 +66,7 @@ def setting_of(here: Surroundings, project: str, code: str | None, **facts: str)
     facts: the other fields.
     """
     sent = {name: text for name, text in here.environment.items() if not _of_machine(name)}
-    path = [_kind(os.path.join(here.directory, entry), project) for entry in here.path]
+    path = [kind_of(os.path.join(here.directory, entry), project) for entry in here.path]
     return Setting(
         python=python(),
         project=project,
@@ -174,7 +174,7 @@ def _own_environment() -> dict[str, str]:
     return dict(os.environ)
 
 
-def _kind(entry: str, project: str) -> tuple[str, str]:
+def kind_of(entry: str, project: str) -> tuple[str, str]:
     """An entry of this process's sys.path, as another machine can find its like."""
     homes = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}
     installed = max((len(home) for home in homes if relative(entry, home)), default=0)

@@ -5,10 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from faults.support import is_alive, wait_until
 
+from pipedeco.doctoring import ERROR
+from pipedeco.doctoring.queues import visit_queues
+from pipedeco.doctoring.scratch import Scratch
 from pipedeco.engines import open_engine
 from pipedeco.errors import EngineLost
 from pipedeco.worker.messages import Decoder
@@ -121,6 +125,52 @@ def test_code_over_the_limit(lab, dask):
     assert done.code == 1
     assert "big.bin (2.0 MiB)" in done.err
     assert "code_limit" in done.err
+
+
+# -- before a run --------------------------------------------------------------------------------
+
+
+def command(lab, dask, *words, **queues):
+    script = str(Path(sys.executable).with_name("pipedeco"))
+    return lab.command([sys.executable, script, *words], **dask.variables(**queues)).finish(
+        DEADLINE
+    )
+
+
+def test_doctor(lab, dask):
+    """Both workers answer, and one performs a step."""
+    done = command(lab, dask, "doctor")
+    assert (done.code, done.err) == (0, ""), done.out
+    [line] = [line for line in done.out.splitlines() if "queue default" in line]
+    assert line.startswith(
+        f"ok      queue default: {dask.url} has 2 slots; 2 workers answered, on "
+    )
+
+
+def test_doctor_of_a_dead_scheduler(tmp_path, monkeypatch):
+    """It has its line."""
+    monkeypatch.setattr("pipedeco.engines.dask.CONNECT", 0.5)
+    monkeypatch.setenv("PIPEDECO_QUEUES", '{"dead": "dask://127.0.0.1:9"}')
+    with Scratch(str(tmp_path / "store")) as scratch:
+        [line] = visit_queues(scratch)
+    assert (line.what, line.state) == ("queue dead", ERROR)
+    assert "dask://127.0.0.1:9 cannot be reached" in line.text
+
+
+def test_check_knows_what_a_run_would_miss(lab, dask):
+    """The ignored module of the test above, before anything is sent."""
+    git(lab, "init", "-q")
+    lab.write(".gitignore", "secret.py\n")
+    lab.write("parts.py", HELPER)
+    lab.write("secret.py", "KEY = 1\n")
+    lab.write("steps.py", "from parts import helper\nimport secret\n" + STEPS)
+    lab.write("script.py", "from steps import main\n" + CALL)
+    done = command(lab, dask, "check", "script.py")
+    assert (done.code, done.err) == (1, "")
+    assert "steps.py:2: error: component scaled, place: secret is ignored by git" in done.out
+    lab.write(".gitignore", "")
+    done = command(lab, dask, "check", "script.py")
+    assert (done.code, done.err) == (0, ""), done.out
 
 
 def test_a_store_that_the_workers_do_not_see(tmp_path):

@@ -1,0 +1,132 @@
+"""The modules that a component's steps import in a worker.
+
+Of `__main__`, which no worker imports, only what a step reaches travels, and so do its imports.
+Any other module is imported whole, with whatever that imports.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipedeco.checking.imports import Import, absolute, read_imports
+from pipedeco.checking.modules import HOOK, MISSING, PROJECT, Modules, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAIN = "__main__"
+FOLLOWED = (PROJECT, HOOK)
+SOURCES = (".py", ".pyw")
+
+
+class Need(NamedTuple):
+    """A module that a step needs.
+
+    `file` and `line` say where it is imported; "" and 0 for the module of the step itself.
+    `sure` tells whether the worker executes that for certain, rather than when it calls something.
+    """
+
+    file: str
+    line: int
+    module: str
+    place: Place
+    guarded: bool
+    sure: bool
+
+
+class Needs:
+    """Finds them; each source is read once."""
+
+    def __init__(self, modules: Modules) -> None:
+        self.broken: dict[str, SyntaxError] = {}  # sources that Python cannot read
+        self._modules = modules
+        self._imports: dict[str, list[Import]] = {}  # by file
+        self._direct: dict[str, list[Need]] = {}  # by module
+
+    def of(self, component: Any, reached: set[str]) -> Iterator[Need]:
+        """What the steps of a component need.
+
+        Parameters
+        ----------
+        reached: the names of `__main__` that travel with it.
+        """
+        own = getattr(component.fn, "__module__", None) or MAIN
+        top = getattr(component.fn, "__qualname__", "").partition(".")[0]
+        if own == MAIN:
+            first = list(self._of_main(reached | {top}))
+        else:
+            names = _prefixes(own)
+            first = [Need("", 0, name, self._modules.find(name), False, True) for name in names]
+        yield from self._followed(first, (own, top))
+
+    def of_file(self, file: str) -> Iterator[Need]:
+        """Whatever a script imports at its top level, as where it cannot be loaded."""
+        for found in self.imports(file):
+            if not found.scope:
+                yield from self._needed(found, MAIN, file, sure=True)
+
+    def imports(self, file: str) -> list[Import]:
+        """Of a source file; none where it is no source that can be read."""
+        if file not in self._imports:
+            self._imports[file] = self._read(file)
+        return self._imports[file]
+
+    def _read(self, file: str) -> list[Import]:
+        try:
+            with open(file, "rb") as source:
+                return read_imports(source.read())
+        except SyntaxError as error:
+            self.broken[file] = error
+        except (OSError, ValueError, RecursionError, MemoryError):
+            pass  # in a zip file, a folder, or beyond all measure
+        return []
+
+    def _of_main(self, names: set[str]) -> Iterator[Need]:
+        file = getattr(sys.modules[MAIN], "__file__", None) or ""
+        for found in self.imports(file):
+            binds = found.bound in names or found.bound == "*"
+            if found.scope in names or (not found.scope and binds):
+                yield from self._needed(found, MAIN, file, sure=True)
+
+    def _followed(self, first: list[Need], own: tuple[str, str]) -> Iterator[Need]:
+        """These, and what their modules need in turn."""
+        seen: set[str] = set()
+        waiting = list(reversed(first))
+        while waiting:
+            need = waiting.pop()
+            yield need
+            if need.place.kind in FOLLOWED and need.module not in seen:
+                seen.add(need.module)
+                waiting += reversed(self._of_module(need.module, need.place, own))
+
+    def _of_module(self, name: str, place: Place, own: tuple[str, str]) -> list[Need]:
+        key = name if name != own[0] else ":".join(own)
+        if key not in self._direct:
+            found: list[Need] = []
+            for one in self.imports(place.file) if place.file.endswith(SOURCES) else ():
+                sure = not one.scope or (name, one.scope) == own
+                found += self._needed(one, name, place.file, sure=sure)
+            self._direct[key] = found
+        return self._direct[key]
+
+    def _needed(self, found: Import, module: str, file: str, *, sure: bool) -> Iterator[Need]:
+        """The modules that an import statement imports."""
+        is_package = module != MAIN and self._modules.find(module).is_package
+        base = absolute(found, module, is_package=is_package)
+        if not base:
+            return
+        names = _prefixes(base)
+        if found.name and self._modules.find(f"{base}.{found.name}").kind != MISSING:
+            names.append(f"{base}.{found.name}")  # else it is an attribute
+        for name in names:
+            place = self._modules.find(name)
+            yield Need(file, found.line, name, place, found.guarded, sure)
+            if place.kind == MISSING:
+                return
+
+
+def _prefixes(name: str) -> list[str]:
+    """`a`, `a.b`, `a.b.c`."""
+    parts = name.split(".")
+    return [".".join(parts[: n + 1]) for n in range(len(parts))]

@@ -1,0 +1,84 @@
+"""A folder of our own in the store, of which nothing stays."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from pipedeco.blobs import make_private
+from pipedeco.config import find_store
+from pipedeco.errors import PipedecoError
+from pipedeco.worker.probing import HELLO
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class Scratch:
+    """Where the store can be tried: in the folder in which runs keep what engines read.
+
+    A store that is not there yet is made as far as that needs, and taken away afterwards.
+
+    Parameters
+    ----------
+    store: the folder of the store; by default the one that a run here would use.
+    """
+
+    def __init__(self, store: str | None = None) -> None:
+        self.store = ""
+        self.folder = ""
+        self.hello = os.urandom(8).hex()  # what workers are to read
+        self.trouble = ""  # why there is no folder
+        self._made: list[str] = []  # folders, the innermost first
+        try:
+            self.store = find_store(store)
+        except PipedecoError as error:
+            self.trouble = str(error)
+            return
+        self.folder = os.path.join(self.store, "remote", f"doctor-{os.urandom(4).hex()}")
+
+    def __enter__(self) -> Scratch:
+        if not self.folder:
+            return self
+        self._made = _missing(self.folder)
+        try:
+            make_private(self.folder)
+            with open(os.path.join(self.folder, HELLO), "w", encoding="utf-8") as file:
+                file.write(self.hello)
+        except OSError as error:
+            self.trouble = f"{error.filename}: {error.strerror}"
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in self._made:
+            try:
+                os.rmdir(folder)
+            except OSError:  # never made, or a run has begun meanwhile and uses it
+                pass
+
+    @property
+    def usable(self) -> bool:
+        return not self.trouble
+
+    def place(self, name: str) -> str:
+        """A path within."""
+        return os.path.join(self.folder, name)
+
+
+def _missing(folder: str) -> list[str]:
+    """The folders on the way to this one that are not there, the innermost first."""
+    found = []
+    while not os.path.isdir(folder):
+        found.append(folder)
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            break
+        folder = parent
+    return found

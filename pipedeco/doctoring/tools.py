@@ -1,0 +1,63 @@
+"""Python itself, and programs and libraries that are there or not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from pipedeco.doctoring.lines import OK, WARNING, Line
+from pipedeco.worker.probing import PICKLERS, python_version, version_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PATIENCE = 5.0  # seconds for a program to say its version
+PROGRAMS = {  # what is without it, and how to have it
+    "git": ("runs do not record commits, and .gitignore does not count", "install git"),
+    "uv": ("steps with packages= or python= cannot be performed", "pip install uv"),
+}
+EXTRAS = {"dask": "distributed", "ray": "ray", "postgres": "psycopg", "web": "fastapi"}
+
+
+def look_at_python() -> Line:
+    picklers = ", ".join(f"{name} {version_of(name) or 'missing'}" for name in PICKLERS)
+    own = version_of("pipedeco") or "not installed"
+    text = f"{python_version()} ({sys.executable}), pipedeco {own}, {picklers}"
+    return Line("python", OK, text)
+
+
+def look_at_tools() -> Iterator[Line]:
+    for name, (without, cure) in PROGRAMS.items():
+        found, works = _version(name)
+        if works:
+            yield Line(name, OK, found)
+        elif found:
+            yield Line(name, WARNING, f"it does not work ({found}); {without}", cure)
+        else:
+            yield Line(name, OK, f"not found: {without}; where you need that: {cure}")
+    there = {extra: version_of(library) for extra, library in EXTRAS.items()}
+    texts = [f"{extra} ({EXTRAS[extra]} {version})" for extra, version in there.items() if version]
+    missing = [extra for extra, version in there.items() if not version]
+    text = ", ".join(texts) or "none"
+    if missing:
+        text += f"; not installed: {', '.join(missing)} (pip install 'pipedeco[{missing[0]}]')"
+    yield Line("extras", OK, text)
+
+
+def _version(name: str) -> tuple[str, bool]:
+    """What a program says of its version, and whether it says it; "" where there is none."""
+    path = shutil.which(name) or shutil.which(name, path=os.path.dirname(sys.executable))
+    if path is None:
+        return "", False
+    try:
+        done = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, check=True, timeout=PATIENCE
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"{path}: {error}", False
+    words = done.stdout.split()
+    number = next((word for word in words if word[:1].isdigit()), done.stdout.strip())
+    return f"{number} ({path})", True

@@ -1,0 +1,519 @@
+"""`pipedeco check`: what a run would stumble over is told before it, and nothing else is."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from importlib.util import spec_from_file_location
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipedeco import ConfigError, config
+from pipedeco.checking import ERROR, check
+from pipedeco.checking.imports import absolute, read_imports
+from pipedeco.checking.modules import Modules
+
+COMMAND = str(Path(sys.executable).with_name("pipedeco"))
+HEAD = "from pipedeco import component, pipeline\n"
+QUEUES = '[tool.pipedeco.queues]\ndefault = "dask://nowhere:1"\n'
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Write files and check one; this process is as before afterwards."""
+    before = set(sys.modules)
+    main = sys.modules["__main__"]
+    files_open = []
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.setattr(config, "SETTINGS", config.Settings())
+    for name in ("PIPEDECO_QUEUES", "PIPEDECO_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIPEDECO_STORE", str(tmp_path / "store"))
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(folder)
+
+    def checked(text="", *, target="train.py", mode="remote", pyproject=QUEUES, **files):
+        write(folder, "pyproject.toml", pyproject)
+        write(folder, "train.py", HEAD + textwrap.dedent(text))
+        for name, content in files.items():
+            write(folder, name.replace("__", "/") + ".py", textwrap.dedent(content))
+        report = check(target, mode)
+        conn = getattr(sys.modules["__main__"], "conn", None)
+        files_open.extend([conn] if conn else [])
+        return report
+
+    yield checked
+    for file in files_open:
+        file.close()
+    sys.modules["__main__"] = main
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in (getattr(sys.modules[name], "__file__", None) or ""):
+            del sys.modules[name]
+
+
+def write(folder, name, content):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
+
+
+def told(report):
+    """The findings as lines."""
+    return [f"{f.place}: {f.state}: {f}" for f in report.findings]
+
+
+def only(report, start, *parts):
+    """There is one finding, it begins so and has these parts."""
+    [line] = told(report)
+    assert line.startswith(start), line
+    assert all(part in line for part in parts), line
+
+
+# -- what is well
+
+
+SOUND = """
+import json
+import helper
+from package import parts
+
+def fail():
+    raise AssertionError("nothing is executed")
+
+@component
+def double(x, f=lambda: 1):
+    import decimal
+    fail()
+    return helper.twice(x) + parts.ONE
+
+@component
+def unused():
+    return json
+
+@pipeline
+def total(n: int = 2):
+    fail()
+    return [double(n)]
+
+@pipeline
+def other():
+    return total()
+
+total()
+fail()
+"""
+
+
+def test_a_sound_project(project):
+    """Nothing is found, and nothing of the pipeline was executed."""
+    report = project(SOUND, helper="def twice(x): return 2 * x\n", package__parts="ONE = 1\n")
+    assert told(report) == []
+    assert report.sound
+    assert (report.pipelines, report.components) == (("total", "other"), ("double", "unused"))
+    assert report.modes == ("remote",)
+
+
+def test_one_pipeline_of_a_file(project):
+    """Its components alone, and those of its children."""
+    text = """
+    @component
+    def one(): pass
+    @component
+    def two(): pass
+    @component
+    def three(): pass
+    STEPS = {"one": one}
+    @pipeline
+    def child(): return STEPS["one"]()
+    @pipeline
+    def main(): return child(), two()
+    """
+    report = project(text, target="train.py:main")
+    assert (report.pipelines, report.components) == (("main", "child"), ("two", "one"))
+
+
+def test_a_module_by_its_name(project):
+    """Components of an imported module are imported by workers."""
+    text = HEAD + "from . import parts\n@component\ndef one(): pass\n@pipeline\ndef p(): one()\n"
+    report = project(target="pkg.app", pkg__app=text, pkg__parts="")
+    assert told(report) == []
+
+
+def test_no_such_pipeline(project):
+    """That is a mistake in the command."""
+    with pytest.raises(ConfigError, match="defines no pipeline 'none'"):
+        project("@pipeline\ndef p(): pass\n", target="train.py:none")
+    with pytest.raises(ConfigError, match=r"there is no file none\.py"):
+        project(target="none.py")
+
+
+# -- what cannot be pickled
+
+
+UNPICKLABLE = """
+import threading
+conn = open("train.py", "a")
+lock = threading.Lock()
+
+@component
+def reads(x):
+    return conn
+
+@component
+def locks(x, lock=lock):
+    return lock
+
+@component
+def default(x, target=conn):
+    return x
+
+@pipeline
+def main(target=conn):
+    return reads(1), locks(2), default(3)
+"""
+
+
+def test_what_cannot_be_pickled(project):
+    """Globals and defaults, by name; a lock travels, as it does in a run."""
+    lines = told(project(UNPICKLABLE, mode="local"))
+    assert len(lines) == 3
+    assert "train.py:7: error: component reads: the global 'conn' of __main__ is " in lines[0]
+    assert "train.py:15: error: component default: the default of target is " in lines[1]
+    assert "train.py:19: warning: pipeline main: no step can take it: the default of" in lines[2]
+
+
+def test_debug_mode_sends_nothing(project):
+    """So nothing has to be pickled."""
+    assert told(project(UNPICKLABLE, mode="debug")) == []
+
+
+def test_check_and_run_agree(project):
+    """What it finds is what a run raises."""
+    import pipedeco
+
+    report = project(UNPICKLABLE, mode="local", target="train.py:main")
+    error = next(f for f in report.findings if f.of == "component reads")
+    main = sys.modules["__main__"].main
+    with pytest.raises(pipedeco.NotPicklable) as raised:
+        main.with_options(mode="local", workers=1)()
+    assert error.text.split("; ")[0] in str(raised.value)
+
+
+# -- where modules come from
+
+
+def test_an_import_that_is_nowhere(project):
+    """Late ones too; not what is guarded, for types, or under a main guard."""
+    text = """
+    from typing import TYPE_CHECKING
+    if TYPE_CHECKING:
+        import none_types
+    try:
+        import none_optional
+    except ImportError:
+        none_optional = None
+    @component
+    def late():
+        import none_late.part
+    @pipeline
+    def p(): late()
+    if __name__ == "__main__":
+        import none_guarded
+    """
+    for mode in ("debug", "local", "remote"):
+        report = project(text, mode=mode)
+        only(report, "train.py:12: error: component late: imports none_late, which is found no")
+
+
+def test_what_only_the_body_needs(project):
+    """The controller has it; no worker asks for it."""
+    text = f"import sys\nsys.path.append({os.path.abspath('../aside')!r})\nimport aside\n"
+    text += "@component\ndef one(): return 1\n@pipeline\ndef p(): return aside.x, one()\n"
+    write(Path("../aside"), "aside.py", "x = 1\n")
+    assert told(project(text)) == []
+
+
+def test_what_is_outside_of_the_project(project):
+    """A warning, since workers may see it; none where they are processes of this machine."""
+    text = f"import sys\nsys.path.append({os.path.abspath('../aside')!r})\nimport aside\n"
+    text += "@component\ndef one(): return aside.x\n@pipeline\ndef p(): return one()\n"
+    write(Path("../aside"), "aside.py", "x = 1\n")
+    where = os.path.abspath("../aside")
+    report = project(text)
+    only(report, f"train.py:4: warning: component one: aside comes from {where}, outside")
+    assert report.sound
+    assert told(project(text, pyproject='[tool.pipedeco.queues]\ndefault = "local://1"\n')) == []
+
+
+def test_an_import_of_an_imported_module(project):
+    """Workers import it whole; what stands in a function may never be called."""
+    text = "import a\n@component\ndef one(): return a\n@pipeline\ndef p(): return one()\n"
+    b = "def f():\n    import none_b\n"
+    only(
+        project(text, a="from b import f\n", b=b), "b.py:2: warning: component one: imports none_b"
+    )
+
+
+def test_a_late_import_of_what_is_no_python(project):
+    """The line is that of the module."""
+    text = "@component\ndef one():\n    import late\n@pipeline\ndef p(): return one()\n"
+    report = project(text, late="x = 1\ny = (\n")
+    only(report, "late.py:2: error: component one: imports it, and it is no Python: '(' was never")
+
+
+class Hook:
+    """Finds a module where the path does not lead, as the hook of an editable install does."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        file = os.path.join(os.getcwd(), "src", "hooked.py")
+        return spec_from_file_location(name, file) if name == "hooked" else None
+
+
+def test_an_editable_install_by_a_hook(project, monkeypatch):
+    """The code travels, and no entry of the path leads to it."""
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Hook])
+    text = "import hooked\n@component\ndef one(): return hooked\n@pipeline\ndef p(): return one()\n"
+    only(project(text, src__hooked=""), "train.py:2: warning: component one: hooked is found by")
+
+
+def test_a_file_without_a_pipeline(project):
+    """There is nothing to run."""
+    only(project("x = 1\n"), "train.py: error: it defines no pipeline")
+
+
+def test_an_ignored_source(project):
+    """It would be missed, and the rule is named."""
+    subprocess.run(["git", "init", "-q"], check=True)
+    write(Path(), ".gitignore", "secret.py\n")
+    text = "from secret import KEY\nimport untracked\n"
+    text += "@component\ndef one(): return KEY, untracked\n@pipeline\ndef p(): return one()\n"
+    report = project(text, secret="KEY = 1\n", untracked="")
+    only(report, "train.py:2: error: component one: secret is ignored by git (.gitignore:1:secret")
+
+
+def test_a_folder_behind_a_link(project):
+    """Links to folders do not travel."""
+    write(Path("../aside"), "__init__.py", "")
+    Path("linked").symlink_to("../aside")
+    text = "import linked\n@component\ndef one(): return linked\n@pipeline\ndef p(): return one()\n"
+    only(project(text), "train.py:2: error: component one: linked stands behind the link linked to")
+
+
+def test_too_much_code(project):
+    """The sentence of the run."""
+    Path("big.bin").write_bytes(bytes(2 << 20))
+    report = project(SIMPLE, pyproject=f"[tool.pipedeco]\ncode_limit = 1\n{QUEUES}")
+    only(report, os.getcwd(), "big.bin (2.0 MiB)", "raise code_limit")
+
+
+# -- queues and options
+
+
+SIMPLE = "@component\ndef one(): return 1\n@pipeline\ndef p(): return one()\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "queues", "said"),
+    [
+        ("queue='gpu'", "io = 'local://1'", "component one: the queue 'gpu' is not configured"),
+        ("", "io = 'local://1'", "pipeline p: the queue 'default' is not configured"),
+        ("queue='io'", "io = 'local://x'", "component one: in local://x the number of processes"),
+        ("queue='io'", "io = 'dask://h:1?a=b'", "has no option 'a'; there are resources, workers"),
+        ("queue='io'", "io = 'executor://x'", "is to name a function"),
+        ("queue='io'", "io = 'kafka://x'", "names no engine that is known here"),
+        ("queue='io', resources={'GPU': 1}", "io = 'local://1'", "knows no resources"),
+        ("queue='io'", "io = 1", "[tool.pipedeco.queues]: "),
+    ],
+)
+def test_queues(project, options, queues, said):
+    """Not configured, not to be read, without resources; another mode does not ask."""
+    text = SIMPLE.replace("@component", f"@component({options})")
+    pyproject = f"[tool.pipedeco.queues]\n{queues}\n"
+    lines = told(project(text, pyproject=pyproject))
+    assert any(said in line and "error: " in line for line in lines), lines
+    assert told(project(text, pyproject=pyproject, mode="local")) == []
+
+
+def test_resources_where_the_engine_takes_them(project):
+    """Dask does; it is not asked whether it is there."""
+    text = SIMPLE.replace("@component", "@component(resources={'GPU': 1})")
+    assert told(project(text)) == []
+
+
+def test_a_child_has_its_parents_queue_and_mode(project):
+    """Or its own queue; another mode is refused by the run."""
+    text = """
+    @component
+    def one(): pass
+    @pipeline(mode="debug")
+    def child(): one()
+    @pipeline(default_queue="io")
+    def main(): child()
+    """
+    queues = "[tool.pipedeco.queues]\nio = 'local://1'\n"
+    report = project(text, pyproject=queues, target="train.py:main")
+    only(report, "train.py:5: error: pipeline child: it asks for mode debug, and main calls it in")
+
+
+def test_options_that_do_nothing(project):
+    """retry_on without retries."""
+    text = SIMPLE.replace("@component", "@component(retry_on=ValueError)")
+    only(project(text), "train.py:2: warning: component one: retry_on= does nothing without")
+
+
+# -- files that cannot be loaded
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("x = (\n", 2, "SyntaxError: '(' was never closed"),
+        ("import none_at_all\n", 2, "No module named 'none_at_all' (in `import none_at_all`)"),
+        ("1\n\n1 / 0\n", 4, "ZeroDivisionError: division by zero (in `1 / 0`)"),
+        ("@component(retries=-1)\ndef f(): pass\n", 2, "retries is a whole number of 0 or more"),
+    ],
+)
+def test_a_file_that_cannot_be_loaded(project, text, line, said):
+    """The line of the user's, and no traceback."""
+    report = project(text)
+    assert not report.sound
+    only(report, f"train.py:{line}: error: ", said)
+
+
+def test_the_other_imports_of_a_file_that_cannot_be_loaded(project):
+    """All are told at once, the one that failed on top."""
+    lines = told(project("import none_a\nimport none_b\n"))
+    assert [line.partition(": ")[0] for line in lines] == ["train.py:2", "train.py:3"]
+
+
+def test_a_failing_module_of_the_project(project):
+    """The line that failed stands in it."""
+    report = project("import broken\n", broken="import os\nraise OSError('no')\n")
+    only(report, "broken.py:2: error: OSError: no (in `raise OSError('no')`)")
+
+
+# -- the command
+
+
+def test_the_command(tmp_path):
+    """Lines of findings, a last line, and the exit code; nothing is left in the folder."""
+    write(tmp_path, "train.py", HEAD + "print('loaded')\n" + SIMPLE)
+    write(tmp_path, "pyproject.toml", '[tool.pipedeco]\nmode = "local"\n')
+    done = command(tmp_path, "train.py")
+    assert (done.returncode, done.stderr) == (0, "loaded\n")
+    [line] = done.stdout.splitlines()
+    assert line.startswith("train.py: 1 pipeline, 1 component, nothing wrong for mode local (")
+    done = command(tmp_path, "train.py:p", "--mode", "remote", "--json")
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    assert (report["sound"], report["modes"]) == (False, ["remote"])
+    [finding] = report["findings"]
+    assert (finding["place"], finding["state"]) == ("train.py:5", ERROR)
+    assert command(tmp_path, "none.py").returncode == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"train.py", "pyproject.toml"}
+
+
+def command(folder, *arguments):
+    kept = {name: text for name, text in os.environ.items() if name != "PIPEDECO_STORE"}
+    return subprocess.run(
+        [COMMAND, "check", *arguments],
+        cwd=folder, env=kept, capture_output=True, text=True, check=False, timeout=40,
+    )  # fmt: skip
+
+
+# -- sources of any kind
+
+
+NAMES = st.sampled_from(["a", "b.c", "os.path", "none", "_x"])
+FLAT = st.one_of(
+    st.builds("import {}".format, NAMES),
+    st.builds("import {} as z".format, NAMES),
+    st.builds("from {} import q, r as s".format, NAMES),
+    st.builds("from {}{} import q".format, st.sampled_from([".", "..", "..."]), NAMES),
+    st.builds("from {} import *".format, NAMES),
+    st.builds("importlib.import_module({!r})".format, st.text(max_size=8)),
+    st.just("pass"),
+)
+
+
+def nested(inner):
+    def block(head, body, tail):
+        return "\n".join([head, textwrap.indent(body, "    "), *tail])
+
+    heads = st.sampled_from(
+        [
+            ("def f():", ()),
+            ("class C:", ()),
+            ("if TYPE_CHECKING:", ("else:", "    import other")),
+            ("try:", ("except ImportError:", "    import other")),
+            ("with suppress(ImportError):", ()),
+            ("for x in y:", ()),
+            ("async def g():", ()),
+        ]
+    )
+    return st.builds(lambda head, body: block(head[0], "\n".join(body), head[1]), heads,
+                     st.lists(inner, min_size=1, max_size=3))  # fmt: skip
+
+
+SOURCES = st.lists(st.recursive(FLAT, nested, max_leaves=8), max_size=5).map("\n".join)
+
+
+@settings(max_examples=50)
+@given(SOURCES)
+def test_every_import_is_found_once(source):
+    """Those that Python's own tree has, but for what is never executed."""
+    found = read_imports(source)
+    lines = {
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    assert {one.line for one in found if one.bound} <= lines
+    if "TYPE_CHECKING" not in source:
+        assert {one.line for one in found if one.bound} == lines
+    for one in found:
+        assert isinstance(absolute(one, "top.middle.bottom", is_package=False), str)
+
+
+@given(st.text(max_size=60) | st.binary(max_size=60))
+def test_what_is_no_source_raises_what_python_raises(source):
+    """SyntaxError or ValueError, whatever stands there."""
+    try:
+        read_imports(source)
+    except (SyntaxError, ValueError):
+        pass
+
+
+@given(st.text(max_size=8) | st.lists(st.text("ab_", max_size=3), max_size=4).map(".".join))
+def test_a_module_of_any_name_has_a_place(name):
+    """Nothing is imported, and nothing raises."""
+    before = set(sys.modules)
+    assert Modules("/nowhere").find(name).kind in ("missing", "standard", "installed", "other")
+    assert set(sys.modules) == before
+
+
+@pytest.mark.parametrize(
+    ("statement", "module", "is_package", "full"),
+    [
+        ("import a.b", "m", False, "a.b"),
+        ("from . import x", "top.mod", False, "top"),
+        ("from .y import x", "top.mod", False, "top.y"),
+        ("from .y import x", "top.pkg", True, "top.pkg.y"),
+        ("from ..y import x", "top.pkg.mod", False, "top.y"),
+        ("from ..y import x", "top.pkg", True, "top.y"),
+        ("from . import x", "mod", False, ""),
+        ("from ... import x", "top.mod", False, ""),
+    ],
+)
+def test_relative_imports(statement, module, is_package, full):
+    """As Python resolves them."""
+    [found] = read_imports(statement)
+    assert absolute(found, module, is_package=is_package) == full
