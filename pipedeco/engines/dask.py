@@ -100,14 +100,7 @@ class DaskEngine(ExecutorEngine):
 
 def open_dask(url: EngineURL) -> DaskEngine:
     """A client of the cluster at an address, or of a new one."""
-<<<<<<< HEAD
-    options = url.take("resources", "workers")
-    resources = listed(url, options.get("resources", ""))
-    if url.address and "workers" in options:
-        raise ConfigError(f"{url.text}: workers= is for a cluster of our own, dask://?workers=2")
-=======
     resources, count = read_url(url)
->>>>>>> bed88b99278e5414676842c25ef826aef27f9c21
     from distributed import Client
 
     cluster = None
@@ -125,8 +118,6 @@ def open_dask(url: EngineURL) -> DaskEngine:
     return DaskEngine(url.text, client, resources, cluster)
 
 
-<<<<<<< HEAD
-=======
 def read_url(url: EngineURL) -> tuple[dict[str, float], int]:
     """The resources of every payload, and the workers of a cluster of our own.
 
@@ -136,35 +127,9 @@ def read_url(url: EngineURL) -> tuple[dict[str, float], int]:
     if url.address and "workers" in options:
         raise ConfigError(f"{url.text}: workers= is for a cluster of our own, dask://?workers=2")
     count = url.whole("workers", options.get("workers", str(_cpus())))
-    return _resources(url, options.get("resources", "")), count
+    return listed(url, options.get("resources", "")), count
 
 
-def _resources(url: EngineURL, text: str) -> dict[str, float]:
-    """`GPU:1,memory:8GB`, from a URL."""
-    found = {}
-    for part in text.split(",") if text else ():
-        name, colon, amount = part.partition(":")
-        if not name or not colon or not amount:
-            raise ConfigError(f"{url.text}: resources are written as GPU:1,memory:8GB")
-        found[name] = _amount(name, amount)
-    return found
-
-
-def _amount(name: str, amount: float | str) -> float:
-    """A number of Dask's resources."""
-    if not isinstance(amount, str):
-        return float(amount)
-    from dask.utils import parse_bytes
-
-    try:
-        return float(amount) if amount.replace(".", "", 1).isdecimal() else parse_bytes(amount)
-    except ValueError:
-        raise ConfigError(
-            f"the resource {name} is a number or a size such as 8GB, not {amount!r}"
-        ) from None
-
-
->>>>>>> bed88b99278e5414676842c25ef826aef27f9c21
 def _cpus() -> int:
     able = hasattr(os, "sched_getaffinity")
     return len(os.sched_getaffinity(0)) if able else os.cpu_count() or 1

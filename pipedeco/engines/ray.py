@@ -35,6 +35,7 @@ BRIDGE = (
     "import sys;sys.path.append(sys.argv[1]);from pipedeco.engines.bridge import serve;"
     "serve(int(sys.argv[2]),int(sys.argv[3]),sys.argv[4],int(sys.argv[5]))"
 )
+REQUIRES = "ray"
 PORT = 10001  # Ray's own for clients
 CONNECT = 10.0  # seconds
 START = 60.0  # seconds until a bridge has its cluster; Ray's clients take ten
@@ -222,15 +223,9 @@ def _name_in_cluster(option: str) -> str:
 
 def open_ray(url: EngineURL) -> RayEngine:
     """A bridge to the cluster at an address, or to a new one."""
-    if find_spec("ray") is None:  # it is imported by the bridge alone
+    if find_spec(REQUIRES) is None:  # it is imported by the bridge alone
         raise ModuleNotFoundError("No module named 'ray'", name="ray")
-    options = dict(url.take("num_cpus", "num_gpus", "memory", "resources", "workers"))
-    workers = options.pop("workers", None)
-    if url.address and workers is not None:
-        raise ConfigError(f"{url.text}: workers= is for a cluster of our own, ray://?workers=2")
-    needs = {_option(n): v for n, v in listed(url, options.pop("resources", "")).items()}
-    needs.update({name: amount(name, given) for name, given in options.items()})
-    count = 0 if workers is None else url.whole("workers", workers)
+    needs, count = read_url(url)
     address = url.address
     if address not in ("", "auto"):
         address = f"ray://{_reached(url)}"
@@ -241,10 +236,29 @@ def open_ray(url: EngineURL) -> RayEngine:
     return RayEngine(url.text, bridge, needs)
 
 
+def read_url(url: EngineURL) -> tuple[dict[str, float], int]:
+    """What every payload needs, and the workers of a cluster of our own, 0 for one a CPU.
+
+    Raises ConfigError for what cannot be.
+    """
+    _place(url)
+    options = dict(url.take("num_cpus", "num_gpus", "memory", "resources", "workers"))
+    workers = options.pop("workers", None)
+    if url.address and workers is not None:
+        raise ConfigError(f"{url.text}: workers= is for a cluster of our own, ray://?workers=2")
+    needs = {_option(n): v for n, v in listed(url, options.pop("resources", "")).items()}
+    needs.update({name: amount(name, given) for name, given in options.items()})
+    return needs, 0 if workers is None else url.whole("workers", workers)
+
+
+def _place(url: EngineURL) -> tuple[str, int]:
+    host, _, port = url.address.partition(":")
+    return host, url.whole("port", port) if port else PORT
+
+
 def _reached(url: EngineURL) -> str:
     """The address with its port; Ray itself would try for minutes."""
-    host, _, port = url.address.partition(":")
-    where = host, url.whole("port", port) if port else PORT
+    where = _place(url)
     try:
         socket.create_connection(where, CONNECT).close()
     except OSError as error:

@@ -187,7 +187,7 @@ def kind_of(entry: str, project: str) -> tuple[str, str]:
 
 def is_installed(entry: str, project: str) -> bool:
     """Whether an entry of this process's sys.path is of its Python installation."""
-    return _kind(entry, project)[0] == INSTALLED
+    return kind_of(entry, project)[0] == INSTALLED
 
 
 def _path(setting: Setting, folder: str) -> list[str]:
