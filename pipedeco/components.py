@@ -205,6 +205,7 @@ def component(
     | Callable[[BaseException], bool] = (Exception,),
     timeout: float | None = None,
     outputs: Sequence[str] | int | None = None,
+    priority: int = 0,
     queue: str | None = None,
     resources: Mapping[str, float | str] | Sequence[tuple[str, float | str]] = (),
     packages: Sequence[str] | str | os.PathLike[str] | None = None,
@@ -237,6 +238,8 @@ def component(fn: Any = None, /, **options: Any) -> Any:
     retry_on: exception types that are worth a retry, or a function of the exception.
     timeout: seconds after which an attempt is killed.
     outputs: names or number of the outputs, so that unpacking a result waits for nothing.
+    priority: which of the steps that are ready begins first: that with the higher one, and of equal
+        ones that which was called first.  In debug mode each call is performed at once.
     queue: where its steps go in remote mode, a name from `[tool.pipedeco.queues]`; by default the
         pipeline's `default_queue`, else the queue "default".
     resources: what its steps ask of the engine of that queue, such as {"GPU": 1}.

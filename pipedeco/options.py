@@ -133,6 +133,7 @@ class ComponentOptions(_Frozen):
         "on_status_change",
         "outputs",
         "packages",
+        "priority",
         "python",
         "queue",
         "resources",
@@ -151,6 +152,7 @@ class ComponentOptions(_Frozen):
     retry_on: tuple[type[BaseException], ...] | Callable[[BaseException], bool]
     timeout: float | None
     outputs: tuple[str, ...] | int | None
+    priority: int
     queue: str | None
     resources: tuple[tuple[str, float | str], ...]
     packages: tuple[str, ...] | str | None  # a text is the path of a file of them
@@ -180,6 +182,7 @@ class ComponentOptions(_Frozen):
         retry_on: Any = (Exception,),
         timeout: float | None = None,
         outputs: Sequence[str] | int | None = None,
+        priority: int = 0,
         queue: str | None = None,
         resources: Mapping[str, float | str] | Sequence[tuple[str, float | str]] = (),
         packages: Any = None,
@@ -214,6 +217,7 @@ class ComponentOptions(_Frozen):
             retry_on=_retry_on(retry_on),
             timeout=None if timeout is None else _seconds("timeout", timeout, above_zero=True),
             outputs=_outputs(outputs),
+            priority=_whole_number("priority", priority),
             queue=_name(queue),
             resources=_resources(resources),
             packages=check_packages(packages),
@@ -429,6 +433,12 @@ def _retry_on(value: Any) -> Any:
     raise ConfigError(
         f"retry_on is an exception type, several, or a function of the exception, not {value!r}"
     )
+
+
+def _whole_number(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"{name} is a whole number, not {value!r}")
+    return value
 
 
 def _resources(value: Any) -> tuple[tuple[str, float | str], ...]:

@@ -2,10 +2,12 @@
 
 import os
 import signal
+import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
-from conftest import wait_until
+from conftest import wait_for, wait_until
 
 import pipedeco
 from pipedeco import ConfigError, component, config, pipeline
@@ -176,6 +178,59 @@ def test_an_executor_of_the_users(project):
     finally:
         CONTROLLER.close()  # the executor's threads, and the station in this process
         close_stations()
+
+
+# -- limits
+
+
+@component(queue="one")
+def alone(path):
+    with open(path, "a") as file:
+        file.write("b")
+    time.sleep(0.02)
+    with open(path, "a") as file:
+        file.write("e")
+
+
+def test_a_queue_with_a_limit(project):
+    """No more of its steps at once, in all runs together; another queue of the engine has room."""
+    path, seen = str(project / "path"), project / "seen"
+
+    @component(queue="two")
+    def other():
+        seen.touch()
+
+    @component(queue="one")
+    def held():
+        wait_for(seen)
+
+    @pipeline(mode="remote")
+    def body():
+        held()
+        other()
+        for _ in range(5):
+            alone(path)
+
+    url = "local://2"
+    pipedeco.configure(queues={"one": f"{url}?max_in_flight=1", "two": url})
+    runs = [body.start(), body.start()]
+    for run in runs:
+        run.result(30)
+    assert Path(path).read_text() == "be" * 10
+
+
+@pytest.mark.parametrize("limit", ["0", "many", "-1"])
+def test_a_wrong_limit_is_refused(limit):
+    """As any other part of a URL."""
+    with pytest.raises(ConfigError, match="max_in_flight is a number of 1 or more"):
+        parse(f"local://2?max_in_flight={limit}")
+
+
+def test_queues_share_an_engine():
+    """A limit is the queue's, the rest the engine's."""
+    limited = parse("dask://h:1?resources=GPU:1,memory:8GB&max_in_flight=3")
+    assert limited.max_in_flight == 3
+    assert limited.engine == parse("dask://h:1?resources=GPU:1,memory:8GB").engine
 
 
 # -- processes of this machine

@@ -4,6 +4,8 @@
     dask://scheduler:8786               a Dask cluster; dask:// starts one here
     executor://module:factory           whatever is a concurrent.futures.Executor
 
+Each may have ?max_in_flight=8: no more steps of the queue at once, of all runs of a process.
+
 Others are found by the entry points `pipedeco.engines`: the name is the scheme, and what it leads to
 is called with an EngineURL and returns an Engine.
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple, Protocol
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from pipedeco.errors import ConfigError, EngineLost, PipedecoError, StepFailed
 from pipedeco.plugins import find, named_object
@@ -49,8 +51,13 @@ class Engine(Protocol):
     @property
     def slots(self) -> int: ...
 
-    def submit(self, payload: bytes, resources: Mapping[str, float | str]) -> Future[bytes]:
+    def submit(
+        self, payload: bytes, resources: Mapping[str, float | str], priority: int = 0
+    ) -> Future[bytes]:
         """Begin to have a payload performed; never waits.
+
+        Payloads come in the order of their priorities; it is for an engine that has others of its
+        own, or gets some from others.
 
         The future can be cancelled while the payload is not begun.
         """
@@ -69,6 +76,15 @@ class EngineURL(NamedTuple):
     scheme: str
     address: str
     options: dict[str, str]
+    max_in_flight: int | None = None  # steps of its queue at once
+
+    @property
+    def engine(self) -> str:
+        """The URL without what is the queue's alone: queues share an engine."""
+        if self.max_in_flight is None:
+            return self.text
+        query = urlencode(self.options, safe=":,")
+        return f"{self.scheme}://{self.address}{'?' if query else ''}{query}"
 
     def take(self, *known: str) -> dict[str, str]:
         """The options; raises ConfigError for one that is not known."""
@@ -98,7 +114,9 @@ def parse(text: str) -> EngineURL:
             f"that have entry points in {GROUP}"
         )
     address = text.partition("://")[2].partition("?")[0]
-    return EngineURL(text, parts.scheme, address, dict(parse_qsl(parts.query)))
+    url = EngineURL(text, parts.scheme, address, dict(parse_qsl(parts.query)))
+    limit = url.options.pop("max_in_flight", None)
+    return url if limit is None else url._replace(max_in_flight=url.whole("max_in_flight", limit))
 
 
 def schemes() -> dict[str, str]:

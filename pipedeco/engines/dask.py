@@ -66,10 +66,14 @@ class DaskEngine(ExecutorEngine):
     def alive(self) -> bool:
         return super().alive and self._client.status == "running"
 
-    def submit(self, payload: bytes, resources: Mapping[str, float | str]) -> Future[bytes]:
+    def submit(
+        self, payload: bytes, resources: Mapping[str, float | str], priority: int = 0
+    ) -> Future[bytes]:
         wanted = {**self._resources, **{n: amount(n, v) for n, v in resources.items()}}
         executor: Any = self.executor
-        future: Future[bytes] = executor.submit(perform_batch, payload, resources=wanted or None)
+        future: Future[bytes] = executor.submit(
+            perform_batch, payload, resources=wanted or None, priority=priority
+        )
         return future
 
     def explain(self, error: BaseException) -> StepFailed:

@@ -47,7 +47,9 @@ class ExecutorEngine:
     def slots(self) -> int:
         return self._slots
 
-    def submit(self, payload: bytes, resources: Mapping[str, float | str]) -> Future[bytes]:
+    def submit(
+        self, payload: bytes, resources: Mapping[str, float | str], priority: int = 0
+    ) -> Future[bytes]:
         return self.executor.submit(perform_batch, payload)
 
     def explain(self, error: BaseException) -> StepFailed:

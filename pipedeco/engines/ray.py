@@ -196,7 +196,9 @@ class RayEngine(ExecutorEngine):
         holds = self.executor.holds
         return int(min(holds.get(name, 0.0) // need for name, need in needs.items() if need))
 
-    def submit(self, payload: bytes, resources: Mapping[str, float | str]) -> Future[bytes]:
+    def submit(
+        self, payload: bytes, resources: Mapping[str, float | str], priority: int = 0
+    ) -> Future[bytes]:
         needs = {**self._needs, **{_option(n): amount(n, v) for n, v in resources.items()}}
         options: dict[str, Any] = {n: v for n, v in needs.items() if n in OWN.values()}
         options["resources"] = {n: v for n, v in needs.items() if n not in options}

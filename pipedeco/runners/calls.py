@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from bisect import bisect_left, bisect_right
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,31 @@ class Function:
         self.mean = took if self.mean == UNKNOWN else 0.7 * self.mean + 0.3 * took
 
 
+class Ready(deque["StepCall"]):
+    """Calls that wait for a worker: higher priority first, those of one priority in their order."""
+
+    ranked = False  # whether any has a priority; the others pay nothing for that
+
+    def put(self, call: StepCall) -> None:
+        priority = call.step.called.options.priority
+        if priority or self.ranked:
+            self.ranked = True
+            self.insert(bisect_right(self, -priority, key=_rank), call)
+        else:
+            self.append(call)
+
+    def put_back(self, call: StepCall) -> None:
+        """One that was taken, and not begun."""
+        if self.ranked:
+            self.insert(bisect_left(self, _rank(call), key=_rank), call)
+        else:
+            self.appendleft(call)
+
+
+def _rank(call: StepCall) -> int:
+    return -call.step.called.options.priority
+
+
 class CallSession:
     """One run's use of a runner that performs calls elsewhere; runners add how.
 
@@ -83,7 +109,7 @@ class CallSession:
     def __init__(self, loop: Loop, facts: RunFacts) -> None:
         self.loop = loop
         self.facts = facts
-        self.ready: deque[StepCall] = deque()
+        self.ready = Ready()
         self.stopping = False
         self.definitions = MainDefinitions()
         self.pickler = Pickler(facts.blobs)
@@ -115,7 +141,7 @@ class CallSession:
         return ()
 
     def submit(self, call: StepCall) -> None:
-        self.ready.append(call)
+        self.ready.put(call)
 
     def withdraw(self, call: StepCall) -> bool:
         return removed(self.ready, call)

@@ -97,7 +97,7 @@ class LocalSession(CallSession):
 
     def submit(self, call: StepCall) -> None:
         if call.step.called.environment is None or not self.environments.hold(call):
-            self.ready.append(call)
+            self.ready.put(call)
 
     def withdraw(self, call: StepCall) -> bool:
         return super().withdraw(call) or self.environments.withdraw(call)
@@ -391,7 +391,7 @@ class LocalRunner(Loop):
         elif session.stopping:
             call.done(call, cancelled_call())
         else:
-            session.ready.appendleft(call)
+            session.ready.put_back(call)
 
     def _ask_back(self, now: float) -> bool:
         """Ask for calls that wait behind a long step, if somebody is idle; whether some do wait."""

@@ -97,7 +97,7 @@ class Environments:
             self._known[self._shelf, wanted] = venv
         for call in preparation.calls if preparation is not None else ():
             if error is None:
-                self._session.ready.append(call)
+                self._session.ready.put(call)
             else:
                 outcome = failed_call(describe_error(error))
                 worth = is_worth_a_retry(outcome, call.step)

@@ -15,14 +15,13 @@ import os
 import shutil
 import threading
 import time
-from collections import deque
 from concurrent.futures import CancelledError
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.blobs import BlobStore
 from pipedeco.config import engine_url
-from pipedeco.engines import Engine, open_engine, parse
+from pipedeco.engines import Engine, EngineURL, open_engine, parse
 from pipedeco.errors import ConfigError, NotPicklable, PipedecoError, WorkerDied
 from pipedeco.graph import FAILED, Called, LogPosition, Logs, StepCall
 from pipedeco.runners import UnderWay
@@ -30,6 +29,7 @@ from pipedeco.runners.bundle import Bundles, project_here
 from pipedeco.runners.calls import (
     CallSession,
     Function,
+    Ready,
     building,
     cancelled_call,
     check_value,
@@ -75,16 +75,29 @@ class _Place:
         self.flight = 0  # payloads that it has
 
 
+class _Gate:
+    """How many payloads of a queue an engine may have at once; each performs a step at a time."""
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit = limit
+        self.flight = 0  # payloads that it has
+
+
 class _Line:
     """The calls of a run that wait for one place, and ask the same of it."""
 
     def __init__(
-        self, place: _Place, resources: dict[str, float | str], environment: Requirements | None
+        self,
+        place: _Place,
+        gate: _Gate,
+        resources: dict[str, float | str],
+        environment: Requirements | None,
     ) -> None:
         self.place = place
+        self.gate = gate
         self.environment = environment
         self.resources = resources
-        self.ready: deque[StepCall] = deque()
+        self.ready = Ready()
 
 
 class _Flight:
@@ -130,16 +143,26 @@ class RemoteSession(CallSession):
         if not called.is_pipeline and called.function.line is None:
             queue, resources, environment = self.place(called)
             try:
-                url = parse(engine_url(queue)).text
+                url = parse(engine_url(queue))
             except ConfigError as error:
                 raise ConfigError(
                     f"component {called.name} of run {self.facts.id}: {error}"
                 ) from None
-            line = _Line(self.runner.place(url), dict(resources), environment)
-            called.function.line = self.lines.setdefault((url, *self.place(called)[1:]), line)
+            gate = self.runner.gate(url)
+            line = _Line(self.runner.place(url.engine), gate, dict(resources), environment)
+            called.function.line = self.lines.setdefault((url.text, *self.place(called)[1:]), line)
 
     def submit(self, call: StepCall) -> None:
-        call.step.called.function.line.ready.append(call)
+        call.step.called.function.line.ready.put(call)
+
+    def by_priority(self) -> list[_Line]:
+        """The lines, in which the first call has the highest priority of its line."""
+        lines = list(self.lines.values())  # the body may add one
+        if any(line.ready.ranked for line in lines):
+            lines.sort(
+                key=lambda line: -line.ready[0].step.called.options.priority if line.ready else 0
+            )
+        return lines
 
     def withdraw(self, call: StepCall) -> bool:
         line: _Line = call.step.called.function.line
@@ -278,6 +301,7 @@ class RemoteRunner(Loop):
         super().__init__("pipedeco-loop")
         self.sessions: list[RemoteSession] = []
         self.places: dict[str, _Place] = {}
+        self.gates: dict[str, _Gate] = {}
         self.bundles = Bundles()
         self._looking = False
         self.start()
@@ -299,6 +323,10 @@ class RemoteRunner(Loop):
     def place(self, url: str) -> _Place:
         """Where an engine is, or will be; from any thread."""
         return self.places.setdefault(url, _Place(url))
+
+    def gate(self, url: EngineURL) -> _Gate:
+        """What limits the queues with this URL, in all runs; from any thread."""
+        return self.gates.setdefault(url.text, _Gate(url.max_in_flight))
 
     def forget(self, session: RemoteSession, closed: threading.Event) -> None:
         """The run is over; who still performs something for it finds that its folder is gone."""
@@ -346,7 +374,7 @@ class RemoteRunner(Loop):
 
     def act(self) -> None:
         for session in self.sessions:
-            for line in list(session.lines.values()):  # the body may add one
+            for line in session.by_priority():
                 if line.ready and session.sent:
                     self._dispatch(session, line)
         for place in list(self.places.values()):
@@ -377,6 +405,8 @@ class RemoteRunner(Loop):
         limit = session.facts.limit
         if limit is not None and len(session.flights) >= limit:
             return False
+        if line.gate.limit is not None and line.gate.flight >= line.gate.limit:
+            return False
         return line.place.flight < (slots if mean >= BATCH else slots * AHEAD)
 
     def _send(self, session: RemoteSession, line: _Line, engine: Engine) -> None:
@@ -387,8 +417,10 @@ class RemoteRunner(Loop):
             return
         session.flights[flight.name] = flight
         line.place.flight += 1
+        line.gate.flight += 1
         try:
-            future = engine.submit(payload, line.resources)
+            priority = next(iter(flight.calls.values())).step.called.options.priority
+            future = engine.submit(payload, line.resources, priority)
         except Exception as error:  # noqa: BLE001 - an engine's library; the steps end with what it says
             self.over(session, flight)
             told = error if isinstance(error, PipedecoError) else engine.explain(error)
@@ -543,7 +575,7 @@ class RemoteRunner(Loop):
         elif session.stopping:
             call.done(call, cancelled_call())
         else:
-            flight.line.ready.appendleft(call)
+            flight.line.ready.put_back(call)
 
     def _landed(self, session: RemoteSession, flight: _Flight, engine: Engine) -> None:
         """An engine is done with a payload."""
@@ -593,6 +625,7 @@ class RemoteRunner(Loop):
         """Nothing more is expected of a payload."""
         if session.flights.pop(flight.name, None) is not None:
             flight.place.flight -= 1
+            flight.line.gate.flight -= 1
 
 
 def _close(engine: Engine) -> None:
