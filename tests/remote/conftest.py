@@ -16,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 from faults.conftest import lab
 from faults.support import all_processes, is_alive, wait_until
@@ -168,16 +169,21 @@ class RayHead:
         return {"PIPEDECO_MODE": "remote", "PIPEDECO_QUEUES": json.dumps(named), **self.token}
 
     def processes(self):
-        """All that belong to it: they have its folder on their command lines."""
-        return [pid for pid in all_processes() if self.place in command_of(pid)]
+        """All that belong to it: they have its folder on their command lines, or such a parent."""
+        found = [pid for pid in all_processes() if self.place in command_of(pid)]
+        for pid in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found += [p.pid for p in psutil.Process(pid).children() if p.pid not in found]
+        return found
 
     def kill(self):
-        for pid in self.processes():
+        found = self.processes()
+        for pid in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait(5)
-        wait_until(lambda: not any(map(is_alive, self.processes())), what="the cluster is gone")
+        wait_until(lambda: not any(map(is_alive, found)), what="the cluster is gone")
         shutil.rmtree(self.place, ignore_errors=True)
 
     def _listens(self):
