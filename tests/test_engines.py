@@ -3,8 +3,9 @@
 import os
 import signal
 import time
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from conftest import wait_for, wait_until
@@ -177,6 +178,61 @@ def test_an_executor_of_the_users(project):
         assert asks() == 1
     finally:
         CONTROLLER.close()  # the executor's threads, and the station in this process
+        close_stations()
+
+
+# -- late results
+
+
+class Losing(ThreadPoolExecutor):
+    """Says of its first payload that it is lost, though its worker goes on with it."""
+
+    first = True
+    late: ClassVar = []
+
+    def submit(self, fn, /, *args, **kwargs):
+        going = super().submit(fn, *args, **kwargs)
+        if not Losing.first:
+            return going
+        Losing.first = False
+        Losing.late.append(going)
+        lost: Future[bytes] = Future()
+        lost.set_exception(BrokenExecutor("so it says"))
+        return lost
+
+
+def losing():
+    return Losing(2)
+
+
+def test_a_late_result_of_a_lost_attempt_is_refused(project):
+    """What the record has is what the attempt after it returned."""
+    began, gate = project / "began", project / "gate"
+
+    @component(retries=1, queue="gpu")
+    def twice():
+        if began.exists():
+            gate.touch()
+            return "second"
+        began.touch()
+        wait_for(gate)
+        return "late"
+
+    @pipeline(mode="remote")
+    def body():
+        found = twice().result()
+        Losing.late[0].result(30)  # the first ends while the run goes on
+        return found
+
+    pipedeco.configure(queues={"gpu": "executor://test_engines:losing"})
+    try:
+        run = body.start()
+        assert run.result(30) == "second"
+        attempts = [attempt.state for attempt in run.steps["twice"].attempts]
+        assert attempts == ["failed", "completed"]
+        assert run.steps["twice"].result() == "second"
+    finally:
+        CONTROLLER.close()
         close_stations()
 
 

@@ -2,6 +2,7 @@
 
     local://4                           processes of this machine
     dask://scheduler:8786               a Dask cluster; dask:// starts one here
+    ray://head:10001                    a Ray cluster; ray://auto that of this machine, ray:// a new one
     executor://module:factory           whatever is a concurrent.futures.Executor
 
 Each may have ?max_in_flight=8: no more steps of the queue at once, of all runs of a process.

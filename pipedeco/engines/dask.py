@@ -1,5 +1,7 @@
 """Dask's distributed scheduler: `dask://host:8786?resources=GPU:1`; `dask://` starts a cluster.
 
+With `tls_ca=`, `tls_cert=` and `tls_key=`, files in PEM form, the connection is by TLS.
+
 A payload is a task.  The station, not Dask, limits its time, cancels it and reports its logs, as
 Dask has none of these for what runs.
 """
@@ -12,6 +14,7 @@ import select
 import subprocess
 import sys
 import threading
+from concurrent.futures import InvalidStateError
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.engines.executor import ExecutorEngine
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 REQUIRES = "distributed"
 CONNECT = 10.0  # seconds
+SILENCE = 15.0  # seconds after which a scheduler that does not answer is lost
+TLS = "tls_ca", "tls_cert", "tls_key"
 INTERVAL = 1.0  # seconds between two looks at the cluster
 CLUSTER = (
     "import sys;sys.path.append(sys.argv[1]);from pipedeco.engines.dask import serve;"
@@ -59,6 +64,7 @@ class DaskEngine(ExecutorEngine):
         self._resources = resources
         self._cluster = cluster
         self._leaving = threading.Event()
+        self._under_way: set[Future[bytes]] = set()
         self._look()
         threading.Thread(target=self._watch, name="pipedeco-engine", daemon=True).start()
 
@@ -74,6 +80,8 @@ class DaskEngine(ExecutorEngine):
         future: Future[bytes] = executor.submit(
             perform_batch, payload, resources=wanted or None, priority=priority
         )
+        self._under_way.add(future)
+        future.add_done_callback(self._under_way.discard)
         return future
 
     def explain(self, error: BaseException) -> StepFailed:
@@ -95,11 +103,26 @@ class DaskEngine(ExecutorEngine):
 
     def _look(self) -> None:
         """How many threads the workers have at present."""
+        client = self._client
         try:
-            self._slots = sum(self._client.nthreads().values())
+            known = client.sync(client.scheduler.ncores, workers=None, callback_timeout=SILENCE)
+            self._slots = sum(known.values())
+        except TimeoutError:
+            self._lose()
         except Exception:
             if self._client.status == "running" and not self._closed:
                 logging.getLogger("pipedeco").debug("%s does not answer", self.url, exc_info=True)
+
+    def _lose(self) -> None:
+        """The network is cut, and nobody closes the connection: what is under way ends here."""
+        self._broken = True
+        self._leaving.set()
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        for future in list(self._under_way):
+            try:
+                future.set_exception(ConnectionError(f"no answer for {SILENCE:g} s"))
+            except InvalidStateError:  # it has ended at this moment
+                pass
 
 
 def open_dask(url: EngineURL) -> DaskEngine:
@@ -108,12 +131,13 @@ def open_dask(url: EngineURL) -> DaskEngine:
     from distributed import Client
 
     cluster = None
-    address = f"tcp://{url.address}"
+    secured = _security(url)
+    address = f"{'tcp' if secured is None else 'tls'}://{url.address}"
     if not url.address:
         cluster, address = _begin_cluster(count)
     try:
         client = Client(  # type: ignore[no-untyped-call]
-            address, timeout=CONNECT, set_as_default=False, name="pipedeco"
+            address, timeout=CONNECT, set_as_default=False, name="pipedeco", security=secured
         )
     except (OSError, TimeoutError) as error:
         raise EngineLost(
@@ -127,11 +151,35 @@ def read_url(url: EngineURL) -> tuple[dict[str, float], int]:
 
     Raises ConfigError for what cannot be.
     """
-    options = url.take("resources", "workers")
+    options = url.take("resources", "workers", *TLS)
+    _check_tls(url, options)
     if url.address and "workers" in options:
         raise ConfigError(f"{url.text}: workers= is for a cluster of our own, dask://?workers=2")
     count = url.whole("workers", options.get("workers", str(_cpus())))
     return listed(url, options.get("resources", "")), count
+
+
+def _check_tls(url: EngineURL, options: dict[str, str]) -> None:
+    given = [name for name in TLS if name in options]
+    if given and (len(given) < len(TLS) or not url.address):
+        raise ConfigError(
+            f"{url.text}: TLS takes the address of a scheduler and all of {', '.join(TLS)}"
+        )
+    for name in given:
+        if not os.path.isfile(options[name]):
+            raise ConfigError(f"{url.text}: {name} names no file: {options[name]}")
+
+
+def _security(url: EngineURL) -> Any:
+    """How the client proves who it is; None without TLS."""
+    if TLS[0] not in url.options:
+        return None
+    from distributed.security import Security
+
+    ca, cert, key = (url.options[name] for name in TLS)
+    return Security(  # type: ignore[no-untyped-call]
+        require_encryption=True, tls_ca_file=ca, tls_client_cert=cert, tls_client_key=key
+    )
 
 
 def _cpus() -> int:

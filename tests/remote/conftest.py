@@ -33,25 +33,32 @@ class Cluster:
     Parameters
     ----------
     folder: empty; they work and write their logs there.
+    pem: a certificate, which is its own authority, and its key, for TLS.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, pem=None):
         self.folder = folder
         self.port = _free_port()
         self.processes = {}
-        address = f"tcp://127.0.0.1:{self.port}"
-        where = "--host", "127.0.0.1", "--port", str(self.port)
-        self._start("scheduler", "scheduler", *where, "--no-dashboard")
+        self.tls = () if pem is None else (pem[0], *pem)
+        protocol = "tls" if self.tls else "tcp"
+        names = "--tls-ca-file", "--tls-cert", "--tls-key"
+        tls = [str(word) for pair in zip(names, self.tls, strict=False) for word in pair]
+        address = f"{protocol}://127.0.0.1:{self.port}"
+        where = "--host", f"{protocol}://127.0.0.1", "--port", str(self.port)
+        self._start("scheduler", "scheduler", *where, "--no-dashboard", *tls)
         wait_until(self._listens, START, "a Dask scheduler")
         for name in ("one", "two"):
-            self._start(name, "worker", address, "--name", name, *OPTIONS)
+            self._start(name, "worker", address, "--name", name, *OPTIONS, *tls)
         wait_until(
             lambda: self._count("Starting established connection") == 2, START, "two workers"
         )
 
     @property
     def url(self):
-        return f"dask://127.0.0.1:{self.port}"
+        tls = zip(("tls_ca", "tls_cert", "tls_key"), self.tls, strict=False)
+        query = "&".join(f"{name}={path}" for name, path in tls)
+        return f"dask://127.0.0.1:{self.port}{'?' if query else ''}{query}"
 
     def variables(self, **queues):
         """What makes a script use it."""

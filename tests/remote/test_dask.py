@@ -1,9 +1,15 @@
 """A project on a Dask cluster whose workers have Python and pipedeco, and nothing else."""
 
+import contextlib
+import json
 import marshal
+import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,9 +20,11 @@ from pipedeco.doctoring import ERROR
 from pipedeco.doctoring.queues import visit_queues
 from pipedeco.doctoring.scratch import Scratch
 from pipedeco.engines import open_engine
-from pipedeco.errors import EngineLost
+from pipedeco.errors import ConfigError, EngineLost
 from pipedeco.worker.messages import Decoder
 from pipedeco.worker.station import Batch, close_stations, perform_batch
+
+from .conftest import Cluster
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the census of processes reads /proc"),
@@ -376,3 +384,110 @@ def test_a_killed_scheduler(lab, own_dask):
     assert "EngineLost" in done.out
     run = lab.latest()
     assert {step.state for name, step in run.steps.items() if name != "stay"} == {"completed"}
+
+
+class Proxy:
+    """A way to a port, which can be cut: nothing is closed, and nothing arrives any more.
+
+    Parameters
+    ----------
+    port: where it leads.
+    """
+
+    def __init__(self, port):
+        self.target = port
+        self.cut = threading.Event()
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port = self.server.getsockname()[1]
+        self.sockets = [self.server]
+        self.threads = [threading.Thread(target=self._accept)]
+        self.threads[0].start()
+
+    def close(self):
+        for each in self.sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+        for thread in self.threads:
+            thread.join()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):  # it is closed
+            while True:
+                near, _ = self.server.accept()
+                far = socket.create_connection(("127.0.0.1", self.target))
+                self.sockets += [near, far]
+                for pair in ((near, far), (far, near)):
+                    self.threads.append(threading.Thread(target=self._pump, args=pair))
+                    self.threads[-1].start()
+
+    def _pump(self, source, sink):
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                if not self.cut.is_set():
+                    sink.sendall(data)
+            if not self.cut.is_set():
+                sink.shutdown(socket.SHUT_WR)
+
+
+def test_a_cut_network(lab, dask):
+    """Nobody tells of it: the steps end as EngineLost within 30 s, and the run can be resumed."""
+    proxy = Proxy(dask.port)
+    try:
+        source = FAULT.format(retries=0, folder=str(lab.folder), gate=str(lab.folder / "gate"))
+        source = source.partition("    try:")[0] + "    return value([held, others])\n"
+        source += "\nif __name__ == '__main__':\n    main()\n"
+        queues = json.dumps({"default": f"dask://127.0.0.1:{proxy.port}"})
+        job = lab.start(source, PIPEDECO_MODE="remote", PIPEDECO_QUEUES=queues)
+        child = station_of(lab)
+        begin = time.monotonic()
+        proxy.cut.set()
+        done = job.finish(60.0)
+        assert time.monotonic() - begin < 30
+        assert done.code == 1
+        assert "EngineLost" in done.err
+        wait_until(lambda: not is_alive(child), what="nobody waits for the step any more")
+    finally:
+        proxy.close()
+    (lab.folder / "gate").touch()
+    run = lab.latest()
+    command = [sys.executable, "-m", "pipedeco", "resume", run.id]
+    resumed = lab.command(command, **dask.variables()).finish(DEADLINE)
+    assert resumed.code == 0, resumed.err
+    assert lab.latest().status == "completed"
+
+
+def test_tls(lab, tmp_path):
+    """The client proves who it is, and the project runs as anywhere."""
+    if shutil.which("openssl") is None:
+        reason = "certificates are made by openssl: apt install openssl"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    made = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    subprocess.run(
+        ["openssl", *made, "-keyout", key, "-out", cert], check=True, capture_output=True
+    )
+    (tmp_path / "dask").mkdir()
+    cluster = Cluster(tmp_path / "dask", (cert, key))
+    try:
+        lab.write("app/script.py", HELPER + STEPS + CALL)
+        check(lab, cluster, "app/script.py", expected="RESULT 21 False")
+        with pytest.raises(EngineLost, match="cannot be reached"):
+            open_engine(f"dask://127.0.0.1:{cluster.port}")
+    finally:
+        cluster.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("tls_ca=a.pem", "all of tls_ca, tls_cert, tls_key"),
+        ("tls_ca=/none&tls_cert=/none&tls_key=/none", "tls_ca names no file: /none"),
+    ],
+)
+def test_half_of_tls_is_refused(query, said):
+    """Before anybody is asked."""
+    with pytest.raises(ConfigError, match=said):
+        open_engine(f"dask://127.0.0.1:9?{query}")
