@@ -46,18 +46,19 @@ class _Served:
 
     def listen(self) -> None:
         """Take orders until the controller is gone."""
-        while True:
-            try:
-                kind, number, *rest = marshal.loads(receive(self.connection))
-            except OSError:
-                break
-            if kind == "submit":
-                self._submit(number, *rest)
-            else:
-                reference = self.references.pop(number, None)
-                if reference is not None:
-                    self.ray.cancel(reference)
-        self.left.set()
+        try:
+            while True:
+                self._obey(*marshal.loads(receive(self.connection)))
+        except OSError:
+            pass
+        finally:
+            self.left.set()
+
+    def _obey(self, kind: str, number: int, *rest: Any) -> None:
+        if kind == "submit":
+            self._submit(number, *rest)
+        elif (reference := self.references.pop(number, None)) is not None:
+            self.ray.cancel(reference)
 
     def beat(self) -> None:
         """Tell what the cluster holds; raises what Ray raises when it is gone."""

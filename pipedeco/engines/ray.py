@@ -63,13 +63,14 @@ class Bridge(Executor):
         self._count = 0
         self._lock = threading.Lock()
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `shutdown`
+        self._thread = threading.Thread(target=self._follow, name="pipedeco-engine", daemon=True)
         self._begin(address, workers)
         self._connection.settimeout(START)
         if not self._read():
             self.shutdown()
             raise EngineLost(self.lost)
         self._connection.settimeout(SILENCE)
-        threading.Thread(target=self._follow, name="pipedeco-engine", daemon=True).start()
+        self._thread.start()
 
     def _begin(self, address: str, workers: int) -> None:
         root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -95,27 +96,34 @@ class Bridge(Executor):
             number = self._count
             self._futures[number] = future
             self._send("submit", number, *args)
+        if self.lost:  # at this moment: whoever ended the others may not have seen this one
+            _settle(future, ConnectionError(self.lost))
         future.add_done_callback(lambda ended: self._cancel(number, ended))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the bridge; what it has is lost."""
-        try:
-            self._connection.shutdown(socket.SHUT_RDWR)
-        except OSError:  # it is gone
-            pass
+        self._hang_up()
         try:
             self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if self._thread.is_alive():
+            self._thread.join()
         self._connection.close()
         self._words.close()
 
     def _send(self, *message: Any) -> None:
         try:
             send(self._connection, marshal.dumps(message))
-        except OSError:  # who reads learns why
+        except OSError:  # a part may have gone: who reads learns that nothing more will come
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        try:
+            self._connection.shutdown(socket.SHUT_RDWR)
+        except OSError:  # it is gone
             pass
 
     def _cancel(self, number: int, future: Future[bytes]) -> None:
