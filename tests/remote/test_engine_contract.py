@@ -28,7 +28,8 @@ def threads():
 
 
 def processes():
-    return ProcessPoolExecutor(2, get_context("spawn"))
+    # By fork, as spawn leaves a tracker of resources for the rest of the process's life.
+    return ProcessPoolExecutor(2, get_context("fork"))
 
 
 @pytest.fixture(scope="module", params=ENGINES)
