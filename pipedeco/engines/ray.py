@@ -40,7 +40,8 @@ PORT = 10001  # Ray's own for clients
 CONNECT = 10.0  # seconds
 START = 60.0  # seconds until a bridge has its cluster; Ray's clients take ten
 SILENCE = 15.0  # seconds after which a cluster that does not answer is lost
-PATIENCE = 10.0  # seconds that a bridge has to end by itself, and its cluster with it
+PATIENCE = 10.0  # seconds that a bridge has to end its cluster
+LEAVING = 2.0  # seconds that it has to leave another's
 LAST_WORDS = 2000  # characters of what a bridge wrote
 OWN = {"cpu": "num_cpus", "gpu": "num_gpus", "memory": "memory"}  # what Ray has options for
 
@@ -62,6 +63,7 @@ class Bridge(Executor):
         self._futures: dict[int, Future[bytes]] = {}
         self._count = 0
         self._lock = threading.Lock()
+        self._patience = LEAVING if address else PATIENCE
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `shutdown`
         self._thread = threading.Thread(target=self._follow, name="pipedeco-engine", daemon=True)
         self._begin(address, workers)
@@ -105,7 +107,7 @@ class Bridge(Executor):
         """End the bridge; what it has is lost."""
         self._hang_up()
         try:
-            self._process.wait(PATIENCE)
+            self._process.wait(self._patience)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -11,6 +11,7 @@ import pytest
 from conftest import wait_until
 
 from pipedeco.engines import open_engine
+from pipedeco.engines.ray import RayEngine
 from pipedeco.errors import ConfigError, StepFailed
 from pipedeco.worker.environment import here
 from pipedeco.worker.messages import Decoder
@@ -100,7 +101,10 @@ def test_slots(engine):
 
 
 def test_what_waits_can_be_cancelled(engine, batches):
-    """`submit` returns at once, however much is under way; what is cancelled never begins."""
+    """`submit` returns at once, however much is under way; what is cancelled never begins.
+
+    To Ray that is a wish, which may come too late.
+    """
     gate = batches.folder / "gate"
     wait = f"while [ ! -e '{gate}' ]; do sleep 0.02; done"
     held = [engine.submit(batches.payload("system", wait), {}) for _ in range(2)]
@@ -111,7 +115,7 @@ def test_what_waits_can_be_cancelled(engine, batches):
     gate.touch()
     assert [value_of(future) for future in held + waiting[:-1]] == [0] * 7
     value_of(engine.submit(batches.payload("getpid"), {}))  # whoever comes last has been asked
-    assert not batches.has_begun(8)
+    assert isinstance(engine, RayEngine) or not batches.has_begun(8)
 
 
 def test_what_is_no_payload(engine):

@@ -1,6 +1,8 @@
-"""Files of the runners' contract on real engines; all of them pass there.
+"""A file of the runners' contract on a real engine; all of them pass on Dask and on Ray:
 
-PIPEDECO_TESTS_REMOTE=dask://host:8786 python -m pytest tests/contract -k remote
+    PIPEDECO_TESTS_REMOTE=dask://host:8786 python -m pytest tests/contract -k remote
+
+With PIPEDECO_TESTS_ENGINES=all the file is performed on Ray, too, which takes a minute.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import pytest
 
 CONTRACT = Path(__file__).resolve().parent.parent / "contract"
 FILES = ["test_results.py"]
+ENGINES = ["dask", *(["ray"] if os.environ.get("PIPEDECO_TESTS_ENGINES") == "all" else [])]
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the census of processes reads /proc"),
@@ -21,7 +24,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("name", ["dask", "ray"])
+@pytest.mark.parametrize("name", ENGINES)
 def test_the_contract(name, request, tmp_path):
     """Tests of a process of their own, which know of the engine by its URL alone."""
     engine = request.getfixturevalue(name)
