@@ -46,7 +46,7 @@ from pipedeco.graph import (
     StepCall,
     StepError,
 )
-from pipedeco.interrupts import Interrupts, wait_in_parts
+from pipedeco.interrupts import Interrupts, release_imports, wait_in_parts
 from pipedeco.process import CONTROLLER
 from pipedeco.reporter import Reporter, StepName
 from pipedeco.result import resolve
@@ -335,6 +335,7 @@ class Execution:
         """Wait until no step is under way; what the run ends with."""
         stopped = error if isinstance(error, KeyboardInterrupt | Terminated) else None
         if stopped is not None:
+            release_imports()
             self.cancel("it was interrupted")
         self.session.post(self.scheduler.when_idle, self._idle.set)
         while True:

@@ -7,6 +7,7 @@ waiting is done.
 
 from __future__ import annotations
 
+import _imp
 from typing import TYPE_CHECKING
 
 from pipedeco.errors import Terminated
@@ -56,6 +57,19 @@ class Interrupts:
         if self._once:
             self.raises = False
         raise error
+
+
+def release_imports() -> None:
+    """Give back the lock of Python's import system, in a thread that is in no import.
+
+    Importlib takes it in one line and begins its `try` in the next: an interrupt between the two
+    leaves it taken for ever, and every other thread waits at its next import.
+    """
+    try:
+        while True:
+            _imp.release_lock()
+    except RuntimeError:  # it is not ours
+        pass
 
 
 def wait_in_parts(wait: Callable[[float], bool], timeout: float | None) -> bool:

@@ -534,3 +534,19 @@ def test_sigterm(mode, began):
     run = get_run("latest")
     assert run.status == "cancelled"
     assert states(run) == {"terminate": "cancelled"}
+
+
+def test_ctrl_c_amid_an_import(mode):
+    """Between two lines of importlib it leaves the import lock taken, on which all would wait."""
+    import _imp
+
+    @pipeline
+    def body():
+        _imp.acquire_lock()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        body()
+    with pytest.raises(RuntimeError):  # nobody has it
+        _imp.release_lock()
+    assert get_run().status == "cancelled"
