@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from concurrent.futures import BrokenExecutor, CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -188,6 +189,7 @@ class Losing(ThreadPoolExecutor):
     """Says of its first payload that it is lost, though its worker goes on with it."""
 
     first = True
+    began: ClassVar = None  # a file that is there once the first attempt has begun
     late: ClassVar = []
 
     def submit(self, fn, /, *args, **kwargs):
@@ -197,8 +199,12 @@ class Losing(ThreadPoolExecutor):
         Losing.first = False
         Losing.late.append(going)
         lost: Future[bytes] = Future()
-        lost.set_exception(BrokenExecutor("so it says"))
+        threading.Thread(target=self.lose, args=(lost,)).start()
         return lost
+
+    def lose(self, lost):
+        wait_for(Losing.began)
+        lost.set_exception(BrokenExecutor("so it says"))
 
 
 def losing():
@@ -208,6 +214,7 @@ def losing():
 def test_a_late_result_of_a_lost_attempt_is_refused(project):
     """What the record has is what the attempt after it returned."""
     began, gate = project / "began", project / "gate"
+    Losing.began = began
 
     @component(retries=1, queue="gpu")
     def twice():
