@@ -114,8 +114,11 @@ def asked_workers(asked: int | None) -> int | None:
 def find_workers(asked: int | None) -> int:
     """How many worker processes a run may use on this machine."""
     found = asked_workers(asked)
-    if found is not None:
-        return found
+    return find_cpus() if found is None else found
+
+
+def find_cpus() -> int:
+    """How many CPUs this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

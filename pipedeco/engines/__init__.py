@@ -14,6 +14,7 @@ is called with an EngineURL and returns an Engine.
 from __future__ import annotations
 
 import sys
+from concurrent.futures import CancelledError
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -101,6 +102,14 @@ class EngineURL(NamedTuple):
             raise ConfigError(f"in {self.text} the {name} is a number of 1 or more, not {text!r}")
         return int(text)
 
+    def workers(self, own: int) -> int:
+        """How many a cluster of our own gets; raises ConfigError where there is another's."""
+        if self.address and "workers" in self.options:
+            raise ConfigError(
+                f"{self.text}: workers= is for a cluster of our own, {self.scheme}://?workers=2"
+            )
+        return self.whole("workers", self.options["workers"]) if "workers" in self.options else own
+
 
 def parse(text: str) -> EngineURL:
     """The parts of an engine's URL.  Raises ConfigError where it is none, or names no engine."""
@@ -164,6 +173,11 @@ def open_engine(text: str) -> Engine:
     except Exception as error:
         raise EngineLost(f"{text} cannot be reached: {type(error).__name__}: {error}") from error
     return engine
+
+
+def error_of(future: Future[bytes]) -> BaseException | None:
+    """What a payload's future has ended with; None for its words."""
+    return CancelledError() if future.cancelled() else future.exception()
 
 
 def _not_installed(url: EngineURL, what: str) -> str:

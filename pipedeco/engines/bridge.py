@@ -14,7 +14,7 @@ import threading
 import time
 from typing import Any
 
-from pipedeco.engines.frames import end_with, receive, send
+from pipedeco.engines.frames import ROOT, end_with, opened, receive, send
 from pipedeco.worker.station import perform_batch
 
 BEAT = 1.0  # seconds
@@ -102,19 +102,18 @@ class _Served:
                 pass
 
 
-def serve(file: int, controller: int, address: str, workers: int) -> None:
+def serve(file: int, controller: int, address: str, workers: str) -> None:
     """Hold a connection until the controller closes its own, or is gone.
 
     Parameters
     ----------
     address: Ray's; "" for a cluster of our own with so many `workers`, 0 for one a CPU.
     """
-    connection = socket.socket(fileno=file)
-    connection.set_inheritable(False)
+    connection = opened(file)
     os.environ.update(SETTINGS)
     folder = "" if address else tempfile.mkdtemp(prefix="pipedeco-ray-")
     try:
-        ray = _connected(address, workers, folder)
+        ray = _connected(address, int(workers), folder)
         served = _Served(ray, connection)
         served.beat()
         end_with(controller, served.left.set)
@@ -163,7 +162,6 @@ def _show_token() -> None:
 
 def _let_workers_find_us() -> None:
     """The workers of our own cluster have our environment, where nobody may have installed us."""
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    if sys.path.index(root) == len(sys.path) - 1:  # our command has put it there
+    if sys.path.index(ROOT) == len(sys.path) - 1:  # our command has put it there
         paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-        os.environ["PYTHONPATH"] = os.pathsep.join([path for path in paths if path] + [root])
+        os.environ["PYTHONPATH"] = os.pathsep.join([path for path in paths if path] + [ROOT])

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import subprocess
-import sys
+import tempfile
 import threading
 from concurrent.futures import InvalidStateError
 from typing import TYPE_CHECKING, Any
 
+from pipedeco.config import find_cpus
 from pipedeco.engines.executor import ExecutorEngine
+from pipedeco.engines.frames import begin, end_with, last_line, opened, receive, send
 from pipedeco.engines.resources import amount, listed
 from pipedeco.errors import ConfigError, EngineLost, StepFailed, WorkerDied
 from pipedeco.worker.station import perform_batch
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping
     from concurrent.futures import Future
 
@@ -32,11 +34,8 @@ REQUIRES = "distributed"
 CONNECT = 10.0  # seconds
 SILENCE = 15.0  # seconds after which a scheduler that does not answer is lost
 TLS = "tls_ca", "tls_cert", "tls_key"
+LEAVING = 3.0  # seconds that a cluster of our own has to end
 INTERVAL = 1.0  # seconds between two looks at the cluster
-CLUSTER = (
-    "import sys;sys.path.append(sys.argv[1]);from pipedeco.engines.dask import serve;"
-    "serve(int(sys.argv[2]),int(sys.argv[3]))"
-)
 
 
 class DaskEngine(ExecutorEngine):
@@ -57,7 +56,7 @@ class DaskEngine(ExecutorEngine):
         url: str,
         client: Any,
         resources: dict[str, float],
-        cluster: subprocess.Popen[bytes] | None = None,
+        cluster: _Cluster | None = None,
     ) -> None:
         super().__init__(url, client.get_executor(pure=False), 0)
         self._client = client
@@ -82,6 +81,8 @@ class DaskEngine(ExecutorEngine):
         )
         self._under_way.add(future)
         future.add_done_callback(self._under_way.discard)
+        if self._broken:  # at this moment: `_lose` may not have seen it
+            _drop(future)
         return future
 
     def explain(self, error: BaseException) -> StepFailed:
@@ -95,7 +96,7 @@ class DaskEngine(ExecutorEngine):
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # its loss is our wish
         self._client.close(timeout=2)
         if self._cluster is not None:
-            _end(self._cluster)
+            self._cluster.close()
 
     def _watch(self) -> None:
         while not self._leaving.wait(INTERVAL):
@@ -119,10 +120,15 @@ class DaskEngine(ExecutorEngine):
         self._leaving.set()
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         for future in list(self._under_way):
-            try:
-                future.set_exception(ConnectionError(f"no answer for {SILENCE:g} s"))
-            except InvalidStateError:  # it has ended at this moment
-                pass
+            _drop(future)
+
+
+def _drop(future: Future[bytes]) -> None:
+    """Nobody will tell of a payload."""
+    try:
+        future.set_exception(ConnectionError(f"no answer for {SILENCE:g} s"))
+    except InvalidStateError:  # it has ended at this moment
+        pass
 
 
 def open_dask(url: EngineURL) -> DaskEngine:
@@ -134,7 +140,8 @@ def open_dask(url: EngineURL) -> DaskEngine:
     secured = _security(url)
     address = f"{'tcp' if secured is None else 'tls'}://{url.address}"
     if not url.address:
-        cluster, address = _begin_cluster(count)
+        cluster = _Cluster(count)
+        address = cluster.address
     try:
         client = Client(  # type: ignore[no-untyped-call]
             address, timeout=CONNECT, set_as_default=False, name="pipedeco", security=secured
@@ -153,10 +160,7 @@ def read_url(url: EngineURL) -> tuple[dict[str, float], int]:
     """
     options = url.take("resources", "workers", *TLS)
     _check_tls(url, options)
-    if url.address and "workers" in options:
-        raise ConfigError(f"{url.text}: workers= is for a cluster of our own, dask://?workers=2")
-    count = url.whole("workers", options.get("workers", str(_cpus())))
-    return listed(url, options.get("resources", "")), count
+    return listed(url, options.get("resources", "")), url.workers(find_cpus())
 
 
 def _check_tls(url: EngineURL, options: dict[str, str]) -> None:
@@ -182,60 +186,58 @@ def _security(url: EngineURL) -> Any:
     )
 
 
-def _cpus() -> int:
-    able = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if able else os.cpu_count() or 1
-
-
 # -- a cluster of our own --------------------------------------------------------------------
 
 
-def _begin_cluster(workers: int) -> tuple[subprocess.Popen[bytes], str]:
-    """A process with a scheduler and its workers, which ends with us; the scheduler's address.
+class _Cluster:
+    """A process with a scheduler and its workers, which ends with us.
 
     A process of its own, as Dask's workers import the `__main__` of the one that starts them.
     """
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    command = [sys.executable, "-P", "-c", CLUSTER, root, str(workers), str(os.getpid())]
-    process = subprocess.Popen(
-        command,
-        cwd="/",
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    address = process.stdout.readline().decode().strip()
-    if not address:
-        process.wait()
-        raise EngineLost("a local Dask cluster cannot be started; what it wrote is on stderr")
-    return process, address
+
+    def __init__(self, workers: int) -> None:
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        self._process, self._connection = begin(__name__, str(workers), output=self._words)
+        try:
+            self.address = receive(self._connection).decode()
+        except OSError:
+            why = last_line(self._words)
+            self.close()
+            raise EngineLost(f"a local Dask cluster cannot be started: {why}") from None
+
+    def close(self) -> None:
+        self._connection.close()
+        try:
+            self._process.wait(LEAVING + 2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._words.close()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.close()
-    try:
-        process.wait(5.0)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    process.stdout.close()
-
-
-def serve(workers: int, controller: int) -> None:
-    """Keep a cluster until the controller closes our stdin, or is gone."""
+def serve(file: int, controller: int, workers: str) -> None:
+    """Keep a cluster until the controller closes the connection, or is gone."""
     from distributed import LocalCluster
 
+    connection = opened(file)
     cluster = LocalCluster(  # type: ignore[no-untyped-call]
-        n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR
+        n_workers=int(workers),
+        threads_per_worker=1,
+        dashboard_address="127.0.0.1:0",  # with None it asks for a port that others have
+        silence_logs=logging.ERROR,
     )
-    sys.stdout.write(f"{cluster.scheduler_address}\n")
-    sys.stdout.flush()
-    watched: list[int] = [0]
-    if hasattr(os, "pidfd_open"):
-        watched.append(os.pidfd_open(controller))
-    select.select(watched, [], [])
-    cluster.close(timeout=3)
+    send(connection, cluster.scheduler_address.encode())
+    left = threading.Event()
+    end_with(controller, left.set)
+    threading.Thread(target=_await_end, args=(connection, left), daemon=True).start()
+    left.wait()
+    try:
+        cluster.close(timeout=LEAVING)
+    except TimeoutError:  # a step goes on: its worker ends with us
+        pass
     os._exit(0)
+
+
+def _await_end(connection: socket.socket, left: threading.Event) -> None:
+    connection.recv(1)
+    left.set()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.errors import ConfigError, EngineLost, StepFailed, WorkerDied
 from pipedeco.plugins import named_object
+from pipedeco.worker.probing import version_of
 from pipedeco.worker.station import perform_batch
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class ExecutorEngine:
         if isinstance(error, ImportError):
             return StepFailed(
                 f"the workers of {self.url} cannot perform steps ({what}); they need Python and "
-                f"pipedeco {_version()}"
+                f"pipedeco {version_of('pipedeco')}"
             )
         if isinstance(error, BrokenExecutor):
             self._broken = True
@@ -69,12 +70,6 @@ class ExecutorEngine:
     def close(self) -> None:
         self._closed = True
         self.executor.shutdown(wait=False, cancel_futures=True)
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("pipedeco")
 
 
 def read_url(url: EngineURL) -> dict[str, str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 import threading
 from collections import deque
 from concurrent.futures import Executor, Future
@@ -16,8 +15,9 @@ from concurrent.futures.process import BrokenProcessPool
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipedeco.config import find_cpus
 from pipedeco.engines.executor import ExecutorEngine
-from pipedeco.engines.frames import end_with, receive, send
+from pipedeco.engines.frames import begin, end_with, opened, receive, send
 from pipedeco.errors import StepFailed
 from pipedeco.worker.pool import interpreter_flags
 from pipedeco.worker.station import close_stations, perform_batch
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 
     from pipedeco.engines import EngineURL
 
-STATION = (
-    "import sys;sys.path.append(sys.argv[1]);from pipedeco.engines.local import serve;"
-    "serve(int(sys.argv[2]),int(sys.argv[3]))"
-)
 PATIENCE = 3.0  # seconds that a process has to end by itself
 
 
@@ -138,22 +134,10 @@ class _Member:
         return receive(self.connection)
 
     def _begin(self) -> None:
-        ours, theirs = socket.socketpair()
-        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         with self.lock:
             if self.leaving:
                 raise ConnectionError("the engine is closed")
-            command = [sys.executable, *interpreter_flags(), "-P", "-c", STATION, root]
-            command += [str(theirs.fileno()), str(os.getpid())]
-            with theirs:
-                self.process = subprocess.Popen(
-                    command,
-                    cwd="/",
-                    stdin=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno()],
-                    start_new_session=True,
-                )
-            self.connection = ours
+            self.process, self.connection = begin(__name__, flags=interpreter_flags())
 
     def _buried(self) -> str:
         """The process is ending, or dead: wait for that; how it ended."""
@@ -180,7 +164,7 @@ def open_local(url: EngineURL) -> LocalEngine:
 def read_url(url: EngineURL) -> int:
     """How many processes; raises ConfigError where the URL does not say."""
     url.take()
-    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    own = find_cpus()
     return url.whole("number of processes", url.address or str(own))
 
 
@@ -203,8 +187,7 @@ class LocalEngine(ExecutorEngine):
 
 def serve(file: int, controller: int) -> None:
     """Perform payloads until the controller closes the connection, or is gone."""
-    connection = socket.socket(fileno=file)
-    connection.set_inheritable(False)
+    connection = opened(file)
     end_with(controller, lambda: os._exit(0))
     while True:
         try:

@@ -11,10 +11,8 @@ as they are, and Ray may end the process in which it has lost its cluster.
 from __future__ import annotations
 
 import marshal
-import os
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 from concurrent.futures import BrokenExecutor, Executor, Future, InvalidStateError
@@ -22,19 +20,15 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.engines.executor import ExecutorEngine
-from pipedeco.engines.frames import receive, send
+from pipedeco.engines.frames import begin, last_line, receive, send
 from pipedeco.engines.resources import amount, listed
-from pipedeco.errors import ConfigError, EngineLost, StepFailed, WorkerDied
+from pipedeco.errors import EngineLost, StepFailed, WorkerDied
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pipedeco.engines import EngineURL
 
-BRIDGE = (
-    "import sys;sys.path.append(sys.argv[1]);from pipedeco.engines.bridge import serve;"
-    "serve(int(sys.argv[2]),int(sys.argv[3]),sys.argv[4],int(sys.argv[5]))"
-)
 REQUIRES = "ray"
 PORT = 10001  # Ray's own for clients
 CONNECT = 10.0  # seconds
@@ -42,7 +36,6 @@ START = 60.0  # seconds until a bridge has its cluster; Ray's clients take ten
 SILENCE = 15.0  # seconds after which a cluster that does not answer is lost
 PATIENCE = 10.0  # seconds that a bridge has to end its cluster
 LEAVING = 2.0  # seconds that it has to leave another's
-LAST_WORDS = 2000  # characters of what a bridge wrote
 OWN = {"cpu": "num_cpus", "gpu": "num_gpus", "memory": "memory"}  # what Ray has options for
 
 
@@ -66,29 +59,15 @@ class Bridge(Executor):
         self._patience = LEAVING if address else PATIENCE
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `shutdown`
         self._thread = threading.Thread(target=self._follow, name="pipedeco-engine", daemon=True)
-        self._begin(address, workers)
+        self._process, self._connection = begin(
+            "pipedeco.engines.bridge", address, str(workers), output=self._words
+        )
         self._connection.settimeout(START)
         if not self._read():
             self.shutdown()
             raise EngineLost(self.lost)
         self._connection.settimeout(SILENCE)
         self._thread.start()
-
-    def _begin(self, address: str, workers: int) -> None:
-        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        self._connection, theirs = socket.socketpair()
-        command = [sys.executable, "-P", "-c", BRIDGE, root, str(theirs.fileno())]
-        command += [str(os.getpid()), address, str(workers)]
-        with theirs:
-            self._process = subprocess.Popen(
-                command,
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=self._words,
-                stderr=self._words,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Have a payload (the first argument) performed with options of Ray (the second)."""
@@ -159,9 +138,7 @@ class Bridge(Executor):
         if isinstance(error, TimeoutError):
             self._process.kill()
             return "Ray does not answer"
-        self._words.seek(0)
-        lines = self._words.read().decode(errors="replace").strip()[-LAST_WORDS:].splitlines()
-        return lines[-1] if lines else "its connection has ended"
+        return last_line(self._words) or "its connection has ended"
 
 
 def _error(kind: str, what: str) -> Exception:
@@ -255,12 +232,11 @@ def read_url(url: EngineURL) -> tuple[dict[str, float], int]:
     """
     _place(url)
     options = dict(url.take("num_cpus", "num_gpus", "memory", "resources", "workers"))
-    workers = options.pop("workers", None)
-    if url.address and workers is not None:
-        raise ConfigError(f"{url.text}: workers= is for a cluster of our own, ray://?workers=2")
+    options.pop("workers", None)
+    count = url.workers(0)
     needs = {_option(n): v for n, v in listed(url, options.pop("resources", "")).items()}
     needs.update({name: amount(name, given) for name, given in options.items()})
-    return needs, 0 if workers is None else url.whole("workers", workers)
+    return needs, count
 
 
 def _place(url: EngineURL) -> tuple[str, int]:

@@ -82,18 +82,10 @@ class Cluster:
                 process.wait(5)
 
     def _start(self, name, *arguments):
-        kept = {n: t for n, t in os.environ.items() if not n.startswith(("PIPEDECO", "PYTHONPATH"))}
+        kept = _kept()
         kept["DASK_DISTRIBUTED__WORKER__DAEMON"] = "False"
-        with (self.folder / f"{name}.log").open("wb") as log:
-            self.processes[name] = subprocess.Popen(
-                [sys.executable, "-P", "-m", "dask", *arguments],
-                cwd=self.folder,
-                env=kept,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        command = [sys.executable, "-P", "-m", "dask", *arguments]
+        self.processes[name] = _begun(command, self.folder, name, kept)
 
     def _listens(self):
         with socket.socket() as probe:
@@ -102,6 +94,26 @@ class Cluster:
     def _count(self, text):
         logs = (self.folder / f"{name}.log" for name in ("one", "two"))
         return sum(text in log.read_text() for log in logs if log.exists())
+
+
+def _begun(command, folder, name, variables):
+    """A process that works in a folder, and writes `name.log` there."""
+    with (folder / f"{name}.log").open("wb") as log:
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def _kept():
+    """The environment without what tells of the project."""
+    told = "PIPEDECO", "PYTHONPATH"
+    return {name: text for name, text in os.environ.items() if not name.startswith(told)}
 
 
 def _free_port():
@@ -147,23 +159,15 @@ class RayHead:
         self.token = {"RAY_AUTH_TOKEN": "5" * 64}
         # Ray's sockets lie there, and their names may have 107 bytes.
         self.place = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
-        kept = {n: t for n, t in os.environ.items() if not n.startswith(("PIPEDECO", "PYTHONPATH"))}
+        kept = _kept()
         command = [
             str(Path(sys.executable).with_name("ray")), "start", "--head", "--block",
             "--node-ip-address", "127.0.0.1", "--port", str(_free_port()),
             "--ray-client-server-port", str(self.port), "--num-cpus", "2",
             "--include-dashboard=false", "--disable-usage-stats", "--temp-dir", self.place,
         ]  # fmt: skip
-        with (folder / "head.log").open("wb") as log:
-            self.process = subprocess.Popen(
-                command,
-                cwd=folder,
-                env={**kept, "RAY_AUTH_MODE": "token", **self.token},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        kept |= {"RAY_AUTH_MODE": "token", **self.token}
+        self.process = _begun(command, folder, "head", kept)
         wait_until(self._listens, START, "a Ray head")
 
     @property

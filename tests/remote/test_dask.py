@@ -491,3 +491,41 @@ def test_half_of_tls_is_refused(query, said):
     """Before anybody is asked."""
     with pytest.raises(ConfigError, match=said):
         open_engine(f"dask://127.0.0.1:9?{query}")
+
+
+OWN_CLUSTER = """
+@component
+def place():
+    return os.getppid()
+
+@component
+def stay(folder):
+    Path(folder, "began").touch()
+    wait_for(folder + "/gate", 60)
+
+@pipeline
+def main():
+    place().result()
+    if sys.argv[1:]:
+        stay(sys.argv[1])
+
+main()
+"""
+ALONE = {"PIPEDECO_MODE": "remote", "PIPEDECO_QUEUES": '{"default": "dask://?workers=1"}'}
+
+
+def test_a_cluster_of_our_own(lab):
+    """`dask://` needs nothing that runs, writes nothing, and leaves nothing."""
+    done = lab.run(OWN_CLUSTER, DEADLINE, **ALONE)
+    assert (done.out, done.err) == ("", "")
+    lab.assert_empty()
+
+
+def test_a_cluster_of_our_own_whose_controller_is_killed(lab):
+    """It ends with the step that goes on, and says nothing of it."""
+    script = lab.write("script.py", OWN_CLUSTER, prelude=True)
+    job = lab.command([sys.executable, str(script), str(lab.folder)], **ALONE)
+    job.note("began", DEADLINE)
+    job.kill()
+    lab.assert_empty(20.0)
+    assert job.finish().err == ""

@@ -11,6 +11,7 @@ import pytest
 from conftest import wait_until
 
 from pipedeco.engines import open_engine
+from pipedeco.engines.dask import DaskEngine
 from pipedeco.engines.ray import RayEngine
 from pipedeco.errors import ConfigError, StepFailed
 from pipedeco.worker.environment import here
@@ -127,7 +128,8 @@ def test_what_is_no_payload(engine):
 
 
 def test_resources(engine, batches):
-    """Whoever takes them refuses what is none; others say that they take none."""
+    """Dask and Ray take them, and refuse what is none; others say that they take none."""
+    assert engine.takes_resources == isinstance(engine, DaskEngine | RayEngine)
     if engine.takes_resources:
         with pytest.raises(ConfigError, match="the resource memory is a number or a size"):
             engine.submit(batches.payload("getpid"), {"memory": "much"})
