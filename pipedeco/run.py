@@ -49,6 +49,7 @@ from pipedeco.records import (
     recorded_error,
 )
 from pipedeco.reported import Entry, ReportView
+from pipedeco.runners import traits_of
 from pipedeco.search import chosen_runs, parse_criteria
 from pipedeco.serialization import UNRECORDED
 from pipedeco.store import rows
@@ -72,7 +73,7 @@ def plan_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pl
         mode,
         find_workers(options.workers),
         asked_workers(options.workers),
-        "" if mode == "debug" else find_start_method(options.start_method),
+        "" if traits_of(mode).in_process else find_start_method(options.start_method),
         find_store(options.store),
         find_progress(),
         handle=_handle,
@@ -172,7 +173,7 @@ def start_execution(execution: Execution) -> Run:
         CONTROLLER.note_unread(execution)
 
     CONTROLLER.watch_main()
-    if plan.mode == "debug":
+    if traits_of(plan.mode).in_process:
         body()
     else:
         context = contextvars.copy_context()  # the body sees the caller's variables

@@ -35,6 +35,7 @@ from pipedeco.config import find_mode
 from pipedeco.errors import ConfigError
 from pipedeco.loading import load, named_pipeline, pipelines_of, split_target
 from pipedeco.options import check_mode
+from pipedeco.runners import traits_of
 from pipedeco.runners.bundle import project_here
 
 if TYPE_CHECKING:
@@ -167,16 +168,14 @@ class _Check:
     # -- what is looked at -----------------------------------------------------------------------
 
     def _look(self) -> Iterator[Finding]:
-        remote = "remote" in [caller.mode for caller in self.all] or (
-            not self.all and self.mode == "remote"
-        )
+        modes = [caller.mode for caller in self.all] or [self.mode]
         travelling = Travelling(self.modules)
-        if remote:
+        if any(traits_of(mode).elsewhere for mode in modes):
             yield from self.queues.look()
             yield from travelling.look(self.store)
         for caller in self.all:
             yield from look_at_start_method(caller.pipeline)
-            if caller.mode != "debug":
+            if not traits_of(caller.mode).in_process:
                 yield from self.carrying.pipeline(caller.pipeline)
         for component, callers in self.callers.items():
             yield from self._look_at(component, callers, travelling)
@@ -184,19 +183,19 @@ class _Check:
     def _look_at(
         self, component: Any, callers: list[_Caller], travelling: Travelling
     ) -> Iterator[Finding]:
-        modes = {caller.mode for caller in callers} or {self.mode}
+        modes = {traits_of(mode) for mode in [caller.mode for caller in callers] or [self.mode]}
         yield from look_at_options(component)
         names, cannot = self.carrying.component(component)
-        if modes != {"debug"}:
+        if not all(mode.in_process for mode in modes):
             yield from cannot
         needs = list(self.needs.of(component, names))
         yield from missing(component, needs)
         yield from broken(component, needs, self.needs.broken)
-        if "remote" not in modes:
+        if not any(mode.elsewhere for mode in modes):
             return
         here = bool(callers)
         for caller in callers:
-            if caller.mode == "remote":
+            if traits_of(caller.mode).elsewhere:
                 yield from self.queues.of(component, caller.pipeline, caller.queue)
                 here = here and self.queues.are_here(component.step_options.queue or caller.queue)
         yield from not_travelling(component, needs, travelling, here=here)

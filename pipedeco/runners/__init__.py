@@ -139,6 +139,17 @@ class Runner(Protocol):
         """Leave no process; returns when none is left."""
 
 
+class Traits(NamedTuple):
+    """What a mode means for a step, for who looks at it before there is a runner."""
+
+    in_process: bool  # it is called here: nothing of it is pickled
+    elsewhere: bool  # the project's code travels to who performs it
+
+
+def traits_of(mode: str) -> Traits:
+    return Traits(in_process=mode == "debug", elsewhere=mode == "remote")
+
+
 def make_runner(mode: str, start_method: str) -> Runner:
     """The runner of a mode."""
     if mode == "debug":

@@ -348,6 +348,14 @@ def failed_call(error: StepError) -> Outcome:
     return Outcome(FAILED, time.time(), 0.0, error=error)
 
 
+def failure_of(call: StepCall, error: BaseException) -> Outcome:
+    """How a call ends that was not performed, or of which nobody knows how far."""
+    outcome = failed_call(describe_error(error))
+    if isinstance(error, NotPicklable):  # nor is it in another attempt
+        return outcome
+    return outcome._replace(retryable=is_worth_a_retry(outcome, call.step))
+
+
 def cancelled_call() -> Outcome:
     return Outcome(CANCELLED, time.time(), 0.0)
 

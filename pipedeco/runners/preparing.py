@@ -7,8 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pipedeco.errors import PipedecoError
-from pipedeco.runners.calls import building, failed_call, is_worth_a_retry, removed
-from pipedeco.worker.perform import describe_error
+from pipedeco.runners.calls import building, failure_of, removed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -99,9 +98,7 @@ class Environments:
             if error is None:
                 self._session.ready.put(call)
             else:
-                outcome = failed_call(describe_error(error))
-                worth = is_worth_a_retry(outcome, call.step)
-                call.done(call, outcome._replace(retryable=worth))
+                call.done(call, failure_of(call, error))
 
 
 class Preparation:

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.blobs import BlobStore
 from pipedeco.config import engine_url
-from pipedeco.engines import Engine, EngineURL, open_engine, parse
-from pipedeco.errors import ConfigError, NotPicklable, PipedecoError, WorkerDied
+from pipedeco.engines import Engine, error_of, open_engine, parse
+from pipedeco.errors import ConfigError, PipedecoError, WorkerDied
 from pipedeco.graph import FAILED, Called, LogPosition, Logs, StepCall
 from pipedeco.runners import UnderWay
 from pipedeco.runners.bundle import Bundles, project_here
@@ -33,18 +33,18 @@ from pipedeco.runners.calls import (
     building,
     cancelled_call,
     check_value,
-    failed_call,
+    failure_of,
     is_worth_a_retry,
     message_of,
     next_calls,
     outcome_of,
+    removed,
 )
 from pipedeco.serialization import INLINE_LIMIT
 from pipedeco.worker.deaths import GRACE
 from pipedeco.worker.environment import here
 from pipedeco.worker.loop import Loop
 from pipedeco.worker.messages import Decoder
-from pipedeco.worker.perform import describe_error
 from pipedeco.worker.station import BEAT, CANCEL, KILL, LEASE, Batch
 from pipedeco.worker.travel import SETTING, setting_of, write_setting
 
@@ -148,9 +148,9 @@ class RemoteSession(CallSession):
                 raise ConfigError(
                     f"component {called.name} of run {self.facts.id}: {error}"
                 ) from None
-            gate = self.runner.gate(url)
+            gate = self.runner.gate(queue, url.max_in_flight)
             line = _Line(self.runner.place(url.engine), gate, dict(resources), environment)
-            called.function.line = self.lines.setdefault((url.text, *self.place(called)[1:]), line)
+            called.function.line = self.lines.setdefault((url.text, *self.place(called)), line)
 
     def submit(self, call: StepCall) -> None:
         call.step.called.function.line.ready.put(call)
@@ -165,11 +165,7 @@ class RemoteSession(CallSession):
         return lines
 
     def withdraw(self, call: StepCall) -> bool:
-        line: _Line = call.step.called.function.line
-        if call not in line.ready:
-            return False
-        line.ready.remove(call)
-        return True
+        return removed(call.step.called.function.line.ready, call)
 
     def stop(self) -> list[StepCall]:
         self.stopping = True
@@ -301,7 +297,7 @@ class RemoteRunner(Loop):
         super().__init__("pipedeco-loop")
         self.sessions: list[RemoteSession] = []
         self.places: dict[str, _Place] = {}
-        self.gates: dict[str, _Gate] = {}
+        self.gates: dict[tuple[str, int | None], _Gate] = {}
         self.bundles = Bundles()
         self._looking = False
         self.start()
@@ -324,9 +320,9 @@ class RemoteRunner(Loop):
         """Where an engine is, or will be; from any thread."""
         return self.places.setdefault(url, _Place(url))
 
-    def gate(self, url: EngineURL) -> _Gate:
-        """What limits the queues with this URL, in all runs; from any thread."""
-        return self.gates.setdefault(url.text, _Gate(url.max_in_flight))
+    def gate(self, queue: str, limit: int | None) -> _Gate:
+        """What limits a queue, in all runs; from any thread."""
+        return self.gates.setdefault((queue, limit), _Gate(limit))
 
     def forget(self, session: RemoteSession, closed: threading.Event) -> None:
         """The run is over; who still performs something for it finds that its folder is gone."""
@@ -561,10 +557,7 @@ class RemoteRunner(Loop):
 
     def _fail(self, call: StepCall, error: BaseException) -> None:
         """A call ends without having been performed, or nobody knows how far."""
-        outcome = failed_call(describe_error(error))
-        if not isinstance(error, NotPicklable):
-            outcome = outcome._replace(retryable=is_worth_a_retry(outcome, call.step))
-        self.end(call, outcome)
+        self.end(call, failure_of(call, error))
 
     def _ready_again(self, session: RemoteSession, flight: _Flight, number: int) -> None:
         call = flight.calls.pop(number, None)
@@ -583,7 +576,7 @@ class RemoteRunner(Loop):
             return
         assert flight.future is not None
         self.over(session, flight)
-        error = _error_of(flight.future)
+        error = error_of(flight.future)
         if error is None:
             for message in Decoder().feed(flight.future.result()):
                 self._told(session, flight, message)
@@ -636,12 +629,6 @@ def _close(engine: Engine) -> None:
         import logging
 
         logging.getLogger("pipedeco").debug("an engine does not close", exc_info=True)
-
-
-def _error_of(future: Future[bytes]) -> BaseException | None:
-    if future.cancelled():
-        return CancelledError()
-    return future.exception()
 
 
 def _width(message: tuple[Any, ...]) -> int:
