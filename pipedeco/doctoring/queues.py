@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import CancelledError
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,7 +13,7 @@ from pipedeco.doctoring.answers import Trip, best_trips, clock_limit, compare
 from pipedeco.doctoring.lines import ERROR, OK, WARNING, Line
 from pipedeco.doctoring.steps import PATIENCE as FOR_STEP
 from pipedeco.doctoring.steps import read_trial, trial
-from pipedeco.engines import open_engine
+from pipedeco.engines import error_of, open_engine
 from pipedeco.errors import PipedecoError
 from pipedeco.worker.probing import probe, read_answer
 
@@ -243,7 +242,7 @@ class _Visit:
             text = f"a worker of {self.url} does not end a step within {FOR_STEP:g} s"
             self.found.append(self._line(ERROR, text, "look at the logs of its workers"))
             return
-        error = _error_of(future)
+        error = error_of(future)
         wrong = str(engine.explain(error)) if error is not None else read_trial(future.result())
         if wrong:
             text = f"a worker of {self.url} cannot perform a step: {wrong}"
@@ -256,7 +255,7 @@ def _landed(back: SimpleQueue[_Landed], sent: float, future: Future[bytes]) -> N
 
 def _sort(landed: _Landed, answers: _Answers) -> None:
     sent, back, future = landed
-    error = _error_of(future)
+    error = error_of(future)
     if error is None:
         try:
             answers.trips.append(Trip(sent, back, read_answer(future.result())))
@@ -266,9 +265,3 @@ def _sort(landed: _Landed, answers: _Answers) -> None:
                 "a worker does not know the question, and so has another pipedeco"
             )
     answers.failures.append(error)
-
-
-def _error_of(future: Future[bytes]) -> BaseException | None:
-    if future.cancelled():
-        return CancelledError()
-    return future.exception()

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pipedeco.doctoring.lines import OK, WARNING, Line
+from pipedeco.errors import ConfigError
 from pipedeco.worker.probing import PICKLERS, python_version, version_of
 
 if TYPE_CHECKING:
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 PATIENCE = 5.0  # seconds for a program to say its version
 PROGRAMS = {  # what is without it, and how to have it
     "git": ("runs do not record commits, and .gitignore does not count", "install git"),
-    "uv": ("steps with packages= or python= cannot be performed", "pip install uv"),
+    "uv": (
+        "steps with packages= or python= cannot be performed",
+        "pip install 'pipedeco[packages]'",
+    ),
 }
 EXTRAS = {"dask": "distributed", "ray": "ray", "postgres": "psycopg", "web": "fastapi"}
 
@@ -47,9 +51,19 @@ def look_at_tools() -> Iterator[Line]:
     yield Line("extras", OK, text)
 
 
+def _uv() -> str | None:
+    """The one that steps would take."""
+    from pipedeco.worker.venvs import find_uv
+
+    try:
+        return find_uv(os.environ)
+    except ConfigError:
+        return None
+
+
 def _version(name: str) -> tuple[str, bool]:
     """What a program says of its version, and whether it says it; "" where there is none."""
-    path = shutil.which(name) or shutil.which(name, path=os.path.dirname(sys.executable))
+    path = _uv() if name == "uv" else shutil.which(name)
     if path is None:
         return "", False
     try:

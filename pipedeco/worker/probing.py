@@ -12,7 +12,6 @@ for its neighbours, however quick it is.
 
 from __future__ import annotations
 
-import json
 import marshal
 import os
 import sys
@@ -21,6 +20,7 @@ from typing import NamedTuple
 
 from pipedeco.worker.travel import host
 
+PROBE = "probe"  # the first word of its payload
 HELLO = "hello"
 PICKLERS = ("cloudpickle", "dill")
 STEP = 0.02  # seconds between two looks
@@ -51,7 +51,7 @@ def probe(folder: str, name: str, group: str, count: int, hold: float) -> bytes:
     count: how many probes are sent at once.
     hold: seconds for which a worker waits for the others.
     """
-    return marshal.dumps(("probe", folder, name, group, count, hold), 2)
+    return marshal.dumps((PROBE, folder, name, group, count, hold), 2)
 
 
 def answer(folder: str, name: str, group: str, count: int, hold: float) -> bytes:
@@ -69,11 +69,15 @@ def answer(folder: str, name: str, group: str, count: int, hold: float) -> bytes
         began,
         time.time(),
     )
+    import json
+
     return json.dumps(found._asdict()).encode()
 
 
 def read_answer(data: bytes) -> Answer:
     """What was answered; raises ValueError or TypeError where it is something else."""
+    import json
+
     return Answer(**json.loads(data))
 
 

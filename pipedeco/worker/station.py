@@ -50,19 +50,19 @@ from pipedeco.worker.loop import Loop
 from pipedeco.worker.messages import encode
 from pipedeco.worker.perform import describe_error
 from pipedeco.worker.pool import Exit, Pool, Worker
+from pipedeco.worker.probing import PROBE, answer
 from pipedeco.worker.travel import SETTING, Setting, host, read_setting, surroundings
-from pipedeco.worker.venvs import Stopped, Venv, environments_folder, venv_of
 
 if TYPE_CHECKING:
     from pipedeco.serialization import Packed
     from pipedeco.worker.environment import Surroundings
+    from pipedeco.worker.venvs import Venv
 
 LEASE = 300.0  # seconds without a sign of its controller after which a run is nobody's any more
 BEAT = 0.1  # seconds between two words of a batch that goes on, and two looks for its cancel
 SPARE = 8  # idle children of other environments
 CANCEL = "cancel"
 KILL = "kill"
-PROBE = "probe"  # the first word of a payload that asks the worker what it is
 
 
 class Batch(NamedTuple):
@@ -209,11 +209,11 @@ class Station(Loop):
             ]
             if batch.environment is not None:
                 work.venv = self._venv_of(work, Requirements(*batch.environment))
+                if work.venv is None:
+                    work.give_back(list(work.left))
+                    return work.told
         except (PipedecoError, OSError) as error:
             work.fail(error)
-            return work.told
-        except Stopped:
-            work.give_back(list(work.left))
             return work.told
         self.post(self._begin, work)
         work.over.wait()
@@ -230,8 +230,10 @@ class Station(Loop):
                 self.runs[folder] = run
             return self.runs[folder]
 
-    def _venv_of(self, work: _Work, wanted: Requirements) -> Venv:
-        """The environment of a batch; it is built here where nobody has."""
+    def _venv_of(self, work: _Work, wanted: Requirements) -> Venv | None:
+        """The environment of a batch, which is built here where nobody has; None where nobody
+        waits for it any more."""
+        from pipedeco.worker.venvs import Stopped, environments_folder, venv_of
 
         def building() -> None:
             work.tell("building", host())
@@ -241,7 +243,10 @@ class Station(Loop):
         key = wanted, environments_folder(variables)
         found = self.venvs.get(key)
         if found is None or not found.there:
-            found = venv_of(wanted, variables, building, lambda: self._is_over(work))
+            try:
+                found = venv_of(wanted, variables, building, lambda: self._is_over(work))
+            except Stopped:
+                return None
             self.venvs[key] = found
         return found
 
@@ -377,7 +382,7 @@ class Station(Loop):
 
     def _is_over(self, work: _Work) -> bool:
         """Whether nobody waits for a batch any more."""
-        return self._is_wanted(work, CANCEL) or not os.path.isdir(work.run.folder)
+        return self._is_wanted(work, CANCEL) or self._is_left(work.run)
 
     def _kill(self, child: _Child, work: _Work) -> None:
         if child.work is work:
@@ -472,8 +477,6 @@ def perform_batch(payload: bytes) -> bytes:
     """Perform the calls of a payload; what is to be told of them.  A probe is answered at once."""
     message = marshal.loads(payload)
     if message[0] == PROBE:
-        from pipedeco.worker.probing import answer
-
         return answer(*message[1:])
     batch = Batch(*message)
     key = os.getpid(), batch.start_method
