@@ -274,8 +274,8 @@ def test_a_queue_with_a_limit(project):
         for _ in range(5):
             alone(path)
 
-    url = "local://2"
-    pipedeco.configure(queues={"one": f"{url}?max_in_flight=1", "two": url})
+    url = "local://2?max_in_flight=1"
+    pipedeco.configure(queues={"one": url, "two": url})  # each has its own
     runs = [body.start(), body.start()]
     for run in runs:
         run.result(30)

@@ -927,3 +927,17 @@ def test_an_interrupted_run_travels_as_that(living, tmp_path):
     run = import_run(str(tmp_path / "killed.zip"), store=there)
     assert get_run(run, store=there).status == "interrupted"
     assert remove(run, store=there).runs[0].status == "interrupted"
+
+
+def test_what_killed_controllers_have_left_in_the_exchange(store):
+    """The folder of a run, and that of doctor, are garbage; archives of code and others are not."""
+    started(outer, "a")
+    left = [Path(store, "remote", name) for name in ("0123456789ab-01234567", "doctor-01234567")]
+    kept = [Path(store, "remote", name) for name in ("code", "notes")]
+    for folder in left + kept:
+        folder.mkdir(parents=True)
+        (folder / "setting").touch()
+        age(folder)
+    collect(store)
+    assert not any(folder.exists() for folder in left)
+    assert all(folder.exists() for folder in kept)

@@ -36,7 +36,7 @@ GRACE = 3600.0  # seconds
 MARGIN = 60.0  # before a run's start; the clock of a file system may differ from ours
 DIGEST = re.compile(r"[0-9a-f]{64}")
 _TEMPORARY = re.compile(r"(writing|removing)-[0-9a-f-]+")
-_EXCHANGE = re.compile(r"[0-9a-f]{12}-[0-9a-f]{8}")
+_EXCHANGE = re.compile(r"([0-9a-f]{12}|doctor)-[0-9a-f]{8}")
 _STAGING = re.compile(r"importing-[0-9a-f-]+")
 
 

@@ -170,7 +170,7 @@ def test_ctrl_c_at_any_moment_leaves_nobody(lab):
         until = os.times().elapsed + delay * 0.06
         wait_until(lambda until=until: os.times().elapsed >= until)
         job.process.send_signal(signal.SIGINT)
-        done = job.finish()
+        done = job.finish(5.0)
         assert done.code == -signal.SIGINT, done
         lab.assert_empty()
     lab.assert_sound()
