@@ -7,6 +7,9 @@ A blob is one file:
     parts      the first is a pickle, the others its out-of-band buffers, each 64-byte aligned
 
 Its name is the BLAKE3 digest of the whole file.
+
+A folder may have an origin, a folder of an object store in which the same blobs stand by their
+digests.  What is not here is fetched from there, once; what is written here goes there by `send`.
 """
 
 from __future__ import annotations
@@ -19,9 +22,11 @@ from typing import TYPE_CHECKING, Any
 from pipedeco.errors import BlobCorrupt, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from blake3 import blake3
+
+    from pipedeco.objects import ObjectFolder
 
 MAGIC = b"PIPEDECO"
 VERSION = 1
@@ -37,10 +42,24 @@ class BlobStore:
     Parameters
     ----------
     folder: made at the first write, with mode 0700.
+    find_origin: tells the origin, None where there is none; asked when it is needed.
+    lazy: whether a blob may stay at the origin until somebody reads it here.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(
+        self,
+        folder: str,
+        find_origin: Callable[[], ObjectFolder | None] | None = None,
+        *,
+        lazy: bool = False,
+    ) -> None:
         self.folder = folder
+        self.lazy = lazy
+        self._find_origin = find_origin
+
+    @property
+    def origin(self) -> ObjectFolder | None:
+        return None if self._find_origin is None else self._find_origin()
 
     def path(self, digest: str) -> str:
         return os.path.join(self.folder, digest[:2], digest)
@@ -50,7 +69,60 @@ class BlobStore:
         try:
             return os.stat(self.path(digest)).st_size
         except FileNotFoundError:
+            origin = self.origin
+            size = None if origin is None else origin.size(digest)
+            if size is None:
+                raise self._missing(digest) from None
+            return size
+
+    def is_here(self, digest: str) -> bool:
+        return os.path.exists(self.path(digest))
+
+    def is_there(self, digest: str) -> bool:
+        """Whether the origin has a blob."""
+        origin = self.origin
+        return origin is not None and origin.size(digest) is not None
+
+    def send(self, digest: str) -> None:
+        """Copy a blob to the origin unless it is there.
+
+        Raises BlobCorrupt where it is nowhere, and StoreError where the origin cannot be reached.
+        """
+        origin = self.origin
+        assert origin is not None
+        if origin.size(digest) is None:
+            if not self.is_here(digest):
+                raise self._missing(digest)
+            origin.put_file(digest, self.path(digest))
+
+    def bring(self, digest: str) -> None:
+        """Copy a blob from the origin unless it is here.
+
+        Raises BlobCorrupt where it is nowhere or arrives damaged, and StoreError where the origin
+        cannot be reached.
+        """
+        if self.is_here(digest):
+            return
+        origin = self.origin
+        if origin is None:
+            raise self._missing(digest)
+        temporary = self._temporary()
+        try:
+            origin.fetch(digest, temporary)
+            if _digest([memoryview(_mapped(temporary))]) != digest:
+                raise self._corrupt(digest, f"what {origin.url} has of it is damaged")
+            os.chmod(temporary, 0o600)
+            make_private(os.path.dirname(self.path(digest)))
+            os.rename(temporary, self.path(digest))
+        except (FileNotFoundError, ValueError):  # ValueError: of mmap, for an empty file
             raise self._missing(digest) from None
+        except OSError as error:
+            raise StoreError(
+                f"a value from {origin.url} cannot be written into {self.folder}: {error.strerror}; "
+                "free some space"
+            ) from error
+        finally:
+            _remove(temporary)
 
     def put(self, parts: Sequence[Any]) -> str:
         """Write `parts` (contiguous bytes-like objects) as one blob and return its digest.
@@ -101,8 +173,34 @@ class BlobStore:
         return [view[offset : offset + size] for offset, size in table]
 
     def main_part(self, packed: bytes | str) -> bytes | memoryview:
-        """The pickle of a packed value, without its buffers."""
-        return packed if isinstance(packed, bytes) else self.get(packed)[0]
+        """The pickle of a packed value, without its buffers; of one that is elsewhere no more is
+        fetched than that."""
+        if isinstance(packed, bytes):
+            return packed
+        origin = None if self.is_here(packed) else self.origin
+        if origin is None:
+            return self.get(packed)[0]
+        try:
+            begin = origin.read(packed, 0, HEADER.size + PART.size)
+            offset, size = PART.unpack_from(begin, HEADER.size)
+            return origin.read(packed, offset, offset + size)
+        except FileNotFoundError:
+            raise self._missing(packed) from None
+        except struct.error:
+            raise self._corrupt(packed, f"what {origin.url} has of it is too short") from None
+
+    def is_intact(self, digest: str) -> bool:
+        """Whether a blob can be read, with the content that was written.
+
+        Raises StoreError where the origin cannot be reached.
+        """
+        if self.lazy and not self.is_here(digest):
+            return self.is_there(digest)
+        try:
+            self.get(digest, verify=True)
+        except (BlobCorrupt, FileNotFoundError):
+            return False
+        return True
 
     def _renewed(self, digest: str, size: int) -> bool:
         """Make a blob young, so that no collection takes it; whether it is there and sound."""
@@ -116,7 +214,9 @@ class BlobStore:
         return True
 
     def sync(self, digest: str) -> None:
-        """Return once the blob would survive a power cut."""
+        """Return once the blob would survive a power cut; one that the origin alone has does."""
+        if not self.is_here(digest) and self.origin is not None:
+            return  # who told of it had sent it before
         for path in (self.path(digest), os.path.dirname(self.path(digest))):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -126,10 +226,10 @@ class BlobStore:
 
     def _map(self, digest: str) -> mmap.mmap:
         try:
-            with open(self.path(digest), "rb") as file:
-                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            return _mapped(self.path(digest))
         except FileNotFoundError:
-            raise self._missing(digest) from None
+            self.bring(digest)
+            return _mapped(self.path(digest))
         except ValueError:  # what mmap says of an empty file
             raise self._corrupt(digest, "it is empty") from None
 
@@ -138,11 +238,61 @@ class BlobStore:
         return os.path.join(self.folder, f"writing-{os.getpid()}-{os.urandom(8).hex()}")
 
     def _missing(self, digest: str) -> BlobCorrupt:
-        return self._corrupt(digest, "the file is missing")
+        origin = self.origin
+        where = "" if origin is None else f", and {origin.url} does not have it either"
+        return self._corrupt(digest, f"the file is missing{where}")
 
     def _corrupt(self, digest: str, what: str) -> BlobCorrupt:
         path = self.path(digest)
         return BlobCorrupt(f"a recorded value cannot be read: {what} ({path}); run the step again")
+
+
+def blobs_of(store: str, *, lazy: bool = False) -> BlobStore:
+    """The blobs of a store, by its folder."""
+    return BlobStore(os.path.join(store, "blobs"), lambda: _origin_of(store), lazy=lazy)
+
+
+def _origin_of(store: str) -> ObjectFolder | None:
+    home = home_of(store)
+    return None if home is None else home.below("blobs")
+
+
+def home_of(store: str) -> ObjectFolder | None:
+    """What the object store that the settings name has of this store; None where they name none.
+
+    Each store has a folder of its own there, so that what is removed from one is not another's.
+    Raises ConfigError for a setting that cannot be used.
+    """
+    from pipedeco.config import find_blobs
+    from pipedeco.objects import ObjectFolder
+
+    url = find_blobs()
+    return None if url is None else ObjectFolder(f"{url.rstrip('/')}/{_identity(store)}")
+
+
+def _identity(store: str) -> str:
+    """A name for a store, which stays with it; made when it is first asked for."""
+    path = os.path.join(store, "id")
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read()
+    except FileNotFoundError:
+        make_private(store)
+        aside = f"{path}-{os.urandom(8).hex()}"
+        with open(aside, "w", encoding="ascii") as file:
+            file.write(os.urandom(8).hex())
+        try:
+            os.link(aside, path)  # of two at once one is first
+        except FileExistsError:
+            pass
+        finally:
+            os.unlink(aside)
+        return _identity(store)
+
+
+def _mapped(path: str) -> mmap.mmap:
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
 def _layout(parts: Sequence[Any]) -> Iterable[Any]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from blake3 import blake3
 
 from pipedeco.components import bound_arguments
-from pipedeco.errors import BlobCorrupt, StoreError
+from pipedeco.errors import StoreError
 from pipedeco.fingerprint.code import CodeKeys
 from pipedeco.fingerprint.files import File, file_digest
 from pipedeco.fingerprint.registry import BUILT_IN
@@ -378,8 +378,9 @@ class ResultCache:
     def _is_intact(self, digest: str) -> bool:
         if digest not in self._intact:
             try:
-                self.blobs.get(digest, verify=True)
-            except (BlobCorrupt, OSError):
+                if not self.blobs.is_intact(digest):
+                    return False
+            except OSError:
                 return False
             self._intact.add(digest)
         return True

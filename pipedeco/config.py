@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.errors import ConfigError
 from pipedeco.options import (
+    check_blobs,
     check_code_limit,
     check_mode,
     check_progress,
@@ -29,12 +30,22 @@ CODE_LIMIT = 32  # MiB
 class Settings:
     """The settings that hold for every run of this process; None means not set."""
 
-    __slots__ = ("code_limit", "mode", "progress", "queues", "start_method", "store", "workers")
+    __slots__ = (
+        "blobs",
+        "code_limit",
+        "mode",
+        "progress",
+        "queues",
+        "start_method",
+        "store",
+        "workers",
+    )
 
     def __init__(self) -> None:
         self.mode: str | None = None
         self.workers: int | None = None
         self.store: str | None = None
+        self.blobs: str | None = None
         self.start_method: str | None = None
         self.progress: str | None = None
         self.queues: dict[str, str] | None = None
@@ -48,6 +59,7 @@ class Settings:
             "progress": check_progress,
             "queues": check_queues,
             "code_limit": check_code_limit,
+            "blobs": check_blobs,
             "store": lambda store: None if store is None else os.fspath(store),
         }
         for name, value in changes.items():
@@ -69,6 +81,10 @@ def configure(**changes: Any) -> None:
     mode: "debug", "local", "remote" or None.
     workers: number of worker processes, or None for the CPUs this process may use.
     store: folder of the store, or None for `.pipedeco` beside the nearest pyproject.toml or .git.
+    blobs: URL of a folder that fsspec can open, such as s3://bucket/team, in which the values of
+        remote steps are, with all that goes between a run and the engines' workers; or None for
+        what PIPEDECO_BLOBS and [tool.pipedeco] blobs of pyproject.toml say.  Where nobody says, the
+        workers see the store's own folder.
     start_method: "nursery" or "spawn", or None for the platform's best.
     progress: "auto" shows runs of more than half a second on stderr, live and with a summary on a
         terminal, else by a line now and then; "full" also tells how short runs ended, with their
@@ -201,8 +217,21 @@ def find_store(asked: str | None = None) -> str:
     if not chosen:
         chosen = os.path.join(project_folder() or os.getcwd(), ".pipedeco")
     if "://" in chosen:
-        raise ConfigError(f"a store is a folder in this version, not the address {chosen!r}")
+        raise ConfigError(
+            f"a store is a folder in this version, not the address {chosen!r}; values of remote "
+            "steps go to an address with blobs=..., PIPEDECO_BLOBS or [tool.pipedeco] blobs"
+        )
     return os.path.abspath(os.path.expanduser(chosen))
+
+
+def find_blobs() -> str | None:
+    """The URL at which the values of remote steps are; None for the folder of the store."""
+    environment = os.environ.get("PIPEDECO_BLOBS")
+    if SETTINGS.blobs or environment:
+        return SETTINGS.blobs or str(_checked("PIPEDECO_BLOBS", check_blobs, environment))
+    project = _project_settings().get("blobs")
+    found = _checked("[tool.pipedeco] blobs", check_blobs, project)
+    return None if found is None else str(found)
 
 
 def project_folder() -> str | None:

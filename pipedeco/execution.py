@@ -18,7 +18,7 @@ import time
 from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipedeco.blobs import BlobStore
+from pipedeco.blobs import blobs_of
 from pipedeco.callbacks import EVENTS, functions_for
 from pipedeco.components import bound_arguments
 from pipedeco.config import project_folder
@@ -50,7 +50,7 @@ from pipedeco.interrupts import Interrupts, release_imports, wait_in_parts
 from pipedeco.process import CONTROLLER
 from pipedeco.reporter import Reporter, StepName
 from pipedeco.result import resolve
-from pipedeco.runners import RunFacts, UnderWay
+from pipedeco.runners import RunFacts, UnderWay, traits_of
 from pipedeco.scheduler import Scheduler, unread_failures
 from pipedeco.serialization import UNRECORDED, Packed, Pickler, main_names, unpack
 from pipedeco.store.recorder import RunLog
@@ -139,7 +139,7 @@ class Execution:
         plan = self.plan
         # Workers start while the run is recorded.
         self.runner = CONTROLLER.runner(plan.mode, plan.start_method)
-        self.blobs = BlobStore(os.path.join(plan.store, "blobs"))
+        self.blobs = blobs_of(plan.store, lazy=traits_of(plan.mode).elsewhere)
         logs = os.path.join(plan.store, "logs", self.id)
         prefix = "" if taken is None else f"e{taken.epoch}-"  # former logs stay as they are
         facts = RunFacts(

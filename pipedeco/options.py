@@ -353,6 +353,24 @@ def check_queues(queues: Any) -> dict[str, str] | None:
     return dict(pairs)
 
 
+def check_blobs(url: Any) -> str | None:
+    """The URL of a folder of values."""
+    if url is None:
+        return None
+    if not isinstance(url, str) or not url.partition("://")[2]:
+        raise ConfigError(
+            f"blobs is the URL of a folder, such as 's3://bucket/team' or 'file:///mnt/team', not "
+            f"{url!r}"
+        )
+    account = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
+    if "?" in url or "#" in url or ":" in account:
+        raise ConfigError(
+            "the URL of blobs has no options and no password; fsspec takes them from the environment "
+            "of each process, such as FSSPEC_S3_KEY, or from ~/.config/fsspec/"
+        )
+    return url
+
+
 def check_code_limit(limit: Any) -> int | None:
     return None if limit is None else _count("code_limit", limit)
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipedeco.blobs import BlobStore
+from pipedeco.blobs import blobs_of
 from pipedeco.components import Traced, check_arguments
 from pipedeco.config import debugger_attached, project_folder
 from pipedeco.definitions import MAIN, find
@@ -217,7 +217,7 @@ def _load_arguments(
 
 
 def _unpack(recorded: Recorded, facts: Row) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    blobs = BlobStore(os.path.join(recorded.store, "blobs"))
+    blobs = blobs_of(recorded.store)
     positions = rows.unpack_positions(facts["inputs"])
     values: dict[int, Any] = {}  # one object however often it stands in the arguments
 

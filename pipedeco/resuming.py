@@ -10,7 +10,6 @@ resumed run may be killed and resumed again.
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import sys
 import time
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blake3 import blake3
 
-from pipedeco.blobs import BlobStore
+from pipedeco.blobs import BlobStore, blobs_of
 from pipedeco.cache import Codes
 from pipedeco.errors import (
     BlobCorrupt,
@@ -115,7 +114,7 @@ def unfinished_child(folder: str, run: str, step: str, args: Packed | None) -> s
         found = fetch(connection, "earlier_child", parent=run, step=step)
     finally:
         connection.close()
-    blobs = BlobStore(os.path.join(folder, "blobs"))
+    blobs = blobs_of(folder)
     same = found and _same_content(
         args, found[0]["args"], lambda packed: value_digest(unpack(packed, blobs))
     )
@@ -383,13 +382,7 @@ def _has_same_key(key: StepKey | None, row: Row) -> bool:
 
 
 def _is_intact(value: Packed | None, blobs: BlobStore) -> bool:
-    if not isinstance(value, str):
-        return True
-    try:
-        blobs.get(value, verify=True)
-    except BlobCorrupt:
-        return False
-    return True
+    return not isinstance(value, str) or blobs.is_intact(value)
 
 
 def _outcome_of(row: Row) -> Outcome:
@@ -451,7 +444,7 @@ def plan_of(folder: str, seq: int) -> list[tuple[str, str, str]]:
     found = _recorded(folder, seq)
     values = {row["name"]: _packed_digest(row["value"]) for row in found}
     present = _Present()
-    blobs = BlobStore(os.path.join(folder, "blobs"))
+    blobs = blobs_of(folder, lazy=True)
     performed = {row["name"]: why for row in found if (why := _why_lost(row, present, blobs))}
     while True:  # records of several resumptions have no common order
         known = len(performed)

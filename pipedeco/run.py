@@ -8,7 +8,7 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
-from pipedeco.blobs import BlobStore
+from pipedeco.blobs import BlobStore, blobs_of
 from pipedeco.config import (
     asked_workers,
     find_mode,
@@ -593,7 +593,7 @@ class Run(HasReports):
 
     @property
     def blobs(self) -> BlobStore:
-        return BlobStore(os.path.join(self.store, "blobs"))
+        return blobs_of(self.store)
 
     def _flush(self) -> None:
         execution = self._execution

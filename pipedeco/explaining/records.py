@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pipedeco.blobs import BlobStore
+from pipedeco.blobs import blobs_of
 from pipedeco.errors import RunNotFound, StoreError
 from pipedeco.store.database import as_dicts, connect_to_read, queries
 from pipedeco.store.rows import SHIFT, step_id, unpack_positions
@@ -65,7 +64,7 @@ class Records:
 
     def __init__(self, store: str, connection: sqlite3.Connection) -> None:
         self.store = store
-        self.blobs = BlobStore(os.path.join(store, "blobs"))
+        self.blobs = blobs_of(store)
         self._connection = connection
         self._components: dict[tuple[int, int], Row] = {}
         self._nearest: dict[tuple[int, str], tuple[Row, list[Row]] | None] = {}

@@ -12,7 +12,7 @@ import re
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipedeco.blobs import BlobStore
+from pipedeco.blobs import BlobStore, blobs_of
 from pipedeco.config import find_store
 from pipedeco.errors import BlobCorrupt, ConfigError
 from pipedeco.housekeeping.access import reading, writing
@@ -63,7 +63,7 @@ def entries(
     folder = find_store(store)
     if not os.path.exists(database_path(folder)):
         return []
-    blobs = BlobStore(os.path.join(folder, "blobs"))
+    blobs = blobs_of(folder)
     most = UNLIMITED if limit is None else limit
     with reading(folder) as connection:
         found = as_dicts(_execute(connection, "entries", component=component, limit=most))

@@ -28,6 +28,7 @@ from pipedeco import events
 from pipedeco.blobs import BlobStore
 from pipedeco.errors import StoreError
 from pipedeco.housekeeping.access import fetch, goes_on, reading, run_query, someone_lives
+from pipedeco.housekeeping.elsewhere import collect_elsewhere
 
 if TYPE_CHECKING:
     import sqlite3
@@ -48,10 +49,6 @@ class Leftover(NamedTuple):
     size: int
     identity: tuple[int, int]  # inode and time of the last change
     changed: float
-
-
-def blobs_of(folder: str) -> BlobStore:
-    return BlobStore(os.path.join(folder, "blobs"))
 
 
 def logs_of(folder: str, run: str) -> str:
@@ -89,6 +86,7 @@ def collect(folder: str) -> list[Leftover]:
             f"{error.filename} cannot be deleted: {error.strerror}; the records are in order, and "
             "the next removal tries again"
         ) from error
+    collect_elsewhere(folder, lambda connection: _known(folder, connection))
     return garbage
 
 
@@ -97,12 +95,18 @@ def find_garbage(folder: str) -> list[Leftover]:
     listed = list(_files(folder))  # before anything is asked: see above
     alive = someone_lives(folder)
     with reading(folder) as connection:
-        known = references(connection)
-        for row in fetch(connection, "running"):  # and interrupted ones: told of at their end
-            known.update(events.blobs_of(logs_of(folder, row["id"])))
+        known = _known(folder, connection)
         known.update(f"run {run}" for (run,) in run_query(connection, "run_ids"))
         horizon = _horizon(folder, connection) if alive else math.inf
     return [left for name, left in listed if name not in known and left.changed < horizon]
+
+
+def _known(folder: str, connection: sqlite3.Connection) -> set[str]:
+    """The digests that are recorded somewhere, or will be."""
+    known = references(connection)
+    for row in fetch(connection, "running"):  # and interrupted ones: told of at their end
+        known.update(events.blobs_of(logs_of(folder, row["id"])))
+    return known
 
 
 def _horizon(folder: str, connection: sqlite3.Connection) -> float:

@@ -19,7 +19,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from pipedeco import events
-from pipedeco.blobs import hasher_for
+from pipedeco.blobs import blobs_of, hasher_for
 from pipedeco.errors import BlobCorrupt, StoreError
 from pipedeco.housekeeping.access import (
     Row,
@@ -31,7 +31,7 @@ from pipedeco.housekeeping.access import (
     span,
     with_children,
 )
-from pipedeco.housekeeping.garbage import blobs_of, logs_of
+from pipedeco.housekeeping.garbage import logs_of
 from pipedeco.store.database import VERSION
 
 if TYPE_CHECKING:
@@ -124,11 +124,12 @@ def _untold(
     folder: str, connection: sqlite3.Connection, runs: list[Row]
 ) -> Iterator[tuple[str, Row]]:
     """The blobs that an interrupted run reported and had not recorded."""
+    blobs = blobs_of(folder)
     for run in runs:
         told = {digest for (digest,) in run_query(connection, "attached", seq=run["seq"])}
         named = set(events.blobs_of(logs_of(folder, run["id"])))
         for digest in sorted(named - told):
-            if os.path.exists(blobs_of(folder).path(digest)):
+            if blobs.is_here(digest) or blobs.is_there(digest):
                 yield "attachment", {"run": run["seq"], "digest": digest}
 
 
@@ -151,7 +152,8 @@ def _line(table: str, row: Row) -> bytes:
 
 def _write_blob(folder: str, digest: str, target: zipfile.ZipFile) -> None:
     blobs = blobs_of(folder)
-    size = blobs.size(digest)  # raises BlobCorrupt where there is none
+    blobs.bring(digest)  # raises BlobCorrupt where there is none
+    size = blobs.size(digest)
     hasher = hasher_for(min(size, CHUNK))
     entry = target.open(f"blobs/{digest}", "w", force_zip64=size >= 1 << 30)
     with open(blobs.path(digest), "rb") as source, entry as copy:

@@ -9,6 +9,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from pipedeco.blobs import blobs_of
 from pipedeco.config import find_store
 from pipedeco.errors import ConfigError, StoreError
 from pipedeco.graph import RUNNING
@@ -25,7 +26,7 @@ from pipedeco.housekeeping.access import (
     with_children,
     writing,
 )
-from pipedeco.housekeeping.garbage import blobs_of, collect, logs_of, references, size_of, touch
+from pipedeco.housekeeping.garbage import collect, logs_of, references, size_of, touch
 
 if TYPE_CHECKING:
     import sqlite3

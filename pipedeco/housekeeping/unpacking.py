@@ -24,11 +24,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import IO, Any, NamedTuple
 
-from pipedeco.blobs import BlobStore, hasher_for, make_private
+from pipedeco.blobs import BlobStore, blobs_of, hasher_for, make_private
 from pipedeco.config import find_store
 from pipedeco.errors import StoreError
 from pipedeco.housekeeping.access import Row, run_query, writing
-from pipedeco.housekeeping.garbage import DIGEST, blobs_of, collect, logs_of
+from pipedeco.housekeeping.garbage import DIGEST, collect, logs_of
 from pipedeco.housekeeping.packing import CHUNK, FORMAT, LOG, MANIFEST, PACKED, ROWS, TABLES
 from pipedeco.store.database import VERSION, connect
 from pipedeco.store.owner import OwnerLock

@@ -2,7 +2,7 @@
 
     calls of one queue wait in a line    -> a payload of as many as keep a worker busy for a while
     payload                              -> engine -> perform_batch in a worker somewhere
-    what is told of it                   <- the future's result; while it goes on, the shared store
+    what is told of it                   <- the future's result; while it goes on, runners/exchange.py
 
 The loop's thread is the scheduler's, as in local mode; engines are opened and code is packed in
 threads of their own, as both take seconds.
@@ -11,15 +11,12 @@ threads of their own, as both take seconds.
 from __future__ import annotations
 
 import marshal
-import os
-import shutil
 import threading
 import time
 from concurrent.futures import CancelledError
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from pipedeco.blobs import BlobStore
 from pipedeco.config import engine_url
 from pipedeco.engines import Engine, error_of, open_engine, parse
 from pipedeco.errors import ConfigError, PipedecoError, WorkerDied
@@ -40,13 +37,14 @@ from pipedeco.runners.calls import (
     outcome_of,
     removed,
 )
+from pipedeco.runners.exchange import open_exchange
 from pipedeco.serialization import INLINE_LIMIT
 from pipedeco.worker.deaths import GRACE
 from pipedeco.worker.environment import here
+from pipedeco.worker.exchange import BEAT, CANCEL, KILL
 from pipedeco.worker.loop import Loop
-from pipedeco.worker.messages import Decoder
-from pipedeco.worker.station import BEAT, CANCEL, KILL, LEASE, Batch
-from pipedeco.worker.travel import SETTING, setting_of, write_setting
+from pipedeco.worker.station import LEASE, Batch
+from pipedeco.worker.travel import setting_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -108,8 +106,6 @@ class _Flight:
         self.line = line
         self.calls = calls  # what nothing is known of yet, in order
         self.future: Future[bytes] | None = None
-        self.read = 0  # bytes of its words
-        self.decoder = Decoder()
         self.current: tuple[int, float, float] | None = None  # call, when it began, progress
         self.place = line.place
 
@@ -120,9 +116,7 @@ class RemoteSession(CallSession):
     def __init__(self, runner: RemoteRunner, facts: RunFacts) -> None:
         super().__init__(runner, facts)
         self.runner = runner
-        shared = os.path.join(os.path.dirname(facts.blobs.folder), "remote")
-        self.folder = os.path.join(shared, f"{facts.id}-{os.urandom(4).hex()}")
-        self.archives = BlobStore(os.path.join(shared, "code"))
+        self.exchange = open_exchange(facts, self.post, self._heard)
         self.around = here()
         self.project = project_here()
         self.lines: dict[tuple[Any, ...], _Line] = {}
@@ -172,30 +166,24 @@ class RemoteSession(CallSession):
         never_begun = [call for line in self.lines.values() for call in line.ready]
         for line in self.lines.values():
             line.ready.clear()
-        self._ask(CANCEL)
+        self.exchange.ask(CANCEL)
         for flight in list(self.flights.values()):
             # Once it is begun the station ends it, and tells how; engines cannot.
-            if flight.future is not None and not os.path.exists(self.words(flight)):
-                flight.future.cancel()
+            if flight.future is not None:
+                self.exchange.unless_begun(flight.name, flight.future.cancel)
         self.later(GRACE, self.kill)
         return never_begun
 
-    def words(self, flight: _Flight) -> str:
-        """The file in which a station tells of a payload; it is there once that is begun."""
-        return os.path.join(self.folder, f"{flight.name}.words")
-
     def kill(self) -> None:
         if self.flights:
-            self._ask(KILL)
+            self.exchange.ask(KILL)
             self.later(LAST_WORD, self._give_up)
 
-    def _ask(self, what: str) -> None:
-        """Leave a word for the stations."""
-        try:
-            with open(os.path.join(self.folder, what), "wb"):
-                pass
-        except FileNotFoundError:  # nothing was ever sent
-            pass
+    def _heard(self, name: str, messages: list[tuple[Any, ...]]) -> None:
+        flight = self.flights.get(name)
+        if flight is not None:
+            for message in messages:
+                self.runner.told(self, flight, message)
 
     def _give_up(self) -> None:
         """Nobody tells how these ended."""
@@ -226,36 +214,18 @@ class RemoteSession(CallSession):
     def send_setting(self) -> None:
         """Pack the code and write what stations must know; in a thread of its own."""
         try:
-            self._end_former()
             code = None
             if self.project:
-                code = self.runner.bundles.bundle(self.project, self.archives)
-            facts = self.facts
-            setting = setting_of(
-                self.around,
-                self.project,
-                code,
-                run=facts.id,
-                pipeline=facts.pipeline,
-                blobs=facts.blobs.folder,
-                archives=self.archives.folder,
-                logs=facts.logs,
-                log_prefix=facts.log_prefix,
-            )
-            write_setting(self.folder, setting)
+                code = self.runner.bundles.bundle(self.project, self.exchange.archives)
+            names = {"run": self.facts.id, "pipeline": self.facts.pipeline}
+            prefix = self.facts.log_prefix
+            setting = setting_of(self.around, self.project, code, log_prefix=prefix, **names)
+            self.exchange.open(setting)
         except (PipedecoError, OSError) as error:
             self.trouble = error
         except Exception as error:  # noqa: BLE001 - a defect here must not leave the run waiting for ever
             self.trouble = PipedecoError(f"the project's code cannot be packed: {error!r}")
         self.post(self._setting_sent)
-
-    def _end_former(self) -> None:
-        """Whoever still performs something for a former controller of this run, which was killed,
-        ends it when its folder is gone."""
-        shared, own = os.path.split(self.folder)
-        for name in os.listdir(shared) if os.path.isdir(shared) else ():
-            if name.startswith(f"{self.facts.id}-") and name != own:
-                shutil.rmtree(os.path.join(shared, name), ignore_errors=True)
 
     def _setting_sent(self) -> None:
         self.sent = True
@@ -264,10 +234,7 @@ class RemoteSession(CallSession):
     def _give_sign(self) -> None:
         """Tell the stations that somebody waits for what they do."""
         if self in self.runner.sessions:
-            try:
-                os.utime(os.path.join(self.folder, SETTING))
-            except OSError:  # not written, or the disk is away: the next sign may be seen
-                pass
+            self.exchange.sign()
             self.later(SIGN, self._give_sign)
 
     def packed(self, definition: Definition) -> tuple[str, Packed]:
@@ -329,8 +296,7 @@ class RemoteRunner(Loop):
         self.sessions.remove(session)
         for flight in list(session.flights.values()):
             self.over(session, flight)
-        shutil.rmtree(session.folder, ignore_errors=True)
-        closed.set()
+        session.exchange.close(closed.set)
 
     def crashed(self, error: BaseException) -> None:
         for session in self.sessions:
@@ -408,28 +374,54 @@ class RemoteRunner(Loop):
     def _send(self, session: RemoteSession, line: _Line, engine: Engine) -> None:
         """Give an engine its next payload."""
         flight = _Flight(f"b{next(session._names)}", line, {})
-        payload = self._payload(session, line, flight, max(1, engine.slots))
+        batch = self._batch(session, line, flight, max(1, engine.slots))
         if not flight.calls:
             return
         session.flights[flight.name] = flight
         line.place.flight += 1
         line.gate.flight += 1
+        session.exchange.offer(
+            batch, lambda error: self._submit(session, flight, engine, batch, error)
+        )
+        if not self._looking:
+            self._looking = True
+            self.later(BEAT, self._look)
+
+    def _submit(
+        self,
+        session: RemoteSession,
+        flight: _Flight,
+        engine: Engine,
+        batch: Batch,
+        error: BaseException | None,
+    ) -> None:
+        """What a payload needs is there, or cannot be."""
+        if session.flights.get(flight.name) is not flight:
+            return
+        if session.stopping or error is not None:
+            self.over(session, flight)
+        for call in list(flight.calls.values()):
+            if session.stopping:
+                self.end(call, cancelled_call())
+            elif error is not None:
+                self._fail(call, error)
+        if session.stopping or error is not None:
+            return
+        line = flight.line
+        payload = marshal.dumps(tuple(batch))
         try:
             priority = next(iter(flight.calls.values())).step.called.options.priority
             future = engine.submit(payload, line.resources, priority)
-        except Exception as error:  # noqa: BLE001 - an engine's library; the steps end with what it says
+        except Exception as refusal:  # noqa: BLE001 - an engine's library; the steps end with what it says
             self.over(session, flight)
-            told = error if isinstance(error, PipedecoError) else engine.explain(error)
+            told = refusal if isinstance(refusal, PipedecoError) else engine.explain(refusal)
             for call in list(flight.calls.values()):
                 self._fail(call, told)
             return
         flight.future = future
         future.add_done_callback(lambda done: self.post(self._landed, session, flight, engine))
-        if not self._looking:
-            self._looking = True
-            self.later(BEAT, self._look)
 
-    def _payload(self, session: RemoteSession, line: _Line, flight: _Flight, slots: int) -> bytes:
+    def _batch(self, session: RemoteSession, line: _Line, flight: _Flight, slots: int) -> Batch:
         functions: dict[int, tuple[Any, ...]] = {}
         definitions: dict[str, tuple[str, Packed]] = {}
         renewed: set[str] = set()
@@ -461,8 +453,8 @@ class RemoteRunner(Loop):
             width += _width(message)
             if width > WIDEST:
                 break
-        batch = Batch(
-            session.folder,
+        return Batch(
+            session.exchange.address,
             flight.name,
             session.facts.start_method,
             list(functions.values()),
@@ -473,7 +465,6 @@ class RemoteRunner(Loop):
             fresh,
             None if line.environment is None else tuple(line.environment),
         )
-        return marshal.dumps(tuple(batch))
 
     # -- what is told of payloads ------------------------------------------------------------
 
@@ -481,23 +472,11 @@ class RemoteRunner(Loop):
         """Read what stations tell of payloads that they still perform."""
         self._looking = any(session.flights for session in self.sessions)
         for session in list(self.sessions):
-            for flight in list(session.flights.values()):
-                self._read_words(session, flight)
+            session.exchange.look()
         if self._looking:
             self.later(BEAT, self._look)
 
-    def _read_words(self, session: RemoteSession, flight: _Flight) -> None:
-        try:
-            with open(session.words(flight), "rb") as file:
-                file.seek(flight.read)
-                data = file.read()
-        except OSError:  # it is not begun, or the store is out of reach for a moment
-            return
-        flight.read += len(data)
-        for message in flight.decoder.feed(data):
-            self._told(session, flight, message)
-
-    def _told(self, session: RemoteSession, flight: _Flight, message: tuple[Any, ...]) -> None:
+    def told(self, session: RemoteSession, flight: _Flight, message: tuple[Any, ...]) -> None:
         kind = message[0]
         if kind == "outcome":
             self._outcome(session, flight, message[1], message[2])
@@ -575,25 +554,39 @@ class RemoteRunner(Loop):
         if session.flights.get(flight.name) is not flight:
             return
         assert flight.future is not None
-        self.over(session, flight)
         error = error_of(flight.future)
+        data = flight.future.result() if error is None else b""
+        session.exchange.rest(
+            flight.name,
+            data,
+            lambda trouble: self._ended(session, flight, engine, error or trouble),
+        )
+
+    def _ended(
+        self,
+        session: RemoteSession,
+        flight: _Flight,
+        engine: Engine,
+        error: BaseException | None,
+    ) -> None:
+        """All that is told of a payload was heard."""
+        if session.flights.get(flight.name) is not flight:
+            return
+        self.over(session, flight)
         if error is None:
-            for message in Decoder().feed(flight.future.result()):
-                self._told(session, flight, message)
             if flight.calls:
                 error = WorkerDied("the engine's worker ended before the step did")
         elif isinstance(error, CancelledError) and session.stopping:
             error = None
             for call in list(flight.calls.values()):
                 self.end(call, cancelled_call())
-        else:
+        elif not isinstance(error, PipedecoError):
             error = engine.explain(error)
         if error is not None:
             self._lost(session, flight, error)
 
     def _lost(self, session: RemoteSession, flight: _Flight, error: BaseException) -> None:
         """A payload will not be finished."""
-        self._read_words(session, flight)
         left = list(flight.calls)
         if not left:
             return
@@ -617,6 +610,7 @@ class RemoteRunner(Loop):
     def over(self, session: RemoteSession, flight: _Flight) -> None:
         """Nothing more is expected of a payload."""
         if session.flights.pop(flight.name, None) is not None:
+            session.exchange.over(flight.name)
             flight.place.flight -= 1
             flight.line.gate.flight -= 1
 

@@ -15,7 +15,7 @@ from collections import deque
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from pipedeco.blobs import BlobStore
+from pipedeco.blobs import blobs_of
 from pipedeco.errors import RunBusy, StoreError
 from pipedeco.graph import COMPLETED, ENDED, RUNNING, Step
 from pipedeco.serialization import UNRECORDED
@@ -124,7 +124,7 @@ class Recorder:
         there = os.stat(database_path(folder))
         self._database = there.st_dev, there.st_ino
         self.owner = OwnerLock(folder)
-        self.blobs = BlobStore(os.path.join(folder, "blobs"))
+        self.blobs = blobs_of(folder)
         self.runs: dict[Any, RunLog] = {}  # by what step.run is
         self._queue: deque[Any] = deque()
         self._bell = threading.Lock()

@@ -12,13 +12,14 @@ orphans are the same.  One batch of calls is performed by one child.
                    ("given_back", [call, ...])             not begun, to be sent again
                    ("lost",)                               another station had begun the batch
 
-While a batch runs longer than a moment, the same messages are also written into a file of its own
-in the shared store, so that the controller sees what goes on; it holds besides
+While a batch runs longer than a moment, the same messages are also written into the store, as
+worker/exchange.py says, so that the controller sees what goes on; with them
 
                    ("now", call, worker, seconds, progress, out, err, events)
 
-and the controller asks there for an end: the file `cancel` means SIGTERM, and SIGKILL after a
-grace, the file `kill` SIGKILL.
+and the controller asks there for an end: `cancel` means SIGTERM, and SIGKILL after a grace, `kill`
+SIGKILL.  The engine's thread that waits for a batch does all this, so that a slow store holds up
+no other batch; what concerns children is the loop's alone.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipedeco.blobs import BlobStore
 from pipedeco.errors import PipedecoError
 from pipedeco.events import length
 from pipedeco.graph import CANCELLED, FAILED, LogPosition, StepError
@@ -46,29 +46,31 @@ from pipedeco.worker.deaths import (
     timed_out,
     worker_died,
 )
+from pipedeco.worker.exchange import BEAT, CANCEL, KILL, Asked, Exchange, Words, open_exchange
 from pipedeco.worker.loop import Loop
 from pipedeco.worker.messages import encode
 from pipedeco.worker.perform import describe_error
 from pipedeco.worker.pool import Exit, Pool, Worker
 from pipedeco.worker.probing import PROBE, answer
-from pipedeco.worker.travel import SETTING, Setting, host, read_setting, surroundings
+from pipedeco.worker.travel import Setting, host, surroundings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pipedeco.serialization import Packed
     from pipedeco.worker.environment import Surroundings
     from pipedeco.worker.venvs import Venv
 
 LEASE = 300.0  # seconds without a sign of its controller after which a run is nobody's any more
-BEAT = 0.1  # seconds between two words of a batch that goes on, and two looks for its cancel
+TIDY = 60.0  # seconds between two looks for runs that are over
+LEFT = "left"  # what is asked by a controller that is gone
 SPARE = 8  # idle children of other environments
-CANCEL = "cancel"
-KILL = "kill"
 
 
 class Batch(NamedTuple):
     """What a payload says; plain types all."""
 
-    folder: str  # of the run's words in the shared store
+    folder: str  # of the run in the store, or its URL
     name: str  # of the batch within it
     start_method: str  # of the children
     functions: list[tuple[Any, ...]]  # messages
@@ -85,6 +87,7 @@ class _Run(NamedTuple):
 
     key: int
     folder: str
+    exchange: Exchange
     setting: Setting
     around: Surroundings
 
@@ -101,16 +104,16 @@ class _End(NamedTuple):
 class _Work:
     """A batch on its way through a station."""
 
-    run: _Run  # set before it begins
-    venv: Venv | None = None  # likewise
+    venv: Venv | None = None  # set before it begins
 
-    def __init__(self, batch: Batch, words: int) -> None:
+    def __init__(self, batch: Batch, run: _Run) -> None:
         self.batch = batch
+        self.run = run
         self.definitions: list[tuple[str, bytes]] = []
         self.left = {call[0]: call for call in batch.calls}  # in order
-        self.told: list[bytes] = []  # messages
-        self.written = 0  # of them
-        self.words = words  # the file
+        self.told: list[tuple[Any, ...]] = []  # messages
+        self.logs: list[str] = []  # of the children that have had it
+        self.child: _Child | None = None  # that has it
         self.starts = 0
         self.stopping = False
         self.asked_back = False
@@ -118,7 +121,7 @@ class _Work:
         self.over = threading.Event()
 
     def tell(self, *message: Any) -> None:
-        self.told.append(encode(message))
+        self.told.append(message)
 
     def outcome(self, message: tuple[Any, ...], worker: str) -> None:
         """A child has finished a call."""
@@ -141,14 +144,6 @@ class _Work:
         given = [number for number in numbers if self.left.pop(number, None) is not None]
         if given:
             self.tell("given_back", given)
-
-    def write(self, now: tuple[Any, ...] | None) -> None:
-        """Let the controller see what was told since the last time, and what goes on."""
-        new = self.told[self.written :]
-        self.written = len(self.told)
-        if now is not None:
-            new.append(encode(now))
-        os.write(self.words, b"".join(new))
 
 
 class _Child:
@@ -174,7 +169,7 @@ class Station(Loop):
         self.children: dict[int, _Child] = {}
         self.idle: list[_Child] = []
         self.runs: dict[str, _Run] = {}  # by folder
-        self.signs: dict[str, tuple[int, float]] = {}  # of controllers: which, and when it came
+        self.signs: dict[str, tuple[object, float]] = {}  # of controllers: which, and when it came
         self.venvs: dict[tuple[Requirements, str], Venv] = {}
         self.entering = threading.Lock()
         self.pool = Pool(self.selector, start_method, self.on_message, self.on_exit)
@@ -185,59 +180,79 @@ class Station(Loop):
     def perform(self, batch: Batch) -> bytes:
         """Perform a batch; returns what is to be told of it."""
         try:
-            words = os.open(
-                os.path.join(batch.folder, f"{batch.name}.words"),
-                os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600,
-            )  # fmt: skip
-        except FileExistsError:  # the engine hands it out again after a death
+            work = _Work(batch, self._run_of(batch.folder))
+            words = work.run.exchange.begin(batch.name, work.logs)
+        except (PipedecoError, OSError) as error:
+            return _all_failed(batch, error)
+        if words is None:  # the engine hands it out again after a death
             return encode(("lost",))
-        except OSError:  # `read_setting` says which
-            words = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            return b"".join(self._performed(batch, words))
+            self._perform(work, words)
+            return words.last(work.told)
+        except PipedecoError as error:  # a value or a log cannot leave this machine
+            return _all_failed(batch, error)
         finally:
-            os.close(words)
+            words.close()
 
-    def _performed(self, batch: Batch, words: int) -> list[bytes]:
-        work = _Work(batch, words)
+    def _perform(self, work: _Work, words: Words) -> None:
+        batch, exchange = work.batch, work.run.exchange
         try:
-            work.run = self._run_of(batch.folder)
-            blobs = BlobStore(work.run.setting.blobs)
+            exchange.bring(needed(batch))
             work.definitions = [
-                (name, packed if isinstance(packed, bytes) else bytes(blobs.get(packed)[0]))
+                (name, packed if isinstance(packed, bytes) else exchange.value(packed))
                 for name, packed in batch.definitions
             ]
             if batch.environment is not None:
-                work.venv = self._venv_of(work, Requirements(*batch.environment))
-                if work.venv is None:
-                    work.give_back(list(work.left))
-                    return work.told
+                work.venv = self._venv_of(work, words, Requirements(*batch.environment))
         except (PipedecoError, OSError) as error:
             work.fail(error)
-            return work.told
+            return
+        if (batch.environment is not None and work.venv is None) or exchange.asked().word:
+            work.give_back(list(work.left))
+            return
         self.post(self._begin, work)
-        work.over.wait()
-        return work.told
+        while not work.over.wait(exchange.beat):
+            self.post(self._look, work, self._asked(work.run))
+            words.write(work.told, self._now(work))
 
     def _run_of(self, folder: str) -> _Run:
         with self.entering:
             if folder not in self.runs:
-                setting = read_setting(folder)
-                for other in [other for other in self.runs if not os.path.isdir(other)]:
-                    del self.runs[other]
-                    self.signs.pop(other, None)
-                run = _Run(next(self.numbers), folder, setting, surroundings(setting))
-                self.runs[folder] = run
+                exchange = open_exchange(folder)
+                setting = exchange.setting
+                around = surroundings(setting, exchange.archives)
+                if not self.runs:
+                    self.later(TIDY, self._begin_to_tidy)
+                self._tidy()
+                number = next(self.numbers)
+                self.runs[folder] = _Run(number, folder, exchange, setting, around)
             return self.runs[folder]
 
-    def _venv_of(self, work: _Work, wanted: Requirements) -> Venv | None:
+    def _begin_to_tidy(self) -> None:
+        threading.Thread(target=self._keep_tidy, name="pipedeco-tidy", daemon=True).start()
+
+    def _keep_tidy(self) -> None:
+        with self.entering:
+            self._tidy()
+        if self.runs:
+            self.later(TIDY, self._begin_to_tidy)
+
+    def _tidy(self) -> None:
+        """Forget the runs that are over; what they left on this machine goes."""
+        for folder, run in list(self.runs.items()):
+            if run.exchange.asked().sign is None:
+                del self.runs[folder]
+                self.signs.pop(folder, None)
+                run.exchange.close()
+
+    def _venv_of(self, work: _Work, words: Words, wanted: Requirements) -> Venv | None:
         """The environment of a batch, which is built here where nobody has; None where nobody
         waits for it any more."""
         from pipedeco.worker.venvs import Stopped, environments_folder, venv_of
 
         def building() -> None:
             work.tell("building", host())
-            work.write(None)
+            words.write(work.told, None)
 
         variables = work.run.around.environment
         key = wanted, environments_folder(variables)
@@ -254,14 +269,11 @@ class Station(Loop):
 
     def _begin(self, work: _Work) -> None:
         """Give a batch to a child."""
-        if self._is_wanted(work, CANCEL):
-            work.give_back(list(work.left))
-            work.over.set()
-            return
         work.starts += 1
         child = self._choose(work)
-        child.work = work
+        child.work, work.child = work, child
         self._enter(child, work.run)
+        work.logs.append(child.position.name)
         for message in work.batch.functions:
             if message[1] not in child.functions:
                 child.functions.add(message[1])
@@ -274,8 +286,6 @@ class Station(Loop):
         for number, timeout in work.batch.timeouts.items():
             self.later(timeout, self._check_timeout, child, work, number, timeout)
         self.pool.send(child.worker, ("calls", list(work.left.values())))
-        if work.starts == 1:
-            self.later(BEAT, self._look, work)
 
     def _choose(self, work: _Work) -> _Child:
         """An idle child, rather one that is in the run already; else a new one."""
@@ -303,9 +313,9 @@ class Station(Loop):
             return
         child.run = run
         child.functions.clear()
-        setting = run.setting
+        setting, exchange = run.setting, run.exchange
         name = f"{setting.log_prefix}{child.name}"
-        base = os.path.join(setting.logs, name)
+        base = os.path.join(exchange.logs, name)
         child.position = position = LogPosition(name)
         position.out, position.err = length(f"{base}.out"), length(f"{base}.err")
         position.events = length(f"{base}.events")
@@ -313,12 +323,13 @@ class Station(Loop):
         around = run.around
         if child.venv is not None:
             around = child.venv.around(around, setting.project)
-        self.pool.send(child.worker, ("run", run.key, tuple(around), setting.blobs, base, names))
+        self.pool.send(child.worker, ("run", run.key, tuple(around), exchange.blobs, base, names))
 
     def _finish(self, child: _Child) -> None:
         """The child's batch is over."""
         work, child.work = child.work, None
         assert work is not None
+        work.child = None
         work.over.set()
         if work.batch.fresh:
             self.pool.kill(child.worker)
@@ -327,23 +338,18 @@ class Station(Loop):
 
     # -- while a batch goes on -----------------------------------------------------------------
 
-    def _look(self, work: _Work) -> None:
-        """Tell what goes on, and see whether it is to end."""
-        if work.over.is_set():
+    def _look(self, work: _Work, asked: str) -> None:
+        """See whether a batch is to end, or a part of it."""
+        child = work.child
+        if child is None:
             return
-        child = next((c for c in self.children.values() if c.work is work), None)
-        if child is not None:
-            self._stop_or_tell(child, work)
-        self.later(BEAT, self._look, work)
-
-    def _stop_or_tell(self, child: _Child, work: _Work) -> None:
-        if self._is_left(work.run):
+        if asked == LEFT:
             work.verdict = int(child.worker.page[0]), left_alone(LEASE)
             self.pool.kill(child.worker)
-        elif self._is_wanted(work, KILL):
+        elif asked == KILL:
             work.stopping = True
             self.pool.kill(child.worker)
-        elif not work.stopping and self._is_wanted(work, CANCEL):
+        elif asked == CANCEL and not work.stopping:
             work.stopping = True
             self.pool.cancel(child.worker, work.run.key)
             self.later(GRACE, self._kill, child, work)
@@ -352,24 +358,26 @@ class Station(Loop):
         if stuck and len(work.left) > 1 and not work.asked_back:
             work.asked_back = True  # others may be free for what waits behind a long step
             self.pool.send(child.worker, ("give_back",))
-        work.write(self._now(child))
 
-    def _is_left(self, run: _Run) -> bool:
-        """Whether nobody waits for a run any more.
+    def _asked(self, run: _Run) -> str:
+        """CANCEL, KILL, or LEFT where nobody waits for a run any more.
 
-        Its folder is gone, or its controller, which may be on another host and killed there, has
-        given no sign for long; clocks of two machines are not compared.
+        It is over, or its controller, which may be on another host and killed there, has given no
+        sign for long; clocks of two machines are not compared.
         """
-        try:
-            sign = os.stat(os.path.join(run.folder, SETTING)).st_mtime_ns
-        except OSError:
-            return True
+        asked: Asked = run.exchange.asked()
+        if asked.sign is None:
+            return LEFT
         last = self.signs.get(run.folder)
-        if last is None or last[0] != sign:
-            self.signs[run.folder] = last = sign, time.monotonic()
-        return time.monotonic() - last[1] > LEASE
+        if last is None or last[0] != asked.sign:
+            self.signs[run.folder] = last = asked.sign, time.monotonic()
+        return LEFT if time.monotonic() - last[1] > LEASE else asked.word
 
-    def _now(self, child: _Child) -> tuple[Any, ...] | None:
+    def _now(self, work: _Work) -> tuple[Any, ...] | None:
+        """What a batch is at; read beside the loop, which may be a moment ahead."""
+        child = work.child
+        if child is None:
+            return None
         number, _, _, progress = child.worker.page[:4]
         if not number:
             return None
@@ -377,12 +385,9 @@ class Station(Loop):
         places = position.out, position.err, position.events
         return "now", number, position.name, spent(child.worker.page), progress, *places
 
-    def _is_wanted(self, work: _Work, what: str) -> bool:
-        return os.path.exists(os.path.join(work.run.folder, what))
-
     def _is_over(self, work: _Work) -> bool:
         """Whether nobody waits for a batch any more."""
-        return self._is_wanted(work, CANCEL) or self._is_left(work.run)
+        return bool(self._asked(work.run))
 
     def _kill(self, child: _Child, work: _Work) -> None:
         if child.work is work:
@@ -429,6 +434,7 @@ class Station(Loop):
         work, child.work = child.work, None
         if work is None:
             return
+        work.child = None
         current = int(worker.page[0])
         if current in work.left:
             self._charge(child, work, current, end)
@@ -442,7 +448,7 @@ class Station(Loop):
         work.over.set()
 
     def _charge(self, child: _Child, work: _Work, number: int, death: Exit) -> None:
-        base = os.path.join(work.run.setting.logs, child.position.name)
+        base = os.path.join(work.run.exchange.logs, child.position.name)
         end = _End(FAILED, worker_died(death), spent(child.worker.page))
         if work.stopping:
             end = end._replace(state=CANCELLED, error=None)
@@ -462,10 +468,30 @@ class Station(Loop):
 
     def ended(self) -> None:
         self.pool.close()
+        for run in self.runs.values():
+            run.exchange.close()
 
     def abandon(self) -> None:
         self.pool.abandon()
         super().abandon()
+
+
+def needed(batch: Batch) -> Iterator[str]:
+    """The digests of the values that a batch begins with."""
+    packed = [item for _, item in batch.definitions]
+    for _, _, args, inputs, *_ in batch.calls:
+        packed += [args, *(inputs or ())]
+    return (item for item in packed if isinstance(item, str))
+
+
+def _all_failed(batch: Batch, error: BaseException) -> bytes:
+    """What is told where none of the calls can be performed, or nothing of them can be known."""
+    told = describe_error(error)
+    rest = None, None, (), tuple(told), None, None
+    calls = (call[0] for call in batch.calls)
+    return b"".join(
+        encode(("outcome", (number, FAILED, time.time(), 0.0, *rest), "")) for number in calls
+    )
 
 
 _stations: dict[tuple[int, str], Station] = {}  # by process, as engines fork, and start method

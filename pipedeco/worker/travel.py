@@ -43,11 +43,8 @@ class Setting(NamedTuple):
     run: str
     pipeline: str
     python: str  # 3.11
-    blobs: str
-    logs: str
     log_prefix: str
     project: str  # its folder; "" where it has none
-    archives: str  # the folder of archives
     code: str | None  # the digest of the project's
     path: list[tuple[str, str]]  # (kind, entry) of sys.path; those of the project are relative
     directory: str
@@ -56,6 +53,10 @@ class Setting(NamedTuple):
     main: dict[str, str | None]
     umask: int
     recursion_limit: int
+    # Folders that both sides see; "" where an object store stands between them.
+    blobs: str = ""
+    logs: str = ""
+    archives: str = ""
 
 
 def setting_of(here: Surroundings, project: str, code: str | None, **facts: str) -> Setting:
@@ -87,26 +88,36 @@ def write_setting(folder: str, setting: Setting) -> None:
     path = os.path.join(folder, SETTING)
     descriptor = os.open(f"{path}.part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "wb") as file:
-        file.write(marshal.dumps(tuple(setting)))
+        file.write(encode_setting(setting))
     os.rename(f"{path}.part", path)
 
 
 def read_setting(folder: str) -> Setting:
     """What the controller wrote.
 
-    Raises StoreError where this machine does not see it, and PipedecoError where this Python is
-    another one.
+    Raises StoreError where this machine does not see it, and PipedecoError as `decode_setting`.
     """
     path = os.path.join(folder, SETTING)
     try:
         with open(path, "rb") as file:
-            setting = Setting(*marshal.loads(file.read()))
+            data = file.read()
     except OSError as error:
         raise StoreError(
             f"the engine's worker on {host()} cannot read {path}, which the controller wrote: "
             f"{error.strerror}; both need the store at the same path: put it into a folder that "
-            "they share, with configure(store=...) or PIPEDECO_STORE"
+            "they share, with configure(store=...) or PIPEDECO_STORE, or let them use an object "
+            "store, with configure(blobs=...) or PIPEDECO_BLOBS"
         ) from None
+    return decode_setting(data)
+
+
+def encode_setting(setting: Setting) -> bytes:
+    return marshal.dumps(tuple(setting))
+
+
+def decode_setting(data: bytes) -> Setting:
+    """Raises PipedecoError where this Python is another one than the controller's."""
+    setting = Setting(*marshal.loads(data))
     if setting.python != python():
         raise PipedecoError(
             f"the engine's worker on {host()} runs Python {python()}, the controller Python "
@@ -115,12 +126,12 @@ def read_setting(folder: str) -> Setting:
     return setting
 
 
-def surroundings(setting: Setting) -> Surroundings:
-    """What the steps of a run find around them here; its code is unpacked.
+def surroundings(setting: Setting, archives: BlobStore) -> Surroundings:
+    """What the steps of a run find around them here; its code, one of the archives, is unpacked.
 
     Raises StoreError where the code cannot be read or unpacked.
     """
-    folder = "" if setting.code is None else _unpacked(setting.code, BlobStore(setting.archives))
+    folder = "" if setting.code is None else _unpacked(setting.code, archives)
 
     def moved(path: str) -> str:
         below = relative(path, setting.project)
@@ -205,7 +216,7 @@ def _path(setting: Setting, folder: str) -> list[str]:
 
 def _unpacked(digest: str, blobs: BlobStore) -> str:
     """The folder in which this archive stands."""
-    root = _private_root()
+    root = private_root()
     folder = os.path.join(root, digest[:32])
     if os.path.isdir(folder):
         return folder
@@ -231,7 +242,7 @@ def _unpack(data: memoryview, folder: str) -> None:
             os.chmod(made, 0o700 if item.external_attr >> 16 & 0o100 else 0o600)
 
 
-def _private_root() -> str:
+def private_root() -> str:
     """A folder of this user's alone among the temporary files."""
     own = os.getuid() if hasattr(os, "getuid") else 0
     root = os.path.join(tempfile.gettempdir(), f"pipedeco-{own}")

@@ -1,0 +1,171 @@
+"""A folder of an object store, or of whatever else fsspec has a file system for.
+
+Names are relative to the folder, with `/` between their parts.  What is written is there as a
+whole or not at all: an object store promises that, elsewhere it is written aside and renamed.
+
+Credentials and endpoints are fsspec's own business: FSSPEC_S3_ENDPOINT_URL, AWS_PROFILE,
+~/.config/fsspec/ and the like say them to each process on each machine, and none of them travels.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pipedeco.errors import ConfigError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+# Protocols whose put is atomic: a reader sees the old object or the new one.
+ATOMIC = frozenset({
+    "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss", "obs", "cos",
+})  # fmt: skip
+PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs"}
+
+
+class ObjectFolder:
+    """A folder by its URL, such as s3://bucket/team; opened when it is first used.
+
+    Every method raises StoreError, which names the URL, where the store cannot be reached or
+    refuses, and ConfigError where the package for its protocol is not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self.protocol = url.partition("://")[0]
+        self._opened: tuple[Any, str] | None = None
+
+    def below(self, name: str) -> ObjectFolder:
+        return ObjectFolder(f"{self.url}/{name}")
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write an object, over what is there."""
+        with self._told("cannot be written", name):
+            self._write(name, lambda fs, path: fs.pipe_file(path, data))
+
+    def put_file(self, name: str, path: str) -> None:
+        """Write a file of this machine as an object."""
+        with self._told("cannot be written", name):
+            self._write(name, lambda fs, target: fs.put_file(path, target))
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write an object unless it is there; whether it was not.
+
+        Of two at one moment both may be told so, where the file system cannot exclude that.
+        """
+        with self._told("cannot be written", name):
+            fs, root = self._open()
+            if fs.exists(f"{root}/{name}"):
+                return False
+            try:
+                fs.pipe_file(f"{root}/{name}", data, mode="create")
+            except FileExistsError:
+                return False
+            except FileNotFoundError:  # the folder is missing, where there are folders
+                self._write(name, lambda fs, path: fs.pipe_file(path, data))
+            return True
+
+    def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
+        """The bytes of an object, or a part of them; raises FileNotFoundError where it is not."""
+        with self._told("cannot be read", name, absent=True):
+            fs, root = self._open()
+            return bytes(fs.cat_file(f"{root}/{name}", start=start, end=end))
+
+    def fetch(self, name: str, path: str) -> None:
+        """Copy an object into a file of this machine; raises FileNotFoundError where it is not."""
+        with self._told("cannot be read", name, absent=True):
+            fs, root = self._open()
+            fs.get_file(f"{root}/{name}", path)
+
+    def size(self, name: str) -> int | None:
+        """Bytes of an object; None where it is not there."""
+        try:
+            with self._told("cannot be read", name, absent=True):
+                fs, root = self._open()
+                return int(fs.size(f"{root}/{name}"))
+        except FileNotFoundError:
+            return None
+
+    def names(self, below: str = "") -> list[str]:
+        """The objects and folders that stand directly in a folder, by their last part, in order."""
+        try:
+            with self._told("cannot be listed", below, absent=True):
+                fs, root = self._open()
+                found = fs.ls(f"{root}/{below}".rstrip("/"), detail=False, refresh=True)
+        except FileNotFoundError:
+            return []
+        return sorted(os.path.basename(path.rstrip("/")) for path in found)
+
+    def ages(self, below: str) -> dict[str, float]:
+        """When each object of a folder was changed, in seconds since the epoch, by its last part."""
+        found = {}
+        for name in self.names(below):
+            with self._told("cannot be listed", below):
+                fs, root = self._open()
+                try:
+                    found[name] = fs.modified(f"{root}/{below}/{name}").timestamp()
+                except FileNotFoundError:  # it has gone meanwhile, or is a folder
+                    continue
+        return found
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove objects, and folders with all that is in them; what is not there is no error."""
+        for name in names:
+            try:
+                with self._told("cannot be removed", name, absent=True):
+                    fs, root = self._open()
+                    fs.rm(f"{root}/{name}", recursive=True)
+            except FileNotFoundError:
+                continue
+
+    def _open(self) -> tuple[Any, str]:
+        """The file system, and the path of the folder within it."""
+        if self._opened is None:
+            try:
+                from fsspec.core import url_to_fs
+
+                # No listing is remembered: the other side changes what is there.
+                fs, root = url_to_fs(self.url, use_listings_cache=False)
+            except ImportError as error:
+                package = PACKAGES.get(self.protocol, f"the package for {self.protocol}://")
+                raise ConfigError(
+                    f"{self.url} needs what is not installed here ({error}); install it with: "
+                    f"pip install fsspec {package}"
+                ) from None
+            except ValueError as error:  # a protocol that nobody knows
+                raise ConfigError(f"{self.url} is no URL that fsspec knows: {error}") from None
+            self._opened = fs, root.rstrip("/")
+        return self._opened
+
+    def _write(self, name: str, write: Any) -> None:
+        fs, root = self._open()
+        path = f"{root}/{name}"
+        atomic = self.protocol in ATOMIC
+        target = path if atomic else f"{path}.part-{os.urandom(4).hex()}"
+        try:
+            write(fs, target)
+        except FileNotFoundError:
+            if atomic:  # no bucket, and it is not ours to make
+                raise
+            fs.makedirs(os.path.dirname(path), exist_ok=True)
+            write(fs, target)
+        if not atomic:
+            fs.mv(target, path)
+
+    @contextmanager
+    def _told(self, what: str, name: str, *, absent: bool = False) -> Iterator[None]:
+        """Whatever a file system raises, in a sentence; with `absent` FileNotFoundError as it is."""
+        try:
+            yield
+        except (ConfigError, StoreError):
+            raise
+        except Exception as error:  # a library's, of any kind: botocore's are no OSError
+            if absent and isinstance(error, FileNotFoundError):
+                raise
+            place = f"{self.url}/{name}".rstrip("/")
+            raise StoreError(
+                f"{place} {what}: {str(error) or type(error).__name__}; see that this machine reaches the store, "
+                "and that its credentials (as FSSPEC_S3_KEY or AWS_PROFILE say them) may"
+            ) from error
