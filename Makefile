@@ -29,7 +29,7 @@ demo: $(DEMO) ## compare several models in a pipeline, then show the recorded st
 	$(BIN)/pipedeco show latest
 
 test: $(DEV) ## run every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(DEV) ## check format, style, types and the direction of imports
 	$(BIN)/ruff format --check .

@@ -1,5 +1,6 @@
 """What tests share: a store of their own, the modes, and a check that nothing is left behind."""
 
+import compileall
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ settings.load_profile("pipedeco")
 
 DEADLINE = 10.0  # seconds; far more than anything waited for takes
 MARK = "PIPEDECO_TESTS"
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def wait_for(*paths, timeout=DEADLINE):
@@ -46,8 +48,31 @@ ON_REMOTE = frozenset(
 )  # fmt: skip
 
 
+# The files that take longest.  Before them comes one that compares arguments before and after a
+# step: Dask, once imported, has exceptions pickled with their tracebacks, which a raise changes.
+FIRST = (
+    "test_failure", "test_dask", "test_resume_processes", "test_demo", "test_runner_contract",
+    "test_results", "test_reports", "test_layouts", "test_ray", "test_examples",
+    "test_cache_processes", "test_cli_run", "test_retries", "test_cli_reports",
+)  # fmt: skip
+RANK = {f"{name}.py": rank for rank, name in enumerate(FIRST)}
+
+
+def pytest_configure(config):
+    """Compile pipedeco, once, for the thousands of processes that will import it.
+
+    Where PYTHONDONTWRITEBYTECODE is set, as in many containers, each would do so for itself.
+    """
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(ROOT / "pipedeco", quiet=2)
+
+
 def pytest_collection_modifyitems(config, items):
-    """Leave out what is for remote mode in modules that do without."""
+    """Begin with long files, as one that begins last is waited for by an idle processor.
+
+    Leave out what is for remote mode in modules that do without.
+    """
+    items.sort(key=lambda item: RANK.get(item.path.name, len(RANK)))
     if REMOTE:
         return
     out = [item for item in items if _is_remote(item) and item.path.name not in ON_REMOTE]

@@ -16,6 +16,8 @@ import pipedeco
 DEMO = Path(__file__).resolve().parent.parent / "examples" / "01_model_comparison.py"
 PIPEDECO = str(Path(sys.executable).with_name("pipedeco"))
 MODELS = 6
+# NumPy's threads wait for each other busily, which takes long where others use the processors.
+ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def require_sklearn():
@@ -33,7 +35,7 @@ def run_demo(folder, *command, **variables):
     done = subprocess.run(
         command,
         cwd=folder,
-        env={**os.environ, "PIPEDECO_STORE": str(folder / "store"), **variables},
+        env={**os.environ, **ALONE, "PIPEDECO_STORE": str(folder / "store"), **variables},
         capture_output=True,
         text=True,
         check=False,
@@ -80,7 +82,7 @@ def test_the_demo_compares_models_side_by_side(local):
 def test_the_demo_on_a_dask_cluster(local, tmp_path):
     """`--mode remote` and nothing else: the same scores, from workers without the demo's code."""
     (tmp_path / "dask").mkdir()
-    cluster = Cluster(tmp_path / "dask")
+    cluster = Cluster(tmp_path / "dask", **ALONE)
     try:
         command = PIPEDECO, "run", str(DEMO), "--mode", "remote"
         run_demo(tmp_path, *command, PIPEDECO_QUEUES=json.dumps({"default": cluster.url}))

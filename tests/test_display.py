@@ -20,10 +20,14 @@ from pipedeco.text import duration
 
 COMMAND = str(Path(sys.executable).with_name("pipedeco"))
 
-# Steps go on when the test has written a file named after them.
+# Steps go on when the test has written a file named after them.  Drawing may take half of the time
+# here: where it is slow, the share that users have makes tests wait for seconds.
 APP = """
 import os, sys, time
+import pipedeco.display
 from pipedeco import component, pipeline
+
+pipedeco.display.SHARE = 0.5
 
 @component
 def step(i):

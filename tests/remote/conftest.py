@@ -34,10 +34,12 @@ class Cluster:
     ----------
     folder: empty; they work and write their logs there.
     pem: a certificate, which is its own authority, and its key, for TLS.
+    more: variables of its processes.
     """
 
-    def __init__(self, folder, pem=None):
+    def __init__(self, folder, pem=None, **more):
         self.folder = folder
+        self.more = more
         self.port = _free_port()
         self.processes = {}
         self.tls = () if pem is None else (pem[0], *pem)
@@ -71,19 +73,15 @@ class Cluster:
         process.wait(5)
 
     def close(self):
-        for process in self.processes.values():
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
-        for process in self.processes.values():
-            try:
-                process.wait(2)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(5)
+        """The workers first: one whose scheduler is gone takes leave of it for seconds."""
+        workers = [each for name, each in self.processes.items() if name != "scheduler"]
+        for group in workers, [self.processes.get("scheduler")]:
+            _end(list(filter(None, group)))
 
     def _start(self, name, *arguments):
         kept = _kept()
         kept["DASK_DISTRIBUTED__WORKER__DAEMON"] = "False"
+        kept |= self.more
         command = [sys.executable, "-P", "-m", "dask", *arguments]
         self.processes[name] = _begun(command, self.folder, name, kept)
 
@@ -94,6 +92,18 @@ class Cluster:
     def _count(self, text):
         logs = (self.folder / f"{name}.log" for name in ("one", "two"))
         return sum(text in log.read_text() for log in logs if log.exists())
+
+
+def _end(processes):
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+    for process in processes:
+        try:
+            process.wait(2)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(5)
 
 
 def _begun(command, folder, name, variables):

@@ -20,6 +20,7 @@ from pipedeco.doctoring import ERROR
 from pipedeco.doctoring.queues import visit_queues
 from pipedeco.doctoring.scratch import Scratch
 from pipedeco.engines import open_engine
+from pipedeco.engines.dask import SILENCE
 from pipedeco.errors import ConfigError, EngineLost
 from pipedeco.worker.messages import Decoder
 from pipedeco.worker.station import Batch, close_stations, perform_batch
@@ -197,8 +198,9 @@ def test_a_store_that_the_workers_do_not_see(tmp_path):
     assert "PIPEDECO_STORE" in error[1]
 
 
-def test_nobody_listens():
+def test_nobody_listens(monkeypatch):
     """An engine that is not there is lost, and the sentence says which."""
+    monkeypatch.setattr("pipedeco.engines.dask.CONNECT", 0.5)
     with pytest.raises(EngineLost, match=r"dask://127.0.0.1:9 cannot be reached"):
         open_engine("dask://127.0.0.1:9")
 
@@ -431,19 +433,24 @@ class Proxy:
 
 
 def test_a_cut_network(lab, dask):
-    """Nobody tells of it: the steps end as EngineLost within 30 s, and the run can be resumed."""
+    """Nobody tells of it: the steps end as EngineLost within 30 s, and the run can be resumed.
+
+    The script is less patient than a user's, by so much as is added to what it takes.
+    """
+    patience = 5.0
     proxy = Proxy(dask.port)
     try:
         source = FAULT.format(retries=0, folder=str(lab.folder), gate=str(lab.folder / "gate"))
         source = source.partition("    try:")[0] + "    return value([held, others])\n"
-        source += "\nif __name__ == '__main__':\n    main()\n"
+        source += "\nif __name__ == '__main__':\n    import pipedeco.engines.dask\n"
+        source += f"    pipedeco.engines.dask.SILENCE = {patience}\n    main()\n"
         queues = json.dumps({"default": f"dask://127.0.0.1:{proxy.port}"})
         job = lab.start(source, PIPEDECO_MODE="remote", PIPEDECO_QUEUES=queues)
         child = station_of(lab)
         begin = time.monotonic()
         proxy.cut.set()
         done = job.finish(60.0)
-        assert time.monotonic() - begin < 30
+        assert time.monotonic() - begin + SILENCE - patience < 30
         assert done.code == 1
         assert "EngineLost" in done.err
         wait_until(lambda: not is_alive(child), what="nobody waits for the step any more")
