@@ -324,7 +324,7 @@ class Scheduler:
             return 0.0
 
     def _again(self, step: Step) -> None:
-        if step.state == PENDING and not step.waiting:  # a follower may wait again for its input
+        if _may_begin(step):  # a follower may wait again for its input
             self._ready(step)
 
     def _end_without_running(self, step: Step, state: str, reason: Step | str) -> None:
@@ -350,7 +350,7 @@ class Scheduler:
                     continue
                 if _lets_run(step, only_after=step not in dependant.inputs):
                     dependant.waiting -= 1
-                    if not dependant.waiting and dependant.state == PENDING:
+                    if _may_begin(dependant):
                         self._ready(dependant)
                 elif dependant.state == PENDING:  # else it follows, and is told of as undone
                     dependant.reason = step
@@ -374,6 +374,15 @@ class Scheduler:
             step.called.failed += 1
             if self.abort and not step.called.options.allow_failure:
                 self.abort(f"step {step.name} failed and on_failure is 'abort'")
+
+
+def _may_begin(step: Step) -> bool:
+    """Whether nothing keeps a step from being performed.
+
+    One that has a reason has been decided on: it is to be skipped or cancelled, and is pending
+    only while somebody is told of that.
+    """
+    return step.state == PENDING and not step.waiting and step.reason is None
 
 
 def _lets_run(dep: Step, *, only_after: bool) -> bool:

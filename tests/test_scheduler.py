@@ -659,3 +659,57 @@ def test_any_order_of_words_keeps_the_rules(data):
             assert step.reason.state in ENDED - SUCCESS
         if step.state == COMPLETED:
             assert all(dep.state in SUCCESS for dep in step.inputs)
+
+
+class Teller:
+    """Hooks that tell of skipped and cancelled steps, which end when that is over."""
+
+    busy = False
+
+    def __init__(self):
+        self.told = []
+
+    def covers(self, step):
+        return True
+
+    def holds_start(self, step):
+        return False
+
+    def holds_end(self, step, state):
+        if state not in (SKIPPED, CANCELLED) or (step, state) in self.told:
+            return False
+        self.told.append((step, state))
+        return True
+
+    def changed(self, step):
+        pass
+
+    def stop(self):
+        pass
+
+
+def test_a_step_that_is_to_be_skipped_is_not_performed():
+    """Though its other input completes while somebody is told of the skipping."""
+    lab = Lab()
+    lab.scheduler.hooks = teller = Teller()
+    first, second = lab.step(), lab.step()
+    lab.end(second, HOPELESS)
+    third = lab.step(first, second)
+    assert teller.told == [(third, SKIPPED)]
+    lab.end(first)
+    assert not lab.session.queued
+    lab.scheduler.settle(third, SKIPPED, None)
+    assert third.state == SKIPPED
+
+
+def test_a_step_that_is_to_be_cancelled_is_not_performed():
+    """The same of a run that is cancelled while an input of the step is under way."""
+    lab = Lab()
+    lab.scheduler.hooks = teller = Teller()
+    first = lab.step()
+    call = lab.begin(first)
+    second = lab.step(first)
+    lab.scheduler.cancel("enough")
+    assert (second, CANCELLED) in teller.told
+    call.done(call, DONE)
+    assert not lab.session.queued
