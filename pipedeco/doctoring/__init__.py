@@ -32,12 +32,13 @@ def examine(store: str | None = None) -> Generator[Line, None, None]:
     from pipedeco.doctoring.queues import visit_queues
     from pipedeco.doctoring.scratch import Scratch
     from pipedeco.doctoring.steps import look_at_workers
-    from pipedeco.doctoring.store import look_at_store
+    from pipedeco.doctoring.store import look_at_blobs, look_at_store
     from pipedeco.doctoring.tools import look_at_python, look_at_tools
 
     yield look_at_python()
     with Scratch(store) as scratch:
         yield from look_at_store(scratch)
+        yield from look_at_blobs(scratch)
         yield look_at_workers(scratch)
         yield from visit_queues(scratch)
     yield from look_at_tools()

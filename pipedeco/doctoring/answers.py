@@ -99,10 +99,14 @@ def _stores(trips: list[Trip], scratch: Scratch) -> Iterator[Line]:
     troubles = ((_trouble(trip.answer, scratch), trip) for trip in trips)
     for trouble, names in _grouped(troubles, verb=""):
         if trouble:
-            text = f"{names} cannot use the store {scratch.store} ({trouble})"
+            what = f"the store {scratch.store}" if scratch.objects is None else scratch.address
+            text = f"{names} cannot use {what} ({trouble})"
             advice = (
                 "workers need it at the same path: put it into a folder that they share, with "
-                "PIPEDECO_STORE or configure(store=...)"
+                "PIPEDECO_STORE or configure(store=...); or name an object store with PIPEDECO_BLOBS"
+                if scratch.objects is None
+                else "give them what this process has: the package of the protocol, and the variables "
+                "or files that say endpoint and credentials"
             )
             yield Line("", ERROR, text, advice)
 

@@ -163,7 +163,7 @@ class _Visit:
         self.found.append(self._summary(slots, answers, trips))
         wrong = list(compare(trips, self.scratch))
         self.found += [line._replace(what=self.what) for line in wrong]
-        if self.scratch.usable and not any(line.state == ERROR for line in wrong):
+        if self.scratch.reachable and not any(line.state == ERROR for line in wrong):
             self._try_step(engine)
 
     def _none_answered(self, engine: Engine, slots: int, answers: _Answers) -> Line:
@@ -204,7 +204,7 @@ class _Visit:
         for n in range(count):
             name = f"answer-{round_}{self.number}-{n}"
             payload = probe(
-                self.scratch.folder, name, f"answer-{round_}{self.number}-", count, HOLD
+                self.scratch.address, name, f"answer-{round_}{self.number}-", count, HOLD
             )
             sent = time.time()
             future = engine.submit(payload, {})
@@ -234,7 +234,7 @@ class _Visit:
         """Have a worker's child perform a step."""
         self._expect("has answered, and does not perform a step", FOR_STEP)
         back: SimpleQueue[_Landed] = SimpleQueue()
-        future = engine.submit(trial(self.scratch, f"queue{self.number}"), {})
+        future = engine.submit(trial(self.scratch, f"queue{self.number}", self.scratch.objects), {})
         future.add_done_callback(partial(_landed, back, 0.0))
         landed = self._next(back, time.monotonic() + FOR_STEP)
         if landed is None:

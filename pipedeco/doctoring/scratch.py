@@ -1,4 +1,4 @@
-"""A folder of our own in the store, of which nothing stays."""
+"""A folder of our own in the store, of which nothing stays, and one where workers look for it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import shutil
 from typing import TYPE_CHECKING
 
 from pipedeco.blobs import make_private
-from pipedeco.config import find_store
+from pipedeco.config import find_blobs, find_store
 from pipedeco.errors import PipedecoError
+from pipedeco.objects import ObjectFolder
 from pipedeco.worker.probing import HELLO
 
 if TYPE_CHECKING:
@@ -30,13 +31,21 @@ class Scratch:
         self.folder = ""
         self.hello = os.urandom(8).hex()  # what workers are to read
         self.trouble = ""  # why there is no folder
+        self.objects: ObjectFolder | None = None  # where workers look; else in the folder
+        self.distance = ""  # why that cannot be used
         self._made: list[str] = []  # folders, the innermost first
         try:
             self.store = find_store(store)
         except PipedecoError as error:
             self.trouble = str(error)
             return
-        self.folder = os.path.join(self.store, "remote", f"doctor-{os.urandom(4).hex()}")
+        name = f"doctor-{os.urandom(4).hex()}"
+        self.folder = os.path.join(self.store, "remote", name)
+        try:
+            url = find_blobs()
+            self.objects = None if url is None else ObjectFolder(f"{url.rstrip('/')}/{name}")
+        except PipedecoError as error:
+            self.distance = str(error)
 
     def __enter__(self) -> Scratch:
         if not self.folder:
@@ -48,6 +57,12 @@ class Scratch:
                 file.write(self.hello)
         except OSError as error:
             self.trouble = f"{error.filename}: {error.strerror}"
+        if self.objects is not None:
+            try:
+                self.objects.put(HELLO, self.hello.encode())
+                self.objects.read(HELLO)
+            except (PipedecoError, FileNotFoundError) as error:
+                self.distance = str(error)
         return self
 
     def __exit__(
@@ -56,6 +71,12 @@ class Scratch:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self.objects is not None and not self.distance:
+            try:
+                above, _, name = self.objects.url.rpartition("/")
+                ObjectFolder(above).remove([name])
+            except PipedecoError:  # it has answered a moment ago; nothing in it is needed
+                pass
         shutil.rmtree(self.folder, ignore_errors=True)
         for folder in self._made:
             try:
@@ -66,6 +87,16 @@ class Scratch:
     @property
     def usable(self) -> bool:
         return not self.trouble
+
+    @property
+    def reachable(self) -> bool:
+        """Whether workers can be asked to read and write."""
+        return not self.trouble and not self.distance
+
+    @property
+    def address(self) -> str:
+        """Where workers look: a path, or a URL."""
+        return self.folder if self.objects is None else self.objects.url
 
     def place(self, name: str) -> str:
         """A path within."""

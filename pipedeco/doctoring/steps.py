@@ -12,19 +12,26 @@ from pipedeco.config import find_start_method
 from pipedeco.doctoring.lines import ERROR, OK, Line
 from pipedeco.errors import PipedecoError
 from pipedeco.worker.environment import here
+from pipedeco.worker.exchange import SIGN
 from pipedeco.worker.messages import Decoder
 from pipedeco.worker.station import Batch, close_stations, perform_batch
-from pipedeco.worker.travel import setting_of, write_setting
+from pipedeco.worker.travel import SETTING, encode_setting, setting_of, write_setting
 
 if TYPE_CHECKING:
     from pipedeco.doctoring.scratch import Scratch
+    from pipedeco.objects import ObjectFolder
 
 WORKERS = "workers"
 PATIENCE = 20.0  # seconds for a worker to start and to perform a step that does nothing
 
 
-def trial(scratch: Scratch, name: str) -> bytes:
-    """The payload of a step that gives the pid of who performs it; its setting is written."""
+def trial(scratch: Scratch, name: str, objects: ObjectFolder | None = None) -> bytes:
+    """The payload of a step that gives the pid of who performs it; its setting is written.
+
+    Parameters
+    ----------
+    objects: where that is; by default in the folder.
+    """
     folder = scratch.place(f"run-{name}")
     logs = scratch.place("logs")
     make_private(logs)
@@ -36,7 +43,14 @@ def trial(scratch: Scratch, name: str) -> bytes:
         "logs": logs,
         "log_prefix": f"{name}-",
     }
-    write_setting(folder, setting_of(here(), "", None, **facts))
+    setting = setting_of(here(), "", None, **facts)
+    if objects is None:
+        write_setting(folder, setting)
+    else:
+        run = objects.below(f"run-{name}")
+        run.put(SIGN, marshal.dumps((1, "")))
+        run.put(SETTING, encode_setting(setting))
+        folder = run.url
     function = ("function", 1, "name", "os", b"getpid", None, "doctor", False)
     call = (1, 1, pickle.dumps(((), {})), None, 1, 1)
     batch = Batch(folder, name, find_start_method(None), [function], [], [], [call], {}, fresh=True)

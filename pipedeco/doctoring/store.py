@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipedeco.doctoring.scratch import Scratch
 
 STORE = "store"
+BLOBS = "blobs"
 BUSY = 5000  # milliseconds to wait for who writes just now
 SMALL = 10**9  # bytes that are soon full
 MOUNTS = "/proc/self/mountinfo"
@@ -54,6 +55,15 @@ def look_at_store(scratch: Scratch) -> Iterator[Line]:
     text = f"{scratch.store}, {known}, can be written and read, {data_size(free)} free"
     yield Line(STORE, OK, text)
     yield from _troubles(scratch, free)
+
+
+def look_at_blobs(scratch: Scratch) -> Iterator[Line]:
+    """The line of the object store, where the settings name one."""
+    if scratch.distance:
+        yield Line(BLOBS, ERROR, scratch.distance, "remote mode needs it; local mode does not")
+    elif scratch.objects is not None:
+        url = os.path.dirname(scratch.objects.url)
+        yield Line(BLOBS, OK, f"{url} can be written and read")
 
 
 def _advice(error: Exception) -> str:

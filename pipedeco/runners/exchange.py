@@ -202,6 +202,7 @@ class ObjectExchange:
         self.archives = BlobStore(os.path.join(shared, "code"), lambda: home.below("code"))
         self.post = post
         self.heard = heard
+        self._opened = False  # whether there is anything to remove
         self._hands = ThreadPoolExecutor(HANDS, "pipedeco-exchange")
         self._word = ""
         self._count = 0  # of signs
@@ -217,6 +218,7 @@ class ObjectExchange:
         former = [name for name in self.home.names() if _is_former(name, self.name)]
         self.home.remove([f"{name}/{SIGN}" for name in former])  # who still works for it, ends
         self.home.remove(former)
+        self._opened = True
         self._sign()
         if setting.code is not None:
             self.archives.send(setting.code)
@@ -320,6 +322,8 @@ class ObjectExchange:
 
     def close(self, then: Callable[[], object]) -> None:
         def remove() -> None:
+            if not self._opened:
+                return
             self.run.remove([SIGN])  # first, so that whoever works for the run ends
             self.home.remove([self.name])
 

@@ -5,7 +5,7 @@
 
 Marshal's version 2 and JSON, as every Python reads them: the worker's may be another one.
 
-The folder is in the shared store and holds a file `hello`; the worker reads it and writes its own
+The folder is in the shared store, or is the URL of one in an object store, and holds a file `hello`; the worker reads it and writes its own
 beside it.  It waits for a moment, until as many have answered as were asked: so no worker answers
 for its neighbours, however quick it is.
 """
@@ -18,6 +18,8 @@ import sys
 import time
 from typing import NamedTuple
 
+from pipedeco.errors import PipedecoError
+from pipedeco.objects import ObjectFolder
 from pipedeco.worker.travel import host
 
 PROBE = "probe"  # the first word of its payload
@@ -98,6 +100,8 @@ def version_of(distribution: str) -> str:
 def _exchange(folder: str, name: str) -> tuple[str, str]:
     """Read what the controller wrote, and write something that it can read."""
     hello = ""
+    if "://" in folder:
+        return _exchange_objects(ObjectFolder(folder), name)
     try:
         with open(os.path.join(folder, HELLO), encoding="utf-8") as file:
             hello = file.read()
@@ -110,13 +114,29 @@ def _exchange(folder: str, name: str) -> tuple[str, str]:
     return hello, ""
 
 
+def _exchange_objects(folder: ObjectFolder, name: str) -> tuple[str, str]:
+    hello = ""
+    try:
+        hello = folder.read(HELLO).decode()
+        folder.put(name, hello.encode())
+    except FileNotFoundError:
+        return hello, f"{folder.url}/{HELLO}: it is not there"
+    except PipedecoError as error:
+        return hello, str(error)
+    return hello, ""
+
+
+def _names(folder: str) -> list[str]:
+    return ObjectFolder(folder).names() if "://" in folder else os.listdir(folder)
+
+
 def _wait(folder: str, group: str, count: int, hold: float) -> None:
     deadline = time.monotonic() + hold
     while time.monotonic() < deadline:
         try:
-            there = [name for name in os.listdir(folder) if name.startswith(group)]
-        except OSError:  # the store is not seen, or the controller has left
+            there = [name for name in _names(folder) if name.startswith(group)]
+        except (OSError, PipedecoError):  # it is not seen, or the controller has left
             there = []
         if len(there) >= count:
             return
-        time.sleep(STEP)
+        time.sleep(STEP * 10 if "://" in folder else STEP)

@@ -40,7 +40,7 @@ class Cluster:
     def __init__(self, folder, pem=None, **more):
         self.folder = folder
         self.more = more
-        self.port = _free_port()
+        self.port = free_port()
         self.processes = {}
         self.tls = () if pem is None else (pem[0], *pem)
         protocol = "tls" if self.tls else "tcp"
@@ -126,7 +126,7 @@ def _kept():
     return {name: text for name, text in os.environ.items() if not name.startswith(told)}
 
 
-def _free_port():
+def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -165,14 +165,14 @@ class RayHead:
 
     def __init__(self, folder):
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self.token = {"RAY_AUTH_TOKEN": "5" * 64}
         # Ray's sockets lie there, and their names may have 107 bytes.
         self.place = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
         kept = _kept()
         command = [
             str(Path(sys.executable).with_name("ray")), "start", "--head", "--block",
-            "--node-ip-address", "127.0.0.1", "--port", str(_free_port()),
+            "--node-ip-address", "127.0.0.1", "--port", str(free_port()),
             "--ray-client-server-port", str(self.port), "--num-cpus", "2",
             "--include-dashboard=false", "--disable-usage-stats", "--temp-dir", self.place,
         ]  # fmt: skip
