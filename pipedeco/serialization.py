@@ -14,7 +14,7 @@ import pickle
 import sys
 from contextvars import ContextVar
 from functools import cache, partial
-from types import CodeType
+from types import CodeType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.errors import NotPicklable
@@ -352,10 +352,25 @@ def pickle_mark(value: object) -> bytes | None:
     if value is None or type(value) in (bool, int, float, complex, str, bytes):
         return None
     try:
-        data = pickle.dumps(value, PROTOCOL)
+        data = _dumps_apart_from_tracebacks(value)
     except Exception:  # noqa: BLE001 - users' reducers; nothing to compare then
         return None
     return data if len(data) <= INLINE_LIMIT else None
+
+
+def _dumps_apart_from_tracebacks(value: object) -> bytes:
+    """A pickle in which exceptions have no traceback: who raises one does not change it.
+
+    They have where tblib's reducers are installed, as they are once Dask is imported.
+    """
+    if TracebackType not in copyreg.dispatch_table:
+        return pickle.dumps(value, PROTOCOL)
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, PROTOCOL)
+    known = copyreg.dispatch_table.items()
+    pickler.dispatch_table = {k: how for k, how in known if not issubclass(k, BaseException)}
+    pickler.dump(value)
+    return file.getvalue()
 
 
 def contains(value: object, kind: type) -> bool:

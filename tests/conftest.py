@@ -48,10 +48,9 @@ ON_REMOTE = frozenset(
 )  # fmt: skip
 
 
-# The files that take longest.  Before them comes one that compares arguments before and after a
-# step: Dask, once imported, has exceptions pickled with their tracebacks, which a raise changes.
+# The files that take longest, of which none is to begin last.
 FIRST = (
-    "test_failure", "test_dask", "test_resume_processes", "test_demo", "test_runner_contract",
+    "test_dask", "test_resume_processes", "test_demo", "test_runner_contract",
     "test_results", "test_reports", "test_layouts", "test_ray", "test_examples",
     "test_cache_processes", "test_cli_run", "test_retries", "test_cli_reports",
 )  # fmt: skip

@@ -1,10 +1,13 @@
 """Values to bytes or blobs and back, and the path to what cannot travel."""
 
+import contextlib
+import copyreg
 import datetime
 import enum
 import pickle
 import sqlite3
 import threading
+import types
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -284,6 +287,24 @@ def test_a_mark_tells_a_change_in_place():
     assert pickle_mark(bytearray(INLINE_LIMIT * 2)) is None
     assert pickle_mark("atom") is None
 
+
+def test_a_traceback_is_no_change(monkeypatch):
+    """Though libraries such as Dask have exceptions pickled with theirs, as tblib does it."""
+    from tblib import pickling_support
+
+    for kind, reducer in (
+        (ValueError, pickling_support.pickle_exception),
+        (types.TracebackType, pickling_support.pickle_traceback),
+    ):
+        monkeypatch.setitem(copyreg.dispatch_table, kind, reducer)
+    value = ValueError("no")
+    before = pickle_mark([value])
+    with contextlib.suppress(ValueError):
+        raise value
+    assert before is not None
+    assert pickle_mark([value]) == before
+    value.args = ("other",)
+    assert pickle_mark([value]) != before
 
 # -- exceptions ----------------------------------------------------------------------------
 
