@@ -255,6 +255,7 @@ def test_another_version_of_python(mode, index, monkeypatch):
     """Functions of modules and values of both kinds go there and back; code by value is refused."""
     minor, folder = other_python()
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("UV_PYTHON_SEARCH_PATH", folder)  # where workers have a PATH of their own
     there = steps.where.with_options(python=minor)
 
     @pipeline

@@ -2,7 +2,8 @@
 
     PIPEDECO_TESTS_REMOTE=dask://host:8786 python -m pytest tests/contract -k remote
 
-With PIPEDECO_TESTS_ENGINES=all the file is performed on Ray, too, which takes a minute.
+With PIPEDECO_TESTS_ENGINES=all every file is performed, on Dask and on Ray and through an object
+store, which takes a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -11,17 +12,27 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 CONTRACT = Path(__file__).resolve().parent.parent / "contract"
-FILES = ["test_results.py"]
-ENGINES = ["dask", *(["ray"] if os.environ.get("PIPEDECO_TESTS_ENGINES") == "all" else [])]
+ALL = os.environ.get("PIPEDECO_TESTS_ENGINES") == "all"
+PATHS = [CONTRACT] if ALL else [CONTRACT / "test_results.py"]
+ENGINES = ["dask", "ray", "objects"] if ALL else ["dask"]
+DEADLINE = 1500 if ALL else 280
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the census of processes reads /proc"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(DEADLINE + 20),
 ]
+
+
+@pytest.fixture
+def objects(tmp_path, monkeypatch):
+    """Worker processes of this machine that share no folder with the controller, but for a URL."""
+    monkeypatch.setenv("PIPEDECO_BLOBS", f"file://{tmp_path}/objects")
+    return SimpleNamespace(url="local://2")
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -30,7 +41,7 @@ def test_the_contract(name, request, tmp_path):
     engine = request.getfixturevalue(name)
     variables = {**os.environ, "PIPEDECO_TESTS_REMOTE": engine.url}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "remote"]
-    command += [f"--basetemp={tmp_path / 'tests'}", *(str(CONTRACT / file) for file in FILES)]
+    command += [f"--basetemp={tmp_path / 'tests'}", *map(str, PATHS)]
     done = subprocess.run(
         command,
         cwd=CONTRACT.parent.parent,
@@ -38,7 +49,7 @@ def test_the_contract(name, request, tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=DEADLINE,
     )
     assert done.returncode == 0, done.stdout[-5000:]
     assert "passed" in done.stdout
