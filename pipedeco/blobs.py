@@ -28,11 +28,14 @@ if TYPE_CHECKING:
 
     from pipedeco.objects import ObjectFolder
 
+OWNER = "owner"  # the object that says which store a folder elsewhere is of
+ORIGIN = "origin"  # the file that notes where values are
 MAGIC = b"PIPEDECO"
 VERSION = 1
 HEADER = struct.Struct("<8sHHIQ32s8x")  # magic, version, flags, parts, length, room for an HMAC
 PART = struct.Struct("<QQ")
 ALIGNMENT = 64
+RENEWED = 1800.0  # seconds for which nobody takes a blob of an origin for garbage, and more
 THREADED = 1 << 24  # bytes from which several threads hash quicker than one
 
 
@@ -84,16 +87,19 @@ class BlobStore:
         return origin is not None and origin.size(digest) is not None
 
     def send(self, digest: str) -> None:
-        """Copy a blob to the origin unless it is there.
+        """Copy a blob to the origin unless it is there and young: what is old may be removed.
 
         Raises BlobCorrupt where it is nowhere, and StoreError where the origin cannot be reached.
         """
         origin = self.origin
-        assert origin is not None
-        if origin.size(digest) is None:
-            if not self.is_here(digest):
-                raise self._missing(digest)
-            origin.put_file(digest, self.path(digest))
+        if origin is None:
+            raise StoreError(f"{self.path(digest)} is to be sent, and no setting says where to")
+        age = origin.age(digest)
+        if age is not None and (age < RENEWED or not self.is_here(digest)):
+            return
+        if not self.is_here(digest):
+            raise self._missing(digest)
+        origin.put_file(digest, self.path(digest))
 
     def bring(self, digest: str) -> None:
         """Copy a blob from the origin unless it is here.
@@ -205,7 +211,7 @@ class BlobStore:
     def _renewed(self, digest: str, size: int) -> bool:
         """Make a blob young, so that no collection takes it; whether it is there and sound."""
         try:
-            if self.size(digest) != size:
+            if os.stat(self.path(digest)).st_size != size:
                 return False
             self.get(digest, verify=True)
             os.utime(self.path(digest))
@@ -258,36 +264,73 @@ def _origin_of(store: str) -> ObjectFolder | None:
 
 
 def home_of(store: str) -> ObjectFolder | None:
-    """What the object store that the settings name has of this store; None where they name none.
+    """What an object store has of this store; None where there is none.
 
-    Each store has a folder of its own there, so that what is removed from one is not another's.
-    Raises ConfigError for a setting that cannot be used.
+    That which the settings name, else that which the last remote run has used.  Each store has a
+    folder of its own there, so that what is removed from one is not another's.
+    Raises ConfigError for a setting that cannot be used, StoreError for a damaged store.
     """
     from pipedeco.config import find_blobs
     from pipedeco.objects import ObjectFolder
 
-    url = find_blobs()
+    url = find_blobs() or _read_line(os.path.join(store, ORIGIN))
     return None if url is None else ObjectFolder(f"{url.rstrip('/')}/{_identity(store)}")
+
+
+def keep_home(store: str, home: ObjectFolder) -> None:
+    """Note where the values of a store are, for whoever reads them with other settings."""
+    url = home.url.rpartition("/")[0]
+    path = os.path.join(store, ORIGIN)
+    if _read_line(path) != url:
+        if home.size(OWNER) is None:
+            home.put(OWNER, owner_mark(store))
+        os.rename(_written(path, url), path)
+
+
+def owner_mark(store: str) -> bytes:
+    """What tells a store from a copy of it."""
+    path = os.path.realpath(store)
+    return f"{path} {os.stat(os.path.join(path, 'id')).st_ino}".encode()
 
 
 def _identity(store: str) -> str:
     """A name for a store, which stays with it; made when it is first asked for."""
     path = os.path.join(store, "id")
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read()
-    except FileNotFoundError:
+    found = _read_line(path)
+    if found is None:
         make_private(store)
-        aside = f"{path}-{os.urandom(8).hex()}"
-        with open(aside, "w", encoding="ascii") as file:
-            file.write(os.urandom(8).hex())
+        aside = _written(path, os.urandom(8).hex())
         try:
             os.link(aside, path)  # of two at once one is first
         except FileExistsError:
             pass
         finally:
             os.unlink(aside)
-        return _identity(store)
+        found = _read_line(path) or ""
+    if len(found) != 16 or not found.isalnum():
+        raise StoreError(
+            f"{path} is damaged, which names the store's folder in the object store; write that name "
+            "into it again, or remove it where nothing is there"
+        )
+    return found
+
+
+def _read_line(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        return None
+
+
+def _written(path: str, text: str) -> str:
+    """A file beside this one, which would survive a power cut."""
+    aside = f"{path}-{os.urandom(8).hex()}"
+    with open(aside, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    return aside
 
 
 def _mapped(path: str) -> mmap.mmap:

@@ -151,7 +151,9 @@ def find_queues() -> dict[str, str]:
         try:
             known = json.loads(environment)
         except ValueError as error:
-            raise ConfigError(f"PIPEDECO_QUEUES is JSON, and cannot be read: {error}") from None
+            raise ConfigError(
+                f'PIPEDECO_QUEUES is JSON, such as {{"default": "local://2"}}, and cannot be read: {error}'
+            ) from None
         return _checked("PIPEDECO_QUEUES", check_queues, known) or {}
     return _checked("[tool.pipedeco.queues]", check_queues, _project_settings().get("queues")) or {}
 

@@ -10,6 +10,7 @@ Credentials and endpoints are fsspec's own business: FSSPEC_S3_ENDPOINT_URL, AWS
 from __future__ import annotations
 
 import os
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 ATOMIC = frozenset({
     "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss", "obs", "cos",
 })  # fmt: skip
+ASIDE = ".writing"  # the folder of what is not whole yet, where put is not atomic
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs"}
 
 
@@ -40,6 +42,10 @@ class ObjectFolder:
     def below(self, name: str) -> ObjectFolder:
         return ObjectFolder(f"{self.url}/{name}")
 
+    def check(self) -> None:
+        """Raise ConfigError unless there is something here that opens such URLs; nothing is asked."""
+        self._open()
+
     def put(self, name: str, data: bytes) -> None:
         """Write an object, over what is there."""
         with self._told("cannot be written", name):
@@ -50,22 +56,29 @@ class ObjectFolder:
         with self._told("cannot be written", name):
             self._write(name, lambda fs, target: fs.put_file(path, target))
 
-    def create(self, name: str, data: bytes) -> bool:
-        """Write an object unless it is there; whether it was not.
+    def claim(self, name: str) -> bool:
+        """Write an object of a name that nobody else has claimed; whether it is ours.
 
-        Of two at one moment both may be told so, where the file system cannot exclude that.
+        What is there decides, not what the store answered: a request that was tried again, or that
+        met another's, is refused in as many ways as there are stores.  Of two at one moment both
+        may be told so, where the file system cannot exclude that.
         """
-        with self._told("cannot be written", name):
-            fs, root = self._open()
-            if fs.exists(f"{root}/{name}"):
-                return False
+        token = os.urandom(16)
+        try:
+            with self._told("cannot be written", name):
+                fs, root = self._open()
+                if fs.exists(f"{root}/{name}"):
+                    return False
+                if self.protocol not in ATOMIC:
+                    fs.makedirs(os.path.dirname(f"{root}/{name}"), exist_ok=True)
+                fs.pipe_file(f"{root}/{name}", token, mode="create")
+        except StoreError:
             try:
-                fs.pipe_file(f"{root}/{name}", data, mode="create")
-            except FileExistsError:
-                return False
-            except FileNotFoundError:  # the folder is missing, where there are folders
-                self._write(name, lambda fs, path: fs.pipe_file(path, data))
-            return True
+                return self.read(name) == token
+            except FileNotFoundError:
+                pass
+            raise
+        return True
 
     def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
         """The bytes of an object, or a part of them; raises FileNotFoundError where it is not."""
@@ -96,19 +109,17 @@ class ObjectFolder:
                 found = fs.ls(f"{root}/{below}".rstrip("/"), detail=False, refresh=True)
         except FileNotFoundError:
             return []
-        return sorted(os.path.basename(path.rstrip("/")) for path in found)
+        names = (os.path.basename(path.rstrip("/")) for path in found)
+        return sorted(name for name in names if name != ASIDE)
 
-    def ages(self, below: str) -> dict[str, float]:
-        """When each object of a folder was changed, in seconds since the epoch, by its last part."""
-        found = {}
-        for name in self.names(below):
-            with self._told("cannot be listed", below):
+    def age(self, name: str) -> float | None:
+        """Seconds since an object was written; None where it is not there."""
+        try:
+            with self._told("cannot be read", name, absent=True):
                 fs, root = self._open()
-                try:
-                    found[name] = fs.modified(f"{root}/{below}/{name}").timestamp()
-                except FileNotFoundError:  # it has gone meanwhile, or is a folder
-                    continue
-        return found
+                return time.time() - float(fs.modified(f"{root}/{name}").timestamp())
+        except FileNotFoundError:
+            return None
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove objects, and folders with all that is in them; what is not there is no error."""
@@ -142,17 +153,14 @@ class ObjectFolder:
     def _write(self, name: str, write: Any) -> None:
         fs, root = self._open()
         path = f"{root}/{name}"
-        atomic = self.protocol in ATOMIC
-        target = path if atomic else f"{path}.part-{os.urandom(4).hex()}"
-        try:
-            write(fs, target)
-        except FileNotFoundError:
-            if atomic:  # no bucket, and it is not ours to make
-                raise
-            fs.makedirs(os.path.dirname(path), exist_ok=True)
-            write(fs, target)
-        if not atomic:
-            fs.mv(target, path)
+        if self.protocol in ATOMIC:
+            write(fs, path)
+            return
+        aside = f"{root}/{ASIDE}/{os.urandom(8).hex()}"
+        for folder in (os.path.dirname(aside), os.path.dirname(path)):
+            fs.makedirs(folder, exist_ok=True)
+        write(fs, aside)
+        fs.mv(aside, path)
 
     @contextmanager
     def _told(self, what: str, name: str, *, absent: bool = False) -> Iterator[None]:
@@ -166,6 +174,6 @@ class ObjectFolder:
                 raise
             place = f"{self.url}/{name}".rstrip("/")
             raise StoreError(
-                f"{place} {what}: {str(error) or type(error).__name__}; see that this machine reaches the store, "
-                "and that its credentials (as FSSPEC_S3_KEY or AWS_PROFILE say them) may"
+                f"{place} {what}: {str(error) or type(error).__name__}; see that this machine reaches it, that "
+                "the bucket is there, and that this process has the credentials (AWS_PROFILE, FSSPEC_S3_KEY)"
             ) from error

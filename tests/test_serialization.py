@@ -306,6 +306,7 @@ def test_a_traceback_is_no_change(monkeypatch):
     value.args = ("other",)
     assert pickle_mark([value]) != before
 
+
 # -- exceptions ----------------------------------------------------------------------------
 
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pipedeco.checking.findings import ERROR, WARNING, Finding, named, place_of
-from pipedeco.config import engine_url, find_queues, find_start_method
+from pipedeco.config import engine_url, find_blobs, find_queues, find_start_method
 from pipedeco.engines import check_url
 from pipedeco.errors import ConfigError
+from pipedeco.objects import ObjectFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +51,12 @@ class Queues:
         """Whether they can be read at all."""
         try:
             find_queues()
+        except ConfigError as error:
+            yield Finding(ERROR, "", 0, "", str(error))
+        try:
+            url = find_blobs()
+            if url is not None:
+                ObjectFolder(url).check()
         except ConfigError as error:
             yield Finding(ERROR, "", 0, "", str(error))
 

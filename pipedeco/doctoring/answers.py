@@ -62,7 +62,7 @@ def compare(trips: list[Trip], scratch: Scratch) -> Iterator[Line]:
     """What is not well, each thing once with the workers that it is of."""
     yield from _pythons(trips)
     yield from _versions(trips)
-    if scratch.usable:
+    if scratch.reachable:
         yield from _stores(trips, scratch)
     yield from _clocks(trips)
 

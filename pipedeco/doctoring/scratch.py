@@ -96,7 +96,8 @@ class Scratch:
     @property
     def address(self) -> str:
         """Where workers look: a path, or a URL."""
-        return self.folder if self.objects is None else self.objects.url
+        known = self.objects if not self.distance else None
+        return self.folder if known is None else known.url
 
     def place(self, name: str) -> str:
         """A path within."""

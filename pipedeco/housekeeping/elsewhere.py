@@ -1,46 +1,76 @@
 """What a store has in an object store, and which of it nobody needs any more.
 
-A station does not send a value again that is there already, and nothing of an object store tells
-whether somebody relies on an object at this moment.  Therefore nothing is removed there while a run
-of this store goes on; what stays, the next removal finds.
+Nothing of an object store tells whether somebody relies on an object at this moment.  Therefore:
+
+1.  Nothing is removed while a run of this store goes on.
+2.  A value goes only when it is older than an hour, which is looked at just before; whoever is about
+    to rely on one that is older than half an hour writes it again (`BlobStore.send`).
+3.  A store that was copied has the same name there as the one it was copied from: only the one that
+    was there first removes anything.
+
+What stays, the next removal finds.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipedeco.blobs import home_of
+from pipedeco.blobs import OWNER, RENEWED, home_of, owner_mark
+from pipedeco.errors import PipedecoError, StoreError
 from pipedeco.housekeeping.access import reading, someone_lives
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-BLOBS = "blobs"
-AT_ONCE = 100  # objects that are removed before it is asked again who lives
+    from pipedeco.objects import ObjectFolder
+
+KEPT = "blobs", "code"  # folders of what is written once and used by many
+OLD = 2 * RENEWED  # seconds
 
 
-def collect_elsewhere(folder: str, known: Callable[[sqlite3.Connection], set[str]]) -> int:
-    """Remove what nothing refers to from the object store that the settings name, if any.
+def collect_elsewhere(folder: str, known: Callable[[sqlite3.Connection], set[str]]) -> None:
+    """Remove what nothing refers to from the object store of this store, if it has one.
 
     Parameters
     ----------
     folder: of the store.
     known: the digests that are recorded somewhere.
 
-    Returns how many objects and folders those were; raises StoreError where the object store cannot
-    be reached.
+    Raises StoreError where the object store cannot be reached.
     """
     home = home_of(folder)
     if home is None:
-        return 0
-    listed = home.names(BLOBS)  # before anything is asked, as in garbage.py
-    # Archives of code are sent again by whoever needs one; the rest is of controllers that died.
-    doomed = [name for name in home.names() if name != BLOBS]
-    with reading(folder) as connection:
-        doomed += [f"{BLOBS}/{digest}" for digest in set(listed) - known(connection)]
-    for start in range(0, len(doomed), AT_ONCE):
-        if someone_lives(folder):
-            return start
-        home.remove(doomed[start : start + AT_ONCE])
-    return len(doomed)
+        return
+    try:
+        if someone_lives(folder) or not _is_owner(home, folder):
+            return
+        with reading(folder) as connection:
+            needed = known(connection)
+        for name in _garbage(home, needed):
+            if someone_lives(folder):
+                return
+            home.remove([name])
+    except PipedecoError as error:
+        raise StoreError(
+            f"what nobody needs any more is removed here, and not all of it elsewhere: {error}; the "
+            "next removal tries again"
+        ) from error
+
+
+def _garbage(home: ObjectFolder, needed: set[str]) -> Iterator[str]:
+    for name in home.names():  # of controllers that died
+        if name not in (*KEPT, OWNER):
+            yield name
+    for kind in KEPT:
+        for digest in home.names(kind):
+            if digest not in needed and (home.age(f"{kind}/{digest}") or 0.0) > OLD:
+                yield f"{kind}/{digest}"
+
+
+def _is_owner(home: ObjectFolder, folder: str) -> bool:
+    """Whether a store is the one that its folder elsewhere was made for."""
+    try:
+        return home.read(OWNER) == owner_mark(folder)
+    except FileNotFoundError:  # nothing was ever put there
+        return False

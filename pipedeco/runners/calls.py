@@ -27,7 +27,7 @@ from pipedeco.runners import auto_logs
 from pipedeco.runners.beside import Aside
 from pipedeco.runners.echo import Echo
 from pipedeco.serialization import Pickler, unpack_arguments
-from pipedeco.worker.perform import describe_error
+from pipedeco.worker.perform import describe_error, describe_trouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableSequence
@@ -350,7 +350,7 @@ def failed_call(error: StepError) -> Outcome:
 
 def failure_of(call: StepCall, error: BaseException) -> Outcome:
     """How a call ends that was not performed, or of which nobody knows how far."""
-    outcome = failed_call(describe_error(error))
+    outcome = failed_call(describe_trouble(error))
     if isinstance(error, NotPicklable):  # nor is it in another attempt
         return outcome
     return outcome._replace(retryable=is_worth_a_retry(outcome, call.step))

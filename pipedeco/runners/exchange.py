@@ -7,14 +7,17 @@ What is told of a batch reaches `heard(batch, messages)`.
 
 from __future__ import annotations
 
+import logging
 import marshal
 import os
+import re
 import shutil
 import threading
 import time
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pipedeco.blobs import BlobStore, home_of, make_private
+from pipedeco.blobs import BlobStore, home_of, keep_home, make_private
 from pipedeco.errors import PipedecoError
 from pipedeco.worker.exchange import BEGUN, PART, SIGN, SUFFIXES, WORDS
 from pipedeco.worker.messages import Decoder
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
     Heard = Callable[[str, list[tuple[Any, ...]]], None]
     Then = Callable[[BaseException | None], None]  # why it could not be done
 
+_log = logging.getLogger("pipedeco")
+LOST = 20.0  # seconds for which the end of a run waits for an object store
+WORD = re.compile(r"(b\d+)\.\d{8}")
 LOOK = 0.5  # seconds between two looks into an object store
 HANDS = 4  # threads that send and fetch
 
@@ -191,8 +197,6 @@ class ObjectExchange:
         post: Callable[..., None],
         heard: Heard,
     ) -> None:
-        from concurrent.futures import ThreadPoolExecutor
-
         self.facts = facts
         self.home = home
         self.name = _name_of(facts)
@@ -203,42 +207,58 @@ class ObjectExchange:
         self.post = post
         self.heard = heard
         self._opened = False  # whether there is anything to remove
-        self._hands = ThreadPoolExecutor(HANDS, "pipedeco-exchange")
+        self._closed = False
+        # What takes long must hold up neither signs nor what is heard.
+        self._hands = _Threads(HANDS)
+        self._voice = _Threads(1)
+        self._ears = _Threads(1)
         self._word = ""
         self._count = 0  # of signs
         self._signing = threading.Lock()
+        self._opening = threading.Lock()
         self._sent: dict[str, threading.Lock] = {}  # digests of values; held while one is sent
         self._there: set[str] = set()  # digests of values that the store has
         self._last: dict[str, str] = {}  # the last object that was read, by batch
-        self._reading = threading.Lock()
         self._looked = 0.0
         self._looking = False
 
     def open(self, setting: Setting) -> None:
+        with self._opening:
+            if not self._closed:
+                self._open(setting)
+
+    def _open(self, setting: Setting) -> None:
         former = [name for name in self.home.names() if _is_former(name, self.name)]
         self.home.remove([f"{name}/{SIGN}" for name in former])  # who still works for it, ends
         self.home.remove(former)
         self._opened = True
+        keep_home(os.path.dirname(self.values.folder), self.home)
         self._sign()
         if setting.code is not None:
             self.archives.send(setting.code)
         self.run.put(SETTING, encode_setting(setting))
 
     def sign(self) -> None:
-        self._do(self._sign)
+        self._do(self._voice, self._sign)
 
     def ask(self, word: str) -> None:
         self._word = word
-        self._do(self._sign)
+        self._do(self._voice, self._sign, then=self._asked)
+
+    def _asked(self, error: BaseException | None) -> None:
+        if error is not None and not self._closed:
+            self._do(self._voice, self._sign, then=self._asked)
 
     def _sign(self) -> None:
         with self._signing:
+            if self._closed or not self._opened:
+                return
             self._count += 1
             self.run.put(SIGN, marshal.dumps((self._count, self._word)))
 
     def offer(self, batch: Batch, then: Then) -> None:
         self._last[batch.name] = ""
-        self._do(self._offer, batch, then=then)
+        self._do(self._hands, self._offer, batch, then=then)
 
     def _offer(self, batch: Batch) -> None:
         for digest in needed(batch):
@@ -252,30 +272,37 @@ class ObjectExchange:
             if self.run.size(f"{BEGUN}/{batch}") is None:
                 self.post(then)
 
-        self._do(look)
+        self._do(self._voice, look)
 
     def look(self) -> None:
         if not self._looking and time.monotonic() - self._looked >= LOOK:
             self._looking = True
-            self._do(self._look, then=self._has_looked)
+            self._do(self._ears, self._look, then=self._has_looked)
 
     def _has_looked(self, error: BaseException | None) -> None:  # out of reach: the next may see it
         self._looked = time.monotonic()
         self._looking = False
 
-    def _look(self) -> None:
-        with self._reading:
-            for name in self.run.names(WORDS):
-                self._read(name)
+    def _look(self, batch: str = "") -> None:
+        """Hear all words that are new, or those of one batch."""
+        for name in self.run.names(WORDS):
+            found = WORD.fullmatch(name)
+            if found is not None and batch in ("", found[1]):
+                self._read(found[1], name)
 
-    def _read(self, name: str) -> None:
+    def _read(self, batch: str, name: str) -> None:
         """Hear one object, unless it was heard before."""
-        batch = name.partition(".")[0]
         last = self._last.get(batch)
         if last is None or name <= last:
             return
-        self._hear(batch, self.run.read(f"{WORDS}/{name}"))
-        self._last[batch] = name
+        try:
+            data = self.run.read(f"{WORDS}/{name}")
+        except FileNotFoundError:
+            return
+        self._hear(batch, data)
+        if batch in self._last:
+            self._last[batch] = name
+        self.run.remove([f"{WORDS}/{name}"])  # a run may be long, and listings are not to be
 
     def _hear(self, batch: str, data: bytes) -> None:
         """Write parts of logs; the loop hears of the rest, which tells where in them things stand."""
@@ -289,8 +316,8 @@ class ObjectExchange:
             self.post(self.heard, batch, messages)
 
     def _write(self, log: str, suffix: str, offset: int, data: bytes) -> None:
-        if os.path.basename(log) != log or suffix not in SUFFIXES:
-            raise PipedecoError(f"a station tells of a log {log}.{suffix}, which is none")
+        if os.path.basename(log) != log or suffix not in SUFFIXES:  # no station of ours says so
+            return
         make_private(self.facts.logs)
         path = os.path.join(self.facts.logs, f"{log}.{suffix}")
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -305,35 +332,45 @@ class ObjectExchange:
 
     def rest(self, batch: str, data: bytes, then: Then) -> None:
         def read() -> None:
-            with self._reading:
-                for name in self.run.names(WORDS):  # parts of logs may be in what nobody has read
-                    if name.startswith(f"{batch}."):
-                        self._read(name)
-                self._hear(batch, data)
+            try:
+                self._look(batch)  # parts of logs may be in what nobody has read
+            finally:
+                self._hear(batch, data)  # whatever comes of that: these are the outcomes
 
-        self._do(read, then=then)
+        def heard(error: BaseException | None) -> None:
+            if error is not None:
+                _log.warning("a part of a log of run %s is lost: %s", self.facts.id, error)
+            then(None)
+
+        self._do(self._ears, read, then=heard)
 
     def over(self, batch: str) -> None:
-        last = self._last.pop(batch, "")
-        if last:
-            number = int(last.partition(".")[2])
-            names = [f"{WORDS}/{batch}.{part:08}" for part in range(number + 1)]
-            self._do(self.run.remove, names)
+        self._last.pop(batch, None)
 
     def close(self, then: Callable[[], object]) -> None:
-        def remove() -> None:
-            if not self._opened:
-                return
-            self.run.remove([SIGN])  # first, so that whoever works for the run ends
-            self.home.remove([self.name])
+        self._closed = True
+        threads = self._hands, self._voice, self._ears
+        for group in threads:
+            group.drop()
 
-        def removed(_: BaseException | None) -> None:  # what cannot be, prune finds
+        def remove() -> None:
+            with self._opening, self._signing:
+                if self._opened:
+                    self.run.remove([SIGN])  # first, so that whoever works for the run ends
+                    self.home.remove([self.name])
+
+        def removed(error: BaseException | None) -> None:
+            if error is not None:
+                _log.warning("%s is left, pipedeco prune removes it: %s", self.run.url, error)
             then()
 
-        self._do(remove, then=removed)
-        self._hands.shutdown(wait=False)
+        self._do(self._voice, remove, then=removed)
+        for group in threads:
+            group.end()
 
-    def _do(self, action: Callable[..., None], *args: Any, then: Then | None = None) -> None:
+    def _do(
+        self, threads: _Threads, action: Callable[..., None], *args: Any, then: Then | None = None
+    ) -> None:
         """Have something done by a thread; `then` hears on the loop how that went."""
 
         def do() -> None:
@@ -343,12 +380,42 @@ class ObjectExchange:
             except (PipedecoError, OSError) as found:
                 error = found
             except Exception as found:  # noqa: BLE001 - a defect here must not leave the run waiting for ever
+                _log.exception("the exchange with %s", self.address)
                 error = PipedecoError(f"the exchange with {self.address} has failed: {found!r}")
             if then is not None:
                 self.post(then, error)
 
-        try:
-            self._hands.submit(do)
-        except RuntimeError:  # the run is over, or Python ends
-            if then is not None:
-                self.post(then, None)
+        threads.do(do)
+
+
+class _Threads:
+    """Daemons that take one action after another; a store that hangs holds up no exit of Python."""
+
+    def __init__(self, count: int) -> None:
+        self._actions: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._count = count
+        for _ in range(count):
+            threading.Thread(target=self._work, name="pipedeco-exchange", daemon=True).start()
+
+    def do(self, action: Callable[[], None]) -> None:
+        self._actions.put(action)
+
+    def drop(self) -> None:
+        """Forget what nobody has begun."""
+        while not self._actions.empty():
+            try:
+                self._actions.get_nowait()
+            except Empty:  # a thread was quicker
+                return
+
+    def end(self) -> None:
+        """Let the threads end when all is done."""
+        for _ in range(self._count):
+            self._actions.put(None)
+
+    def _work(self) -> None:
+        while True:
+            action = self._actions.get()
+            if action is None:
+                return
+            action()

@@ -37,7 +37,7 @@ from pipedeco.runners.calls import (
     outcome_of,
     removed,
 )
-from pipedeco.runners.exchange import open_exchange
+from pipedeco.runners.exchange import LOST, open_exchange
 from pipedeco.serialization import INLINE_LIMIT
 from pipedeco.worker.deaths import GRACE
 from pipedeco.worker.environment import here
@@ -204,8 +204,9 @@ class RemoteSession(CallSession):
     def close(self) -> None:
         closed = threading.Event()
         self.post(self.runner.forget, self, closed)
+        deadline = time.monotonic() + LOST
         while not closed.wait(0.5):
-            if not self.runner.alive:
+            if not self.runner.alive or time.monotonic() > deadline:
                 break
         self.echo.close()
 
@@ -398,14 +399,8 @@ class RemoteRunner(Loop):
         """What a payload needs is there, or cannot be."""
         if session.flights.get(flight.name) is not flight:
             return
-        if session.stopping or error is not None:
-            self.over(session, flight)
-        for call in list(flight.calls.values()):
-            if session.stopping:
-                self.end(call, cancelled_call())
-            elif error is not None:
-                self._fail(call, error)
-        if session.stopping or error is not None:
+        if session.stopping or error is not None or not engine.alive:
+            self._not_sent(session, flight, error)
             return
         line = flight.line
         payload = marshal.dumps(tuple(batch))
@@ -420,6 +415,17 @@ class RemoteRunner(Loop):
             return
         flight.future = future
         future.add_done_callback(lambda done: self.post(self._landed, session, flight, engine))
+
+    def _not_sent(
+        self, session: RemoteSession, flight: _Flight, error: BaseException | None
+    ) -> None:
+        """The run is to stop, a value cannot be had, or the engine was lost and is opened again."""
+        self.over(session, flight)
+        for number, call in reversed(list(flight.calls.items())):
+            if error is not None and not session.stopping:
+                self._fail(call, error)
+            else:
+                self._ready_again(session, flight, number)
 
     def _batch(self, session: RemoteSession, line: _Line, flight: _Flight, slots: int) -> Batch:
         functions: dict[int, tuple[Any, ...]] = {}

@@ -30,8 +30,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pipedeco.blobs import BlobStore, make_private
 from pipedeco.errors import BlobCorrupt, PipedecoError, StoreError
+from pipedeco.graph import FAILED
 from pipedeco.objects import ObjectFolder
 from pipedeco.worker.messages import encode
+from pipedeco.worker.perform import describe_trouble
 from pipedeco.worker.travel import (
     SETTING,
     Setting,
@@ -71,7 +73,10 @@ class Words(Protocol):
         """Let the controller see all that was told so far, and what goes on."""
 
     def last(self, told: list[tuple[Any, ...]]) -> bytes:
-        """What returns through the engine; raises StoreError where a value stays here."""
+        """What returns through the engine; raises PipedecoError where a value is not sent yet."""
+
+    def rest(self, told: list[tuple[Any, ...]], error: BaseException) -> bytes:
+        """The same, where the values that are not sent never will be, because of an error."""
 
     def close(self) -> None: ...
 
@@ -80,6 +85,8 @@ class Exchange(Protocol):
     """Of one run, for all its batches."""
 
     beat: float  # seconds between two looks
+    ships: bool  # whether telling takes time, for which a child's logs must not go on
+    token: str  # what the names of logs end with
     setting: Setting
     blobs: str  # the folder of values, as children know it
     logs: str
@@ -88,7 +95,8 @@ class Exchange(Protocol):
     def begin(self, batch: str, logs: Iterable[str]) -> Words | None:
         """Claim a batch; None where another station has it.  `logs` grows with its children."""
 
-    def asked(self) -> Asked: ...
+    def asked(self, *, fresh: bool = False) -> Asked:
+        """What is asked now, or was within a beat."""
 
     def bring(self, digests: Iterable[str]) -> None:
         """Have values here; raises BlobCorrupt or StoreError."""
@@ -113,6 +121,8 @@ class FolderExchange:
     """Through a folder that this machine shares with the controller's."""
 
     beat = BEAT
+    ships = False
+    token = ""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
@@ -129,7 +139,7 @@ class FolderExchange:
         except FileExistsError:
             return None
 
-    def asked(self) -> Asked:
+    def asked(self, *, fresh: bool = False) -> Asked:
         try:
             sign = os.stat(os.path.join(self.folder, SETTING)).st_mtime_ns
         except OSError:
@@ -156,11 +166,16 @@ class _FileWords:
         new = told[self.written :]
         self.written += len(new)
         data = b"".join(map(encode, [*new, now] if now is not None else new))
-        if data:
+        try:
             os.write(self.file, data)
+        except OSError:  # a full disk, say: all of it is told at the end
+            pass
 
     def last(self, told: list[tuple[Any, ...]]) -> bytes:
         return b"".join(map(encode, told))
+
+    def rest(self, told: list[tuple[Any, ...]], error: BaseException) -> bytes:
+        return self.last(told)
 
     def close(self) -> None:
         os.close(self.file)
@@ -170,6 +185,7 @@ class ObjectExchange:
     """Through an object store, with a folder of this machine's own."""
 
     beat = OBJECT_BEAT
+    ships = True
 
     def __init__(self, url: str) -> None:
         home, _, name = url.rpartition("/")
@@ -183,6 +199,7 @@ class ObjectExchange:
                 f"wrote: {why}"
             ) from None
         self.setting = decode_setting(data)
+        self.token = f"-{os.urandom(3).hex()}"  # containers may have all else in common
         self._scratch = _Scratch(name)
         self.blobs = os.path.join(self._scratch.folder, "blobs")
         self.logs = os.path.join(self._scratch.folder, "logs")
@@ -197,14 +214,13 @@ class ObjectExchange:
         self._looking = threading.Lock()
 
     def begin(self, batch: str, logs: Iterable[str]) -> Words | None:
-        if not self.run.create(f"{BEGUN}/{batch}", b""):
+        if not self.run.claim(f"{BEGUN}/{batch}"):
             return None
         return _ObjectWords(self, batch, logs)
 
-    def asked(self) -> Asked:
-        """Of what was read within a beat by whatever batch."""
+    def asked(self, *, fresh: bool = False) -> Asked:
         with self._looking:
-            if time.monotonic() - self._looked >= self.beat:
+            if fresh or time.monotonic() - self._looked >= self.beat:
                 try:
                     self._asked = Asked(*marshal.loads(self.run.read(SIGN)))
                 except FileNotFoundError:
@@ -234,12 +250,20 @@ class ObjectExchange:
                 self.values.send(digest)
                 self.sent.add(digest)
 
-    def grown(self, logs: Iterable[str]) -> Iterator[tuple[str, str, int, bytes]]:
-        """(log, suffix, offset, bytes) of what was written since the last time."""
+    def grown(
+        self, logs: Iterable[str], *, whole: bool = False
+    ) -> Iterator[tuple[str, str, int, bytes]]:
+        """(log, suffix, offset, bytes) of what was written since the last time.
+
+        Parameters
+        ----------
+        whole: whether a line of events may be cut, as nothing more is written.
+        """
         for log in list(logs):
             for suffix in SUFFIXES:
                 path = os.path.join(self.logs, f"{log}.{suffix}")
-                while data := _part_of(path, self.shipped.get(path, 0)):
+                lines = suffix == "events" and not whole
+                while data := _part_of(path, self.shipped.get(path, 0), lines=lines):
                     offset = self.shipped.get(path, 0)
                     yield log, suffix, offset, data
                     self.shipped[path] = offset + len(data)
@@ -248,11 +272,13 @@ class ObjectExchange:
         self._scratch.leave()
 
 
-def _part_of(path: str, offset: int) -> bytes:
+def _part_of(path: str, offset: int, *, lines: bool) -> bytes:
+    """What comes next in a file; with `lines` up to the end of one, for what a line names."""
     try:
         with open(path, "rb") as file:
             file.seek(offset)
-            return file.read(WIDEST)
+            data = file.read(WIDEST)
+            return data[: data.rfind(b"\n") + 1] if lines else data
     except FileNotFoundError:
         return b""
 
@@ -270,6 +296,8 @@ class _ObjectWords:
 
     def write(self, told: list[tuple[Any, ...]], now: tuple[Any, ...] | None) -> None:
         new = told[self.written :]
+        if self.exchange.asked().sign is None:  # the run is over, and its folder is gone
+            return
         try:
             self.exchange.send(_values_of(new))
             for part in self.exchange.grown(self.logs):
@@ -277,22 +305,28 @@ class _ObjectWords:
             news = [*new] if now is None or _is_same(now, self.now) else [*new, now]
             if news:
                 self._put(news)
-        except PipedecoError:  # out of reach for a while: the next write tries again
+        except (PipedecoError, OSError):  # out of reach for a while: the next write tries again
             return
         self.written += len(new)
         self.now = now or ()
 
     def last(self, told: list[tuple[Any, ...]]) -> bytes:
         """All that was told, and the rest of the logs: as a rule nothing else is needed."""
+        self.write(told, None)  # what is long; the rest returns
         self.exchange.send(_values_of(told))
         found = []
-        for part in self.exchange.grown(self.logs):
-            if len(part[-1]) == WIDEST:
-                self._put([(PART, *part)], part)
-            else:
-                self.exchange.send(_named_by(part))
-                found.append((PART, *part))
+        for part in self.exchange.grown(self.logs, whole=True):
+            self.exchange.send(_named_by(part))
+            found.append((PART, *part))
         return b"".join(map(encode, [*found, *told]))
+
+    def rest(self, told: list[tuple[Any, ...]], error: BaseException) -> bytes:
+        described = tuple(describe_trouble(error))
+        sent = self.exchange.sent
+        return b"".join(
+            encode(_failed(message, described) if set(_values_of([message])) - sent else message)
+            for message in told
+        )
 
     def close(self) -> None:
         pass
@@ -303,8 +337,15 @@ class _ObjectWords:
         if part is not None:
             self.exchange.send(_named_by(part))
         name = f"{WORDS}/{self.batch}.{self.parts:08}"
+        self.parts += 1  # first: who does not know whether it is there uses no name again
         self.exchange.run.put(name, b"".join(map(encode, messages)))
-        self.parts += 1
+
+
+def _failed(message: tuple[Any, ...], described: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What is told of a call whose value stays here."""
+    number, _, began, duration, _, _, _, _, _, logs = message[1]
+    outcome = number, FAILED, began, duration, None, None, (), described, None, logs
+    return message[0], outcome, *message[2:]
 
 
 def _is_same(now: tuple[Any, ...], last: tuple[Any, ...]) -> bool:
@@ -369,7 +410,8 @@ def _remove_unused(folder: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if _is_file(lock, path):
             shutil.rmtree(folder, ignore_errors=True)
-            os.unlink(path)
+            if not os.path.exists(folder):  # else somebody still writes there: the next one tries
+                os.unlink(path)
     except BlockingIOError:
         pass
     finally:

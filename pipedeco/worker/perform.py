@@ -7,6 +7,7 @@ import time
 from types import CoroutineType, TracebackType
 from typing import TYPE_CHECKING, Any
 
+from pipedeco.errors import NotPicklable, PipedecoError
 from pipedeco.graph import COMPLETED, FAILED, Outcome, StepError
 from pipedeco.serialization import pack_exception
 
@@ -124,6 +125,14 @@ def describe_error(error: BaseException) -> StepError:
     pickled = None if isinstance(error, CONTROL_FLOW) else pack_exception(error)
     text = "".join(lines)[-10 * MAX_TEXT :]
     return StepError(name, error_text(error), _encodable(text), pickled)
+
+
+def describe_trouble(error: BaseException) -> StepError:
+    """The same of what kept a step from being performed: a sentence of ours needs no frames."""
+    if isinstance(error, PipedecoError) and not isinstance(error, NotPicklable):
+        error = error.with_traceback(None)
+        error.__cause__ = error.__context__ = None
+    return describe_error(error)
 
 
 def error_text(error: BaseException) -> str:

@@ -29,9 +29,10 @@ import os
 import re
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipedeco.errors import PipedecoError
+from pipedeco.errors import BlobCorrupt, PipedecoError, StoreError
 from pipedeco.events import length
 from pipedeco.graph import CANCELLED, FAILED, LogPosition, StepError
 from pipedeco.requirements import Requirements
@@ -49,7 +50,7 @@ from pipedeco.worker.deaths import (
 from pipedeco.worker.exchange import BEAT, CANCEL, KILL, Asked, Exchange, Words, open_exchange
 from pipedeco.worker.loop import Loop
 from pipedeco.worker.messages import encode
-from pipedeco.worker.perform import describe_error
+from pipedeco.worker.perform import describe_trouble
 from pipedeco.worker.pool import Exit, Pool, Worker
 from pipedeco.worker.probing import PROBE, answer
 from pipedeco.worker.travel import Setting, host, surroundings
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from pipedeco.worker.venvs import Venv
 
 LEASE = 300.0  # seconds without a sign of its controller after which a run is nobody's any more
+PATIENCE = 600.0  # seconds for which a store that is out of reach is tried at the end of a batch
 TIDY = 60.0  # seconds between two looks for runs that are over
 LEFT = "left"  # what is asked by a controller that is gone
 SPARE = 8  # idle children of other environments
@@ -114,6 +116,7 @@ class _Work:
         self.told: list[tuple[Any, ...]] = []  # messages
         self.logs: list[str] = []  # of the children that have had it
         self.child: _Child | None = None  # that has it
+        self.held: _Child | None = None  # that has had it, while its logs are told
         self.starts = 0
         self.stopping = False
         self.asked_back = False
@@ -138,7 +141,7 @@ class _Work:
     def fail(self, error: BaseException) -> None:
         """None of the calls that are left can be performed."""
         for number in list(self.left):
-            self.end(number, _End(FAILED, describe_error(error)))
+            self.end(number, _End(FAILED, describe_trouble(error)))
 
     def give_back(self, numbers: list[int]) -> None:
         given = [number for number in numbers if self.left.pop(number, None) is not None]
@@ -171,7 +174,7 @@ class Station(Loop):
         self.runs: dict[str, _Run] = {}  # by folder
         self.signs: dict[str, tuple[object, float]] = {}  # of controllers: which, and when it came
         self.venvs: dict[tuple[Requirements, str], Venv] = {}
-        self.entering = threading.Lock()
+        self.entering: dict[str, threading.Lock] = {}  # by folder, of who opens a run
         self.pool = Pool(self.selector, start_method, self.on_message, self.on_exit)
         self.start()
 
@@ -188,11 +191,25 @@ class Station(Loop):
             return encode(("lost",))
         try:
             self._perform(work, words)
-            return words.last(work.told)
-        except PipedecoError as error:  # a value or a log cannot leave this machine
-            return _all_failed(batch, error)
+            return self._last(work, words)
         finally:
             words.close()
+            if work.held is not None:
+                self.post(partial(self._release, work.held, fresh=batch.fresh))
+
+    def _last(self, work: _Work, words: Words) -> bytes:
+        """What is told at the end, once the values are where the controller finds them."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            if work.run.exchange.asked().sign is None:  # nobody is to find anything there any more
+                return words.rest(work.told, StoreError("the run is over"))
+            try:
+                return words.last(work.told)
+            except (PipedecoError, OSError) as error:
+                lost = isinstance(error, BlobCorrupt) or time.monotonic() > deadline
+                if lost or self._asked(work.run) in (KILL, LEFT):  # or waits for it
+                    return words.rest(work.told, error)
+            time.sleep(work.run.exchange.beat)
 
     def _perform(self, work: _Work, words: Words) -> None:
         batch, exchange = work.batch, work.run.exchange
@@ -207,42 +224,64 @@ class Station(Loop):
         except (PipedecoError, OSError) as error:
             work.fail(error)
             return
-        if (batch.environment is not None and work.venv is None) or exchange.asked().word:
+        homeless = batch.environment is not None and work.venv is None
+        if homeless or self._asked(work.run, fresh=True):
             work.give_back(list(work.left))
             return
         self.post(self._begin, work)
+        telling = threading.Thread(
+            target=self._tell, args=(work, words), name="pipedeco-telling", daemon=True
+        )
+        if exchange.ships:  # which may take long, and a cancel must not wait for it
+            telling.start()
         while not work.over.wait(exchange.beat):
+            if not self.alive:  # it tells why nothing can be performed, if it still can
+                work.fail(PipedecoError(f"the station on {host()} has ended"))
+                break
             self.post(self._look, work, self._asked(work.run))
+            if not exchange.ships:
+                words.write(work.told, self._now(work))
+        if exchange.ships:
+            telling.join()
+
+    def _tell(self, work: _Work, words: Words) -> None:
+        while not work.over.wait(work.run.exchange.beat) and self.alive:
             words.write(work.told, self._now(work))
 
     def _run_of(self, folder: str) -> _Run:
-        with self.entering:
-            if folder not in self.runs:
+        with self.entering.setdefault(folder, threading.Lock()):
+            run = self.runs.get(folder)
+            if run is None:
                 exchange = open_exchange(folder)
-                setting = exchange.setting
-                around = surroundings(setting, exchange.archives)
+                try:
+                    around = surroundings(exchange.setting, exchange.archives)
+                except BaseException:
+                    exchange.close()
+                    raise
                 if not self.runs:
                     self.later(TIDY, self._begin_to_tidy)
-                self._tidy()
-                number = next(self.numbers)
-                self.runs[folder] = _Run(number, folder, exchange, setting, around)
-            return self.runs[folder]
+                run = _Run(next(self.numbers), folder, exchange, exchange.setting, around)
+                self.runs[folder] = run
+            return run
 
     def _begin_to_tidy(self) -> None:
         threading.Thread(target=self._keep_tidy, name="pipedeco-tidy", daemon=True).start()
 
     def _keep_tidy(self) -> None:
-        with self.entering:
-            self._tidy()
+        self._tidy()
         if self.runs:
             self.later(TIDY, self._begin_to_tidy)
 
     def _tidy(self) -> None:
         """Forget the runs that are over; what they left on this machine goes."""
         for folder, run in list(self.runs.items()):
-            if run.exchange.asked().sign is None:
-                del self.runs[folder]
+            used = any(
+                child.work and child.work.run is run for child in list(self.children.values())
+            )
+            if not used and run.exchange.asked().sign is None:
+                self.runs.pop(folder, None)
                 self.signs.pop(folder, None)
+                self.entering.pop(folder, None)
                 run.exchange.close()
 
     def _venv_of(self, work: _Work, words: Words, wanted: Requirements) -> Venv | None:
@@ -314,7 +353,7 @@ class Station(Loop):
         child.run = run
         child.functions.clear()
         setting, exchange = run.setting, run.exchange
-        name = f"{setting.log_prefix}{child.name}"
+        name = f"{setting.log_prefix}{child.name}{exchange.token}"
         base = os.path.join(exchange.logs, name)
         child.position = position = LogPosition(name)
         position.out, position.err = length(f"{base}.out"), length(f"{base}.err")
@@ -330,8 +369,15 @@ class Station(Loop):
         work, child.work = child.work, None
         assert work is not None
         work.child = None
+        if work.run.exchange.ships:
+            work.held = child
+        else:
+            self._release(child, fresh=work.batch.fresh)
         work.over.set()
-        if work.batch.fresh:
+
+    def _release(self, child: _Child, *, fresh: bool = False) -> None:
+        """What the child has written is told: it may have another batch."""
+        if fresh:
             self.pool.kill(child.worker)
         elif child.worker.alive:
             self.idle.append(child)
@@ -359,13 +405,13 @@ class Station(Loop):
             work.asked_back = True  # others may be free for what waits behind a long step
             self.pool.send(child.worker, ("give_back",))
 
-    def _asked(self, run: _Run) -> str:
+    def _asked(self, run: _Run, *, fresh: bool = False) -> str:
         """CANCEL, KILL, or LEFT where nobody waits for a run any more.
 
         It is over, or its controller, which may be on another host and killed there, has given no
         sign for long; clocks of two machines are not compared.
         """
-        asked: Asked = run.exchange.asked()
+        asked: Asked = run.exchange.asked(fresh=fresh)
         if asked.sign is None:
             return LEFT
         last = self.signs.get(run.folder)
@@ -486,7 +532,7 @@ def needed(batch: Batch) -> Iterator[str]:
 
 def _all_failed(batch: Batch, error: BaseException) -> bytes:
     """What is told where none of the calls can be performed, or nothing of them can be known."""
-    told = describe_error(error)
+    told = describe_trouble(error)
     rest = None, None, (), tuple(told), None, None
     calls = (call[0] for call in batch.calls)
     return b"".join(

@@ -3,10 +3,10 @@
 The store of a run is where workers need not see it; nothing of a run may be in its `remote` folder.
 """
 
-import contextlib
 import json
 import marshal
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,8 +18,8 @@ from faults.support import is_alive, wait_until
 
 from pipedeco import configure, get_run
 from pipedeco.blobs import home_of
-from pipedeco.errors import ConfigError
-from pipedeco.housekeeping import prune
+from pipedeco.errors import ConfigError, StoreError
+from pipedeco.housekeeping import elsewhere, prune
 from pipedeco.objects import ObjectFolder
 from pipedeco.worker.messages import Decoder
 from pipedeco.worker.station import Batch, close_stations, perform_batch
@@ -114,7 +114,7 @@ def home(lab):
 
 def left(lab):
     """What there is of the store in the object store."""
-    return {name for name in home(lab).names() if name not in ("blobs", "code")}
+    return {name for name in home(lab).names() if name not in ("blobs", "code", "owner")}
 
 
 def assert_exchanged(lab):
@@ -156,8 +156,8 @@ def test_a_folder_by_its_url(lab, tmp_path):
     """Whatever fsspec knows will do; here it is a folder."""
     run_main(lab, f"file://{tmp_path}/team", **LOCAL)
     [store] = (tmp_path / "team").iterdir()
-    assert sorted(entry.name for entry in store.iterdir()) == ["blobs", "code"]
-    assert not [path for path in store.rglob("*") if ".part" in path.name]
+    assert sorted(entry.name for entry in store.iterdir()) == [".writing", "blobs", "code", "owner"]
+    assert not list((store / ".writing").iterdir())
 
 
 def test_a_cached_value_is_where_it_is(lab, blobs):
@@ -304,14 +304,39 @@ def test_doctor_of_a_url_that_cannot_be_used(lab):
     assert "no URL that fsspec knows" in done.out
 
 
-def test_removal(lab, blobs):
-    """With a run goes what it had elsewhere, and what a killed controller has left there."""
+def test_removal(lab, blobs, monkeypatch):
+    """With a run goes what it had elsewhere, once that is old, and what a killed controller left."""
     run_main(lab, blobs, **LOCAL)
     folder = home(lab)
-    assert folder.names("blobs")
+    values = folder.names("blobs")
     folder.put("0123456789ab-01234567/setting", b"of a run whose controller was killed")
+    ObjectFolder(blobs).put("neighbour/blobs/a", b"of another store")
     prune(keep_last=0, store=str(lab.store))
-    assert folder.names() == []
+    assert left(lab) == set()
+    assert folder.names("blobs") == values
+    monkeypatch.setattr(elsewhere, "OLD", -1.0)
+    copy = lab.folder / "copy"
+    shutil.copytree(lab.store, copy)
+    prune(keep_last=0, store=str(copy))
+    assert folder.names("blobs") == values
+    prune(keep_last=0, store=str(lab.store))
+    assert folder.names() == ["owner"]
+    assert ObjectFolder(blobs).read("neighbour/blobs/a") == b"of another store"
+
+
+def test_a_store_without_its_name(lab, blobs):
+    """Half a name would be the folder of all stores."""
+    lab.store.mkdir()
+    (lab.store / "id").write_text("")
+    with pytest.raises(StoreError, match="is damaged, which names the store's folder"):
+        home(lab)
+
+
+def test_values_are_found_without_the_setting(lab, blobs, monkeypatch):
+    """The store knows where its values are."""
+    run_main(lab, blobs, **LOCAL)
+    monkeypatch.delenv("PIPEDECO_BLOBS")
+    assert lab.latest().steps["make"].result()[0].size == N
 
 
 OUT_OF_REACH = """
@@ -331,6 +356,18 @@ def test_an_object_store_out_of_reach(lab, blobs):
     assert "StoreError" in done.out, done.err
     assert f"{blobs}/" in done.out
     assert gone in done.out
+    assert "Traceback" not in done.err
+    assert len(done.err.splitlines()) < 15
+
+
+def test_check_knows_a_url_that_cannot_be_used(lab):
+    """Before the run, as all its steps would fail."""
+    lab.write("script.py", STEPS)
+    command = [sys.executable, "-m", "pipedeco", "check", "script.py", "--mode", "remote"]
+    for url in ("nothing://bucket", "bucket/team"):
+        done = lab.command(command, **{**LOCAL, "PIPEDECO_BLOBS": url}).finish(DEADLINE)
+        assert done.code == 1, done.out
+        assert url in done.out
 
 
 def test_a_worker_that_does_not_reach_it(s3):
@@ -371,7 +408,7 @@ def test_protocols_that_nobody_knows():
 
 def test_no_bucket(s3):
     """It is not ours to make."""
-    with pytest.raises(Exception, match="s3://nobody-has-it/x/a cannot be written"):
+    with pytest.raises(StoreError, match="s3://nobody-has-it/x/a cannot be written"):
         ObjectFolder("s3://nobody-has-it/x").put("a", b"1")
 
 
@@ -387,10 +424,9 @@ def test_objects(kind, s3, tmp_path):
     assert folder.read("x/y") == b"second"
     assert folder.read("x/y", 1, 3) == b"ec"
     assert folder.size("x/y") == 6
-    assert folder.create("x/z", b"1")
-    assert not folder.create("x/z", b"2")
-    assert folder.create("new/z", b"3")
-    assert folder.read("x/z") == b"1"
+    assert folder.claim("x/z")
+    assert not folder.claim("x/z")
+    assert folder.claim("new/z")
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(b"of a file")
     folder.put_file("x/file", str(source))
@@ -401,5 +437,5 @@ def test_objects(kind, s3, tmp_path):
     folder.remove(["x", "nothing"])
     assert folder.names() == ["new"]
     for read in (lambda: folder.read("x/y"), lambda: folder.fetch("x/y", str(target))):
-        with pytest.raises(FileNotFoundError), contextlib.suppress(ConfigError):
+        with pytest.raises(FileNotFoundError):
             read()
