@@ -45,7 +45,7 @@ def test_a_url_has_parts():
         ("kafka://here", "there are dask://, executor://, local://"),
         ("local://many", "number of processes is a number of 1 or more, not 'many'"),
         ("local://0", "1 or more"),
-        ("local://2?color=red", "has no option 'color'; there are none"),
+        ("local://2?color=red", "has no option 'color'; there are max_in_flight"),
         ("dask://h:1?color=red", "has no option 'color'; there are resources, workers"),
         ("dask://h:1?resources=GPU", "written as GPU:1"),
         ("dask://h:1?resources=GPU:some", "a size such as 8GB, not 'some'"),

@@ -9,10 +9,11 @@ import pytest
 from conftest import wait_for
 
 from pipedeco.worker import station
+from pipedeco.worker.batch import Batch
 from pipedeco.worker.environment import here
 from pipedeco.worker.exchange import CANCEL
 from pipedeco.worker.messages import Decoder
-from pipedeco.worker.station import Batch, close_stations, perform_batch
+from pipedeco.worker.station import close_stations, perform_batch
 from pipedeco.worker.travel import setting_of, write_setting
 
 

@@ -145,4 +145,5 @@ def _show_failures(run: Run, steps: Sequence[StepRecord]) -> None:
         if step.traceback:
             say(f"\nstep {step.name} failed:\n{step.traceback.rstrip()}")
     if run.error:
-        say(f"\nthe run ended with {run.error}")
+        ended = "" if run.status == "interrupted" else "the run ended with "  # that says so itself
+        say(f"\n{ended}{run.error}")

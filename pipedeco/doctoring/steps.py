@@ -11,10 +11,11 @@ from pipedeco.blobs import make_private
 from pipedeco.config import find_start_method
 from pipedeco.doctoring.lines import ERROR, OK, Line
 from pipedeco.errors import PipedecoError
+from pipedeco.worker.batch import Batch
 from pipedeco.worker.environment import here
 from pipedeco.worker.exchange import SIGN
 from pipedeco.worker.messages import Decoder
-from pipedeco.worker.station import Batch, close_stations, perform_batch
+from pipedeco.worker.station import close_stations, perform_batch
 from pipedeco.worker.travel import SETTING, encode_setting, setting_of, write_setting
 
 if TYPE_CHECKING:

@@ -23,7 +23,13 @@ PROGRAMS = {  # what is without it, and how to have it
         "pip install 'pipedeco[packages]'",
     ),
 }
-EXTRAS = {"dask": "distributed", "ray": "ray", "postgres": "psycopg", "web": "fastapi"}
+EXTRAS = {
+    "dask": "distributed",
+    "ray": "ray",
+    "s3": "s3fs",
+    "postgres": "psycopg",
+    "web": "fastapi",
+}
 
 
 def look_at_python() -> Line:

@@ -34,6 +34,9 @@ BUILT_IN = {
     "ray": "pipedeco.engines.ray:open_ray",
 }
 
+EXTRAS = frozenset({"dask", "ray"})  # schemes that an extra of ours brings the library for
+LIMIT = "max_in_flight"  # an option of every URL
+
 
 class Engine(Protocol):
     """Has payloads performed: each by one call of `pipedeco.worker.station.perform_batch`.
@@ -92,8 +95,8 @@ class EngineURL(NamedTuple):
         """The options; raises ConfigError for one that is not known."""
         for name in self.options:
             if name not in known:
-                can = f"there are {', '.join(known)}" if known else "there are none"
-                raise ConfigError(f"{self.text} has no option {name!r}; {can}")
+                can = ", ".join([*known, LIMIT])
+                raise ConfigError(f"{self.text} has no option {name!r}; there are {can}")
         return self.options
 
     def whole(self, name: str, text: str) -> int:
@@ -125,8 +128,8 @@ def parse(text: str) -> EngineURL:
         )
     address = text.partition("://")[2].partition("?")[0]
     url = EngineURL(text, parts.scheme, address, dict(parse_qsl(parts.query)))
-    limit = url.options.pop("max_in_flight", None)
-    return url if limit is None else url._replace(max_in_flight=url.whole("max_in_flight", limit))
+    limit = url.options.pop(LIMIT, None)
+    return url if limit is None else url._replace(max_in_flight=url.whole(LIMIT, limit))
 
 
 def schemes() -> dict[str, str]:
@@ -181,7 +184,7 @@ def error_of(future: Future[bytes]) -> BaseException | None:
 
 
 def _not_installed(url: EngineURL, what: str) -> str:
-    return (
-        f"{url.text} needs a package that is not installed: {what}; "
-        f"install it, such as with: pip install 'pipedeco[{url.scheme}]'"
-    )
+    cure = f"pip install 'pipedeco[{url.scheme}]'"
+    if url.scheme not in EXTRAS:  # a module of the user's, or a library of theirs
+        cure = "see that its name is right, and that it can be imported here"
+    return f"{url.text} needs a package that is not installed: {what}; {cure}"

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pipedeco.blobs import BlobStore, home_of, keep_home, make_private
 from pipedeco.errors import PipedecoError
+from pipedeco.worker.batch import needed
 from pipedeco.worker.exchange import BEGUN, PART, SIGN, SUFFIXES, WORDS
 from pipedeco.worker.messages import Decoder
-from pipedeco.worker.station import needed
 from pipedeco.worker.travel import SETTING, encode_setting, write_setting
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from pipedeco.objects import ObjectFolder
     from pipedeco.runners import RunFacts
-    from pipedeco.worker.station import Batch
+    from pipedeco.worker.batch import Batch
     from pipedeco.worker.travel import Setting
 
     Heard = Callable[[str, list[tuple[Any, ...]]], None]

@@ -39,11 +39,12 @@ from pipedeco.runners.calls import (
 )
 from pipedeco.runners.exchange import LOST, open_exchange
 from pipedeco.serialization import INLINE_LIMIT
+from pipedeco.worker.batch import Batch
 from pipedeco.worker.deaths import GRACE
 from pipedeco.worker.environment import here
 from pipedeco.worker.exchange import BEAT, CANCEL, KILL
 from pipedeco.worker.loop import Loop
-from pipedeco.worker.station import LEASE, Batch
+from pipedeco.worker.station import LEASE
 from pipedeco.worker.travel import setting_of
 
 if TYPE_CHECKING:

@@ -36,6 +36,7 @@ from pipedeco.errors import BlobCorrupt, PipedecoError, StoreError
 from pipedeco.events import length
 from pipedeco.graph import CANCELLED, FAILED, LogPosition, StepError
 from pipedeco.requirements import Requirements
+from pipedeco.worker.batch import Batch, needed
 from pipedeco.worker.deaths import (
     FALSE_STARTS,
     GRACE,
@@ -56,9 +57,6 @@ from pipedeco.worker.probing import PROBE, answer
 from pipedeco.worker.travel import Setting, host, surroundings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from pipedeco.serialization import Packed
     from pipedeco.worker.environment import Surroundings
     from pipedeco.worker.venvs import Venv
 
@@ -67,21 +65,6 @@ PATIENCE = 600.0  # seconds for which a store that is out of reach is tried at t
 TIDY = 60.0  # seconds between two looks for runs that are over
 LEFT = "left"  # what is asked by a controller that is gone
 SPARE = 8  # idle children of other environments
-
-
-class Batch(NamedTuple):
-    """What a payload says; plain types all."""
-
-    folder: str  # of the run in the store, or its URL
-    name: str  # of the batch within it
-    start_method: str  # of the children
-    functions: list[tuple[Any, ...]]  # messages
-    definitions: list[tuple[str, Packed]]  # names of __main__
-    renewed: list[str]  # those that a child gets again though it has them
-    calls: list[tuple[Any, ...]]  # messages
-    timeouts: dict[int, float]  # by call
-    fresh: bool  # whether the child is to have done nothing before, nor afterwards
-    environment: tuple[Any, ...] | None = None  # Requirements, where it is to be in its own
 
 
 class _Run(NamedTuple):
@@ -229,19 +212,21 @@ class Station(Loop):
             work.give_back(list(work.left))
             return
         self.post(self._begin, work)
-        telling = threading.Thread(
-            target=self._tell, args=(work, words), name="pipedeco-telling", daemon=True
-        )
+        telling = None
         if exchange.ships:  # which may take long, and a cancel must not wait for it
+            name = "pipedeco-telling"
+            telling = threading.Thread(
+                target=self._tell, args=(work, words), name=name, daemon=True
+            )
             telling.start()
         while not work.over.wait(exchange.beat):
             if not self.alive:  # it tells why nothing can be performed, if it still can
                 work.fail(PipedecoError(f"the station on {host()} has ended"))
                 break
             self.post(self._look, work, self._asked(work.run))
-            if not exchange.ships:
+            if telling is None:
                 words.write(work.told, self._now(work))
-        if exchange.ships:
+        if telling is not None:
             telling.join()
 
     def _tell(self, work: _Work, words: Words) -> None:
@@ -520,14 +505,6 @@ class Station(Loop):
     def abandon(self) -> None:
         self.pool.abandon()
         super().abandon()
-
-
-def needed(batch: Batch) -> Iterator[str]:
-    """The digests of the values that a batch begins with."""
-    packed = [item for _, item in batch.definitions]
-    for _, _, args, inputs, *_ in batch.calls:
-        packed += [args, *(inputs or ())]
-    return (item for item in packed if isinstance(item, str))
 
 
 def _all_failed(batch: Batch, error: BaseException) -> bytes:

@@ -22,8 +22,9 @@ from pipedeco.doctoring.scratch import Scratch
 from pipedeco.engines import open_engine
 from pipedeco.engines.dask import SILENCE
 from pipedeco.errors import ConfigError, EngineLost
+from pipedeco.worker.batch import Batch
 from pipedeco.worker.messages import Decoder
-from pipedeco.worker.station import Batch, close_stations, perform_batch
+from pipedeco.worker.station import close_stations, perform_batch
 
 from .conftest import Cluster
 

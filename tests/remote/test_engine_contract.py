@@ -14,9 +14,10 @@ from pipedeco.engines import open_engine
 from pipedeco.engines.dask import DaskEngine
 from pipedeco.engines.ray import RayEngine
 from pipedeco.errors import ConfigError, StepFailed
+from pipedeco.worker.batch import Batch
 from pipedeco.worker.environment import here
 from pipedeco.worker.messages import Decoder
-from pipedeco.worker.station import Batch, close_stations
+from pipedeco.worker.station import close_stations
 from pipedeco.worker.travel import setting_of, write_setting
 
 DEADLINE = 60.0  # seconds; an engine's workers import much at their first task

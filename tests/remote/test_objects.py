@@ -21,8 +21,9 @@ from pipedeco.blobs import home_of
 from pipedeco.errors import ConfigError, StoreError
 from pipedeco.housekeeping import elsewhere, prune
 from pipedeco.objects import ObjectFolder
+from pipedeco.worker.batch import Batch
 from pipedeco.worker.messages import Decoder
-from pipedeco.worker.station import Batch, close_stations, perform_batch
+from pipedeco.worker.station import close_stations, perform_batch
 
 from .conftest import Cluster, free_port
 
@@ -351,7 +352,12 @@ def test_an_object_store_out_of_reach(lab, blobs):
     """The steps fail with the URL and what to do, the run ends, and nothing hangs."""
     source = held(lab) + OUT_OF_REACH
     gone = f"http://127.0.0.1:{free_port()}"
-    variables = {**LOCAL, "PIPEDECO_BLOBS": blobs, "AWS_ENDPOINT_URL": gone}
+    variables = {
+        **LOCAL,
+        "PIPEDECO_BLOBS": blobs,
+        "AWS_ENDPOINT_URL": gone,
+        "AWS_MAX_ATTEMPTS": "1",
+    }
     done = lab.start(source, **variables).finish(DEADLINE)
     assert "StoreError" in done.out, done.err
     assert f"{blobs}/" in done.out
