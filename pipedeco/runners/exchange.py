@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     Then = Callable[[BaseException | None], None]  # why it could not be done
 
 _log = logging.getLogger("pipedeco")
-LOST = 20.0  # seconds for which the end of a run waits for an object store
+LOST = 10.0  # seconds for which the end of a run waits for an object store
 WORD = re.compile(r"(b\d+)\.\d{8}")
 LOOK = 0.5  # seconds between two looks into an object store
 HANDS = 4  # threads that send and fetch
