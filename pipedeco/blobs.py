@@ -234,10 +234,11 @@ class BlobStore:
         try:
             return _mapped(self.path(digest))
         except FileNotFoundError:
-            self.bring(digest)
-            return _mapped(self.path(digest))
+            pass
         except ValueError:  # what mmap says of an empty file
             raise self._corrupt(digest, "it is empty") from None
+        self.bring(digest)
+        return _mapped(self.path(digest))
 
     def _temporary(self) -> str:
         make_private(self.folder)
@@ -259,21 +260,31 @@ def blobs_of(store: str, *, lazy: bool = False) -> BlobStore:
 
 
 def _origin_of(store: str) -> ObjectFolder | None:
-    home = home_of(store)
+    home = known_home(store)
     return None if home is None else home.below("blobs")
 
 
-def home_of(store: str) -> ObjectFolder | None:
-    """What an object store has of this store; None where there is none.
+def known_home(store: str) -> ObjectFolder | None:
+    """Where values of this store may be: as the settings say, else where the last were sent."""
+    from pipedeco.objects import ObjectFolder
 
-    That which the settings name, else that which the last remote run has used.  Each store has a
-    folder of its own there, so that what is removed from one is not another's.
+    home = home_of(store)
+    if home is None:
+        url = _read_line(os.path.join(store, ORIGIN))
+        home = None if url is None else ObjectFolder(f"{url}/{_identity(store)}")
+    return home
+
+
+def home_of(store: str) -> ObjectFolder | None:
+    """What this store has in the object store that the settings name; None where they name none.
+
+    Each store has a folder of its own there, so that what is removed from one is not another's.
     Raises ConfigError for a setting that cannot be used, StoreError for a damaged store.
     """
     from pipedeco.config import find_blobs
     from pipedeco.objects import ObjectFolder
 
-    url = find_blobs() or _read_line(os.path.join(store, ORIGIN))
+    url = find_blobs()
     return None if url is None else ObjectFolder(f"{url.rstrip('/')}/{_identity(store)}")
 
 

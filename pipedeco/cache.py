@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from blake3 import blake3
 
 from pipedeco.components import bound_arguments
-from pipedeco.errors import StoreError
+from pipedeco.errors import PipedecoError, StoreError
 from pipedeco.fingerprint.code import CodeKeys
 from pipedeco.fingerprint.files import File, file_digest
 from pipedeco.fingerprint.registry import BUILT_IN
@@ -380,7 +380,7 @@ class ResultCache:
             try:
                 if not self.blobs.is_intact(digest):
                     return False
-            except OSError:
+            except (OSError, PipedecoError):  # of which the second is an origin out of reach
                 return False
             self._intact.add(digest)
         return True

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pipedeco.blobs import blobs_of
 from pipedeco.callbacks import EVENTS, functions_for
 from pipedeco.components import bound_arguments
-from pipedeco.config import project_folder
+from pipedeco.config import find_blobs, project_folder
 from pipedeco.display import Display
 from pipedeco.errors import (
     BlobCorrupt,
@@ -139,7 +139,7 @@ class Execution:
         plan = self.plan
         # Workers start while the run is recorded.
         self.runner = CONTROLLER.runner(plan.mode, plan.start_method)
-        self.blobs = blobs_of(plan.store, lazy=traits_of(plan.mode).elsewhere)
+        self.blobs = blobs_of(plan.store, lazy=_stay_elsewhere(plan.mode))
         logs = os.path.join(plan.store, "logs", self.id)
         prefix = "" if taken is None else f"e{taken.epoch}-"  # former logs stay as they are
         facts = RunFacts(
@@ -794,3 +794,8 @@ def _of_environment(step: Step) -> str:
         f"; it was made in an environment of its own ({environment.text}): return plain values "
         "from there, or install here what its class needs"
     )
+
+
+def _stay_elsewhere(mode: str) -> bool:
+    """Whether those who perform steps have values from an object store, as this process has."""
+    return traits_of(mode).elsewhere and find_blobs() is not None

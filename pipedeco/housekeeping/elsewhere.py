@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipedeco.blobs import OWNER, RENEWED, home_of, owner_mark
+from pipedeco.blobs import OWNER, RENEWED, known_home, owner_mark
 from pipedeco.errors import PipedecoError, StoreError
 from pipedeco.housekeeping.access import reading, someone_lives
 
@@ -39,7 +39,7 @@ def collect_elsewhere(folder: str, known: Callable[[sqlite3.Connection], set[str
 
     Raises StoreError where the object store cannot be reached.
     """
-    home = home_of(folder)
+    home = known_home(folder)
     if home is None:
         return
     try:

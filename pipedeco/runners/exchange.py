@@ -79,9 +79,7 @@ class RunExchange(Protocol):
         """The run is over: its stations find nothing there any more."""
 
 
-def open_exchange(
-    facts: RunFacts, post: Callable[..., None], heard: Heard
-) -> FolderExchange | ObjectExchange:
+def open_exchange(facts: RunFacts, post: Callable[..., None], heard: Heard) -> RunExchange:
     """The exchange of a run, by what the settings say.
 
     Parameters

@@ -312,6 +312,8 @@ class _ObjectWords:
 
     def last(self, told: list[tuple[Any, ...]]) -> bytes:
         """All that was told, and the rest of the logs: as a rule nothing else is needed."""
+        if self.exchange.asked().sign is None:  # nobody is to find anything there any more
+            return self.rest(told, StoreError("the run is over"))
         self.write(told, None)  # what is long; the rest returns
         self.exchange.send(_values_of(told))
         found = []

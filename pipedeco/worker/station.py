@@ -32,7 +32,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipedeco.errors import BlobCorrupt, PipedecoError, StoreError
+from pipedeco.errors import BlobCorrupt, PipedecoError
 from pipedeco.events import length
 from pipedeco.graph import CANCELLED, FAILED, LogPosition, StepError
 from pipedeco.requirements import Requirements
@@ -184,8 +184,6 @@ class Station(Loop):
         """What is told at the end, once the values are where the controller finds them."""
         deadline = time.monotonic() + PATIENCE
         while True:
-            if work.run.exchange.asked().sign is None:  # nobody is to find anything there any more
-                return words.rest(work.told, StoreError("the run is over"))
             try:
                 return words.last(work.told)
             except (PipedecoError, OSError) as error:

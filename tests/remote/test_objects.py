@@ -340,6 +340,19 @@ def test_values_are_found_without_the_setting(lab, blobs, monkeypatch):
     assert lab.latest().steps["make"].result()[0].size == N
 
 
+def test_without_the_setting_runs_use_the_folder_again(lab, blobs):
+    """And have there what was sent elsewhere before: workers see nothing else."""
+    run_main(lab, blobs, **LOCAL)
+    for path in (lab.store / "blobs").glob("*/*"):
+        path.unlink()
+    lab.write("again.py", f"from steps import main\nprint(main({N}))\n")
+    assert "PIPEDECO_BLOBS" not in lab.environment(**LOCAL)
+    done = lab.command([sys.executable, "again.py"], **LOCAL).finish(DEADLINE)
+    assert done.out.splitlines() == ["made", EXPECTED], done.err
+    states = {step.state for step in lab.latest().steps.values()}
+    assert states == {"completed", "cached"}
+
+
 OUT_OF_REACH = """
 try:
     main()
