@@ -341,16 +341,17 @@ def test_values_are_found_without_the_setting(lab, blobs, monkeypatch):
 
 
 def test_without_the_setting_runs_use_the_folder_again(lab, blobs):
-    """And have there what was sent elsewhere before: workers see nothing else."""
+    """And have there what was sent elsewhere before; nothing more is sent."""
     run_main(lab, blobs, **LOCAL)
+    there = home(lab).names("blobs")
     for path in (lab.store / "blobs").glob("*/*"):
         path.unlink()
-    lab.write("again.py", f"from steps import main\nprint(main({N}))\n")
-    assert "PIPEDECO_BLOBS" not in lab.environment(**LOCAL)
+    lab.write("again.py", f"from steps import main\nprint(main({N}))\nmain({N + 1})\n")
     done = lab.command([sys.executable, "again.py"], **LOCAL).finish(DEADLINE)
-    assert done.out.splitlines() == ["made", EXPECTED], done.err
-    states = {step.state for step in lab.latest().steps.values()}
-    assert states == {"completed", "cached"}
+    assert done.out.splitlines() == ["made", EXPECTED, "made"], done.err
+    known = get_run("main#2", store=str(lab.store))
+    assert {step.state for step in known.steps.values()} == {"completed", "cached"}
+    assert home(lab).names("blobs") == there
 
 
 OUT_OF_REACH = """
