@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import numpy as np
@@ -30,3 +31,17 @@ def produce(length: int) -> np.ndarray:
 def consume(array: np.ndarray) -> float:
     """Read every number of an array."""
     return float(array.sum())
+
+
+def give(length: int) -> np.ndarray:
+    """Make an array that tells who made it, and when that was done."""
+    array = produce(length)
+    array[:2] = os.getpid(), time.monotonic()
+    return array
+
+
+def take(array: np.ndarray) -> tuple[bool, float]:
+    """Read every number; whether another process made them, and the seconds since it had."""
+    maker, made = array[:2].tolist()
+    consume(array)
+    return os.getpid() != int(maker), time.monotonic() - made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from benchmarks.measure import timed
 from benchmarks.systems import open_system
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from benchmarks.measure import Measure
-    from benchmarks.systems import System
+    from benchmarks.systems import Spreading, System
 
 WARM_UP = 100
 """Steps before the clock starts: workers have started and know the function."""
@@ -43,6 +43,20 @@ def share(system: str) -> Measure:
         it.share(ARRAY_LENGTH, CONSUMERS)
 
     return _repeat(system, sample, warm_up, samples=5)
+
+
+def hand_over(system: str) -> Measure:
+    """Return seconds from the end of a step that made 256 MB until another worker has read it."""
+
+    def sample(it: System) -> float:
+        spreading = cast("Spreading", it)
+        while True:
+            _fetch_memory()
+            others = [seconds for other, seconds in spreading.hand_over(ARRAY_LENGTH) if other]
+            if others:
+                return min(others)
+
+    return _repeat(system, sample, sample, samples=9)
 
 
 def _fetch_memory() -> None:

@@ -15,8 +15,10 @@ from pipedeco import BlobCorrupt, StoreError, blobs
 from pipedeco.blobs import ALIGNMENT, HEADER, PART, BlobStore
 
 
-@pytest.fixture
-def store(tmp_path):
+@pytest.fixture(params=["small", "large"])
+def store(request, tmp_path, monkeypatch):
+    """Large blobs are written while they are hashed; here all are, or none."""
+    monkeypatch.setattr(blobs, "THREADED", 1 << 40 if request.param == "small" else 0)
     return BlobStore(str(tmp_path / "blobs"))
 
 
@@ -151,6 +153,7 @@ def test_what_is_there_is_not_written_again(store):
     after = os.stat(store.path(digest))
     assert after.st_ino == before.st_ino
     assert after.st_mtime > 1e9
+    assert [path.name for path in Path(store.folder).rglob("*") if path.is_file()] == [digest]
 
 
 @pytest.mark.parametrize("damage", ["torn", "changed"])

@@ -42,6 +42,13 @@ class System(Protocol):
         """Make an array in one step and read it in several."""
 
 
+class Spreading(System, Protocol):
+    """A system whose workers hand large values to each other."""
+
+    def hand_over(self, length: int) -> list[tuple[bool, float]]:
+        """Make an array in one step and read it in one for each worker; what these return."""
+
+
 def open_system(module: str) -> System:
     """Return the system of a module of this package, not entered yet."""
     system: System = import_module(f"{__name__}.{module}").Local()

@@ -5,11 +5,17 @@ from __future__ import annotations
 import itertools
 import logging
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 from dask.distributed import Client, LocalCluster
 
-from benchmarks.steps import consume, increment, produce, relax
+from benchmarks.steps import consume, give, increment, produce, relax, take
 from benchmarks.systems import WORKERS, neighbours
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dask.distributed import Future
 
 
 class Local(AbstractContextManager["Local"]):
@@ -50,12 +56,19 @@ class Local(AbstractContextManager["Local"]):
         return self.client.gather(row)
 
     def share(self, length: int, consumers: int) -> list[float]:
-        """Read the array in turn on both workers: left alone, Dask reads it where it was made."""
-        array = self.client.submit(produce, length, pure=False)
+        """Read the array in turn on both workers."""
+        return self._spread(consume, self.client.submit(produce, length, pure=False), consumers)
+
+    def hand_over(self, length: int) -> list[tuple[bool, float]]:
+        """Let each worker take an array, of which one has made it."""
+        return self._spread(take, self.client.submit(give, length, pure=False), WORKERS)
+
+    def _spread(self, function: Callable[..., Any], array: Future, count: int) -> list[Any]:
+        """Call a function on each worker in turn: left alone, Dask reads where it was made."""
         workers = itertools.cycle(sorted(self.client.nthreads()))
         return self.client.gather(
             [
-                self.client.submit(consume, array, pure=False, workers=[next(workers)])
-                for _ in range(consumers)
+                self.client.submit(function, array, pure=False, workers=[next(workers)])
+                for _ in range(count)
             ]
         )

@@ -35,6 +35,18 @@ def consume(array: np.ndarray) -> float:
     return steps.consume(array)
 
 
+@component
+def give(length: int) -> np.ndarray:
+    """See steps.give."""
+    return steps.give(length)
+
+
+@component
+def take(array: np.ndarray) -> tuple[bool, float]:
+    """See steps.take."""
+    return steps.take(array)
+
+
 @pipeline
 def fan_out(count: int) -> int:
     """Hold all results, read none: the call returns when all steps are done and recorded."""
@@ -65,6 +77,13 @@ def share(length: int, consumers: int) -> list[float]:
     """Give one step's array to several."""
     array = produce(length)
     return [consume(array) for _ in range(consumers)]
+
+
+@pipeline
+def hand_over(length: int) -> list[tuple[bool, float]]:
+    """Let each worker take an array, of which one has made it."""
+    array = give(length)
+    return [take(array) for _ in range(WORKERS)]
 
 
 class Local(AbstractContextManager["Local"]):

@@ -16,6 +16,7 @@ class Local(AbstractContextManager["Local"]):
     chain = staticmethod(ours.chain.with_options(mode="remote"))
     stencil = staticmethod(ours.stencil.with_options(mode="remote"))
     share = staticmethod(ours.share.with_options(mode="remote"))
+    hand_over = staticmethod(ours.hand_over.with_options(mode="remote"))
 
     def __init__(self) -> None:
         pipedeco.configure(queues={"default": f"dask://?workers={WORKERS}"})

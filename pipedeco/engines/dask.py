@@ -35,6 +35,7 @@ CONNECT = 10.0  # seconds
 SILENCE = 15.0  # seconds after which a scheduler that does not answer is lost
 TLS = "tls_ca", "tls_cert", "tls_key"
 LEAVING = 3.0  # seconds that a cluster of our own has to end
+GATHER = 0.002  # seconds
 INTERVAL = 1.0  # seconds between two looks at the cluster
 
 
@@ -64,6 +65,7 @@ class DaskEngine(ExecutorEngine):
         self._cluster = cluster
         self._leaving = threading.Event()
         self._under_way: set[Future[bytes]] = set()
+        self._hasten()
         self._look()
         threading.Thread(target=self._watch, name="pipedeco-engine", daemon=True).start()
 
@@ -97,6 +99,15 @@ class DaskEngine(ExecutorEngine):
         self._client.close(timeout=2)
         if self._cluster is not None:
             self._cluster.close()
+
+    def _hasten(self) -> None:
+        """Let the second of two payloads follow the first within 2 ms, not within 10.
+
+        No option of Dask's says how long a client gathers what it sends; workers gather for 2 ms.
+        """
+        stream = self._client.scheduler_comm
+        if hasattr(stream, "interval"):
+            stream.interval = GATHER
 
     def _watch(self) -> None:
         while not self._leaving.wait(INTERVAL):

@@ -24,6 +24,7 @@ from pipedeco.graph import FAILED, Called, LogPosition, Logs, StepCall
 from pipedeco.runners import UnderWay
 from pipedeco.runners.bundle import Bundles, project_here
 from pipedeco.runners.calls import (
+    UNKNOWN,
     CallSession,
     Function,
     Ready,
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
 BATCH = 0.1  # seconds of work in a payload: what a trip through an engine costs, and ten times more
 LARGEST = 1000  # calls in a payload
 WIDEST = 1 << 20  # bytes of arguments in a payload
-AHEAD = 2  # payloads of short steps for each slot, so that workers need not wait for the next
+AHEAD = 2  # payloads for each slot unless steps are long: workers need not wait for the next
 SIGN = LEASE / 10  # seconds between two signs of life
 LAST_WORD = 5.0  # seconds after a kill in which a station may still tell the end
 
@@ -371,7 +372,8 @@ class RemoteRunner(Loop):
             return False
         if line.gate.limit is not None and line.gate.flight >= line.gate.limit:
             return False
-        return line.place.flight < (slots if mean >= BATCH else slots * AHEAD)
+        long = BATCH <= mean < UNKNOWN
+        return line.place.flight < (slots if long else slots * AHEAD)
 
     def _send(self, session: RemoteSession, line: _Line, engine: Engine) -> None:
         """Give an engine its next payload."""
