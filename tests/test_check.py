@@ -400,6 +400,69 @@ def test_a_failing_module_of_the_project(project):
     only(report, "broken.py:2: error: OSError: no (in `raise OSError('no')`)")
 
 
+# -- environments of their own
+
+
+def one_step(option, body="return np", imports="import numpy as np"):
+    step = f"{imports}\n@component({option})\ndef one(): {body}\n"
+    return step + "@pipeline\ndef p(): return one()\n"
+
+
+@pytest.mark.parametrize("where", ["local", "remote"])
+@pytest.mark.parametrize(
+    ("option", "state", "said"),
+    [
+        ("packages=['six']", "error", "numpy (numpy), which its environment (six) does not have"),
+        ("packages=['six==0.1']", "warning", "(six==0.1) does not have, unless what it asks for"),
+        ("packages=['none-such']", "warning", "does not have, unless what it asks for brings it"),
+    ],
+)
+def test_what_an_environment_lacks(project, where, option, state, said):
+    """It works here, and would be missed there; where its packages are not here, perhaps."""
+    report = project(one_step(option), mode=where)
+    only(report, f"train.py:2: {state}: component one: imports numpy", said, "name it in packages=")
+    late = one_step(option, "import numpy", imports="")
+    only(project(late, mode=where), f"train.py:4: {state}: component one: imports numpy", said)
+
+
+def test_what_an_environment_has(project):
+    """What is asked for, what that brings, pipedeco and its own; and what is reckoned with."""
+    for option in ("packages=['NumPy>1']", "packages=['pandas']"):
+        assert told(project(one_step(option))) == []
+    ours = "import cloudpickle, pipedeco, json"
+    assert told(project(one_step("packages=['six']", "return cloudpickle", imports=ours))) == []
+    guarded = "try: import numpy as np\nexcept ImportError: np = None"
+    assert told(project(one_step("packages=['six']", imports=guarded))) == []
+    assert told(project(one_step("packages=['six']"), mode="debug")) == []
+
+
+def test_another_python(project):
+    """Code that is compiled here does not load there; that of a module is compiled there."""
+    other = f"python='3.{sys.version_info[1] + 1}'"
+    report = project(one_step(other, "return 1", imports=""))
+    only(report, "train.py:3: error: component one: it asks for Python 3.", "move it into a module")
+    apart = HEAD + one_step(other, "return 1", imports="")
+    assert told(project(target="apart", apart=apart)) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "there is no requirements file"), ("-e .", "line 1: '-e .' is an option")],
+)
+def test_requirements_that_cannot_be_read(project, content, said):
+    """As the run itself would say it."""
+    if content is not None:
+        Path("needs.txt").write_text(content)
+    report = project(one_step("packages='needs.txt'", "return 1", imports=""))
+    only(report, "train.py:3: error: component one: ", said)
+
+
+def test_workers_that_are_spawned_have_no_environments(project):
+    text = one_step("packages=['six']", "return 1", imports="")
+    text = text.replace("@pipeline", "@pipeline(start_method='spawn')")
+    only(project(text), "train.py:3: error: component one: ", "take start_method='spawn' away")
+
+
 # -- the command
 
 

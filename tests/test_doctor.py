@@ -21,9 +21,11 @@ from pipedeco import config
 from pipedeco.doctoring import ERROR, OK, WARNING, examine, queues
 from pipedeco.doctoring.answers import Trip
 from pipedeco.doctoring.store import find_mount
+from pipedeco.doctoring.tools import look_at_tools
 from pipedeco.store.database import VERSION, connect
 from pipedeco.worker.probing import Answer, answer, probe, read_answer
 from pipedeco.worker.station import close_stations, perform_batch
+from pipedeco.worker.venvs import MARK
 
 COMMAND = str(Path(sys.executable).with_name("pipedeco"))
 
@@ -303,6 +305,19 @@ def test_the_file_system_of_a_folder(tmp_path, folder, kind):
     mounts.write_text(MOUNTS)
     assert find_mount(folder, str(mounts)).kind == kind
     assert find_mount(folder, str(tmp_path / "none")).kind == ""
+
+
+# -- tools
+
+
+def test_environments_are_counted(tmp_path, monkeypatch):
+    """Those that are whole; a builder that was killed has left the other."""
+    monkeypatch.setenv("PIPEDECO_ENVIRONMENTS", str(tmp_path))
+    for name, mark in (("one", MARK), ("two", "half")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / mark).touch()
+    [uv] = [line for line in look_at_tools() if line.what == "uv"]
+    assert f", 1 environment of steps in {tmp_path}, each kept 30 days after its use" in uv.text
 
 
 # -- the command

@@ -11,6 +11,7 @@ is.  All else is read from sources, and asked of what a run itself uses.
     needs      the modules that a component's steps import
     code       what does not travel
     carrying   what cannot be pickled
+    environments  what steps with packages of their own would miss there
     settings   options and queues
     loading    what keeps a file from being loaded
 """
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.checking.carrying import Carrying
 from pipedeco.checking.code import Travelling, broken, missing, not_travelling
+from pipedeco.checking.environments import Environments
 from pipedeco.checking.findings import ERROR, WARNING, Finding, Report, distinct
 from pipedeco.checking.loading import failed_load
 from pipedeco.checking.modules import INSTALLED, STANDARD, Modules
@@ -111,6 +113,7 @@ class _Check:
         self.needs = Needs(self.modules)
         self.carrying = Carrying()
         self.queues = Queues()
+        self.environments = Environments()
         self.callers: dict[Traced, list[_Caller]] = {}  # of each component
         self.all: dict[_Caller, None] = {}
         self.found: list[Finding] = []
@@ -190,6 +193,9 @@ class _Check:
             yield from cannot
         needs = list(self.needs.of(component, names))
         yield from missing(component, needs)
+        if not all(mode.in_process for mode in modes):
+            pipelines = [caller.pipeline for caller in callers]
+            yield from self.environments.look(component, needs, pipelines)
         yield from broken(component, needs, self.needs.broken)
         if not any(mode.elsewhere for mode in modes):
             return

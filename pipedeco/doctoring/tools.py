@@ -43,7 +43,7 @@ def look_at_tools() -> Iterator[Line]:
     for name, (without, cure) in PROGRAMS.items():
         found, works = _version(name)
         if works:
-            yield Line(name, OK, found)
+            yield Line(name, OK, found + (_environments() if name == "uv" else ""))
         elif found:
             yield Line(name, WARNING, f"it does not work ({found}); {without}", cure)
         else:
@@ -65,6 +65,18 @@ def _uv() -> str | None:
         return find_uv(os.environ)
     except ConfigError:
         return None
+
+
+def _environments() -> str:
+    """What uv has built here for steps."""
+    from pipedeco.worker.venvs import KEPT, count_environments, environments_folder
+
+    folder = environments_folder(os.environ)
+    count = count_environments(folder)
+    if not count:
+        return ""
+    which = "environment" if count == 1 else "environments"
+    return f", {count} {which} of steps in {folder}, each kept {KEPT / 86400:g} days after its use"
 
 
 def _version(name: str) -> tuple[str, bool]:

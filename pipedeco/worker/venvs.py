@@ -314,6 +314,12 @@ def find_uv(variables: Mapping[str, str]) -> str:
     return found
 
 
+def count_environments(root: str) -> int:
+    """How many are there, whole."""
+    names = os.listdir(root) if os.path.isdir(root) else []
+    return sum(os.path.exists(os.path.join(root, name, MARK)) for name in names)
+
+
 def remove_unused(root: str) -> None:
     """Remove environments that nobody has used for long, and what killed builders have left."""
     for name in os.listdir(root):
