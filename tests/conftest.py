@@ -145,7 +145,7 @@ def _controller():
 def _is_bridge(pid):
     """Whether it holds the connection to a Ray cluster, as one process does for each queue."""
     try:
-        return b"pipedeco.engines.bridge" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"pipedeco.engines.ray_client" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
 

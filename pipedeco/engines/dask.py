@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
-import tempfile
 import threading
 from concurrent.futures import InvalidStateError
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.config import find_cpus
+from pipedeco.engines.dask_cluster import Cluster
 from pipedeco.engines.executor import ExecutorEngine
-from pipedeco.engines.frames import begin, end_with, last_line, opened, receive, send
 from pipedeco.engines.resources import amount, listed
 from pipedeco.errors import ConfigError, EngineLost, StepFailed, WorkerDied
 from pipedeco.worker.station import perform_batch
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping
     from concurrent.futures import Future
 
@@ -34,7 +31,6 @@ REQUIRES = "distributed"
 CONNECT = 10.0  # seconds
 SILENCE = 15.0  # seconds after which a scheduler that does not answer is lost
 TLS = "tls_ca", "tls_cert", "tls_key"
-LEAVING = 3.0  # seconds that a cluster of our own has to end
 GATHER = 0.002  # seconds
 INTERVAL = 1.0  # seconds between two looks at the cluster
 
@@ -57,7 +53,7 @@ class DaskEngine(ExecutorEngine):
         url: str,
         client: Any,
         resources: dict[str, float],
-        cluster: _Cluster | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
         super().__init__(url, client.get_executor(pure=False), 0)
         self._client = client
@@ -151,7 +147,7 @@ def open_dask(url: EngineURL) -> DaskEngine:
     secured = _security(url)
     address = f"{'tcp' if secured is None else 'tls'}://{url.address}"
     if not url.address:
-        cluster = _Cluster(count)
+        cluster = Cluster(count)
         address = cluster.address
     try:
         client = Client(  # type: ignore[no-untyped-call]
@@ -195,60 +191,3 @@ def _security(url: EngineURL) -> Any:
     return Security(  # type: ignore[no-untyped-call]
         require_encryption=True, tls_ca_file=ca, tls_client_cert=cert, tls_client_key=key
     )
-
-
-# -- a cluster of our own --------------------------------------------------------------------
-
-
-class _Cluster:
-    """A process with a scheduler and its workers, which ends with us.
-
-    A process of its own, as Dask's workers import the `__main__` of the one that starts them.
-    """
-
-    def __init__(self, workers: int) -> None:
-        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
-        self._process, self._connection = begin(__name__, str(workers), output=self._words)
-        try:
-            self.address = receive(self._connection).decode()
-        except OSError:
-            why = last_line(self._words)
-            self.close()
-            raise EngineLost(f"a local Dask cluster cannot be started: {why}") from None
-
-    def close(self) -> None:
-        self._connection.close()
-        try:
-            self._process.wait(LEAVING + 2)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._words.close()
-
-
-def serve(file: int, controller: int, workers: str) -> None:
-    """Keep a cluster until the controller closes the connection, or is gone."""
-    from distributed import LocalCluster
-
-    connection = opened(file)
-    cluster = LocalCluster(  # type: ignore[no-untyped-call]
-        n_workers=int(workers),
-        threads_per_worker=1,
-        dashboard_address="127.0.0.1:0",  # with None it asks for a port that others have
-        silence_logs=logging.ERROR,
-    )
-    send(connection, cluster.scheduler_address.encode())
-    left = threading.Event()
-    end_with(controller, left.set)
-    threading.Thread(target=_await_end, args=(connection, left), daemon=True).start()
-    left.wait()
-    try:
-        cluster.close(timeout=LEAVING)
-    except TimeoutError:  # a step goes on: its worker ends with us
-        pass
-    os._exit(0)
-
-
-def _await_end(connection: socket.socket, left: threading.Event) -> None:
-    connection.recv(1)
-    left.set()

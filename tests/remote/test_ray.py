@@ -51,7 +51,7 @@ def test_nobody_listens():
 
 def test_a_cluster_that_does_not_answer(monkeypatch):
     """Somebody listens there who is not Ray."""
-    monkeypatch.setattr("pipedeco.engines.ray.START", 3.0)
+    monkeypatch.setattr("pipedeco.engines.ray_bridge.START", 3.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(EngineLost, match="cannot be reached: Ray does not answer"):

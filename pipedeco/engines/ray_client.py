@@ -1,4 +1,4 @@
-"""The process that holds the connection to Ray for one controller; see `pipedeco.engines.ray`."""
+"""The process that holds the connection to Ray for one controller; `ray_bridge` tells what they say."""
 
 from __future__ import annotations
 
