@@ -188,6 +188,7 @@ def _parsed(text: str, where: str) -> Requirement:
     else:
         try:
             found = Requirement(text)
+            Requirement(_text(found))  # packaging takes the name a_, and refuses the same as a-
         except InvalidRequirement as error:
             told = str(error).splitlines()[0]
             raise ConfigError(f"{where}: {text!r} is no requirement: {told}") from None

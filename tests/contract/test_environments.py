@@ -477,6 +477,7 @@ REFUSED = (
     "-r other.txt", "--index-url=https://a.b", "six -i x", "git+https://a.b/c", "six @ https://a.b/c",
     "six@https://a.b", "./six", "/tmp/six", "~/six", "six-1.0-py3-none-any.whl", "six=1", "six==", "",
     "a b", "six\n--pre", "pipedeco==0.1", "../x", "file:///x", "six; what == 1", "six --hash=sha256:00",
+    "six_", "six[a_]",
 )  # fmt: skip
 
 
