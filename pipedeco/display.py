@@ -35,6 +35,8 @@ LINES = (2.0, 5.0, 10.0, 20.0, 30.0)  # seconds after which a plain line comes; 
 MANY = 12  # steps, above which components are shown in their place
 ROWS = 8  # lines below the first
 SLOWEST = 5  # steps of the summary
+INDENT = 2  # characters before a column
+LEAST = 6  # characters of a result
 FAILURES = 10  # of the summary
 
 
@@ -308,12 +310,17 @@ def show_summary(run: Shown, *, full: bool) -> None:
     steps = list(run.graph.steps)
     failed = [step for step in steps if step.state == FAILED]
     console.print(Text(_headline(run, steps), style=COLOURS.get(run.status, "")))
-    slowest = nlargest(SLOWEST, (s for s in steps if s.state in SUCCESS), key=_seconds)
-    shown = failed[:FAILURES] + slowest
+    well = [step for step in steps if step.state in SUCCESS]
+    shown = failed[:FAILURES] + nlargest(SLOWEST, well, key=_seconds)
     if shown and len(steps) > 1:
-        console.print(_table(shown))
+        console.print(_table(shown, console.width))
+    left_out = []
     if len(failed) > FAILURES:
-        console.print(f"  and {len(failed) - FAILURES} more failed")
+        left_out.append(f"{len(failed) - FAILURES} more failed")
+    if len(well) > SLOWEST:
+        left_out.append(f"{len(well) - SLOWEST} more took less time")
+    if left_out:
+        console.print(Text(f"  {', '.join(left_out)}", style="dim"))
     if full:
         for step in failed[:FAILURES]:
             if not step.read and not step.called.options.allow_failure:  # else it is dealt with
@@ -337,26 +344,35 @@ def _headline(run: Shown, steps: list[Step]) -> str:
     )
 
 
-def _table(steps: list[Step]) -> Table:
+def _table(steps: list[Step], room: int) -> Table:
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 0, 0, 2), show_edge=False)
-    for name in ("step", "state", "time"):
-        table.add_column(name, header_style="dim", no_wrap=True)
+    rows = [
+        (shortened(plain_text(step.name), 30), step.state, duration(_seconds(step)), _result(step))
+        for step in steps
+    ]
+    table = Table(box=None, padding=(0, 0, 0, INDENT), show_edge=False)
+    for i, name in enumerate(("step", "state", "time")):
+        width = max(cell_len(text) for text in (name, *(row[i] for row in rows)))
+        table.add_column(name, header_style="dim", no_wrap=True, min_width=width)
+        room -= INDENT + width
     # It alone gives way on a narrow terminal.
-    table.add_column("result", header_style="dim", no_wrap=True, overflow="ellipsis", ratio=1)
-    for step in steps:
-        outcome = step.outcome
-        error = outcome.error if outcome is not None else None
-        text = f"{error.type}: {error.text}" if error else (outcome and outcome.preview) or ""
-        table.add_row(
-            Text(shortened(plain_text(step.name), 30)),
-            Text(step.state, style=COLOURS.get(step.state, "")),
-            duration(_seconds(step)),
-            Text(plain_text(text)),
-        )
+    room = max(room - INDENT, LEAST)
+    table.add_column(
+        "result", header_style="dim", no_wrap=True, overflow="ellipsis", max_width=room
+    )
+    for name, state, took, result in rows:
+        table.add_row(Text(name), Text(state, style=COLOURS.get(state, "")), took, Text(result))
     return table
+
+
+def _result(step: Step) -> str:
+    outcome = step.outcome
+    error = outcome.error if outcome is not None else None
+    text = f"{error.type}: {error.text}" if error else (outcome and outcome.preview) or ""
+    return plain_text(text)
 
 
 def _print_failure(console: Console, step: Step) -> None:

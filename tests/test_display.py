@@ -63,6 +63,15 @@ def breaks():
     step(0)
     return other(99) + 1
 
+@component
+def says_much():
+    raise ValueError("many words " * 40)
+
+@pipeline
+def long():
+    says_much()
+    return [step(i) for i in range(8)]
+
 @pipeline
 def stops():
     step(0).result()
@@ -206,6 +215,20 @@ def test_a_failure_is_told_once_by_a_script(folder, terminal):
     assert "✗ breaks#1 failed in" in text
     assert "1 failed" in text
     assert text.count("Traceback") == 1
+
+
+def test_a_long_error_leaves_room_for_the_rest(folder, terminal):
+    """The table keeps its columns on a narrow terminal, and says what it leaves out."""
+    screen = terminal(*script("long"), size=(60, 50))
+    screen.wait_for("/9")
+    (folder / "go").touch()
+    assert screen.wait() == 1
+    rows = screen.text.splitlines()
+    assert any(row.split() == ["step", "state", "time", "result"] for row in rows)
+    [failed] = [row for row in rows if row.startswith("  says_much ")]
+    assert failed.split()[1] == "failed"
+    assert failed.endswith("…")
+    assert "  3 more took less time" in rows
 
 
 def test_ctrl_c_says_that_it_stops(folder, terminal):
