@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import psutil
@@ -229,3 +230,65 @@ def ray(tmp_path_factory):
     for name in head.token:
         del os.environ[name]
     head.kill()
+
+
+class Proxy:
+    """A way to a port.
+
+    It can be cut, so that nothing is closed and nothing arrives any more; or shut for a while, so
+    that all connections end and others are refused.
+
+    Parameters
+    ----------
+    port: where it leads.
+    """
+
+    def __init__(self, port):
+        self.target = port
+        self.cut = threading.Event()
+        self.shut = False
+        self.refused = 0  # connections
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port = self.server.getsockname()[1]
+        self.sockets = [self.server]
+        self.threads = [threading.Thread(target=self._accept)]
+        self.threads[0].start()
+
+    def shut_for_a_while(self):
+        self.shut = True
+        _end_all(self.sockets[1:])
+
+    def close(self):
+        _end_all(self.sockets)
+        for each in self.sockets:
+            each.close()
+        for thread in self.threads:
+            thread.join()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):  # it is closed
+            while True:
+                near, _ = self.server.accept()
+                if self.shut:
+                    near.close()
+                    self.refused += 1
+                    continue
+                far = socket.create_connection(("127.0.0.1", self.target))
+                self.sockets += [near, far]
+                for pair in ((near, far), (far, near)):
+                    self.threads.append(threading.Thread(target=self._pump, args=pair))
+                    self.threads[-1].start()
+
+    def _pump(self, source, sink):
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                if not self.cut.is_set():
+                    sink.sendall(data)
+            if not self.cut.is_set():
+                sink.shutdown(socket.SHUT_WR)
+
+
+def _end_all(sockets):
+    for each in sockets:
+        with contextlib.suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)

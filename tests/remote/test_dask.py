@@ -1,15 +1,12 @@
 """A project on a Dask cluster whose workers have Python and pipedeco, and nothing else."""
 
-import contextlib
 import json
 import marshal
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -26,7 +23,7 @@ from pipedeco.worker.batch import Batch
 from pipedeco.worker.messages import Decoder
 from pipedeco.worker.station import close_stations, perform_batch
 
-from .conftest import Cluster
+from .conftest import Cluster, Proxy
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the census of processes reads /proc"),
@@ -387,50 +384,6 @@ def test_a_killed_scheduler(lab, own_dask):
     assert "EngineLost" in done.out
     run = lab.latest()
     assert {step.state for name, step in run.steps.items() if name != "stay"} == {"completed"}
-
-
-class Proxy:
-    """A way to a port, which can be cut: nothing is closed, and nothing arrives any more.
-
-    Parameters
-    ----------
-    port: where it leads.
-    """
-
-    def __init__(self, port):
-        self.target = port
-        self.cut = threading.Event()
-        self.server = socket.create_server(("127.0.0.1", 0))
-        self.port = self.server.getsockname()[1]
-        self.sockets = [self.server]
-        self.threads = [threading.Thread(target=self._accept)]
-        self.threads[0].start()
-
-    def close(self):
-        for each in self.sockets:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-        for thread in self.threads:
-            thread.join()
-
-    def _accept(self):
-        with contextlib.suppress(OSError):  # it is closed
-            while True:
-                near, _ = self.server.accept()
-                far = socket.create_connection(("127.0.0.1", self.target))
-                self.sockets += [near, far]
-                for pair in ((near, far), (far, near)):
-                    self.threads.append(threading.Thread(target=self._pump, args=pair))
-                    self.threads[-1].start()
-
-    def _pump(self, source, sink):
-        with contextlib.suppress(OSError):
-            while data := source.recv(1 << 16):
-                if not self.cut.is_set():
-                    sink.sendall(data)
-            if not self.cut.is_set():
-                sink.shutdown(socket.SHUT_WR)
 
 
 def test_a_cut_network(lab, dask):

@@ -25,7 +25,7 @@ from pipedeco.worker.batch import Batch
 from pipedeco.worker.messages import Decoder
 from pipedeco.worker.station import close_stations, perform_batch
 
-from .conftest import Cluster, free_port
+from .conftest import Cluster, Proxy, free_port
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the census of processes reads /proc"),
@@ -105,6 +105,20 @@ def blobs(lab, s3, monkeypatch):
     monkeypatch.setenv("PIPEDECO_BLOBS", url)
     yield url
     configure(blobs=None)
+
+
+@pytest.fixture
+def proxy(blobs):
+    """The way to the object store, which can be shut."""
+    found = Proxy(int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2]))
+    yield found
+    found.close()
+
+
+def through(proxy, blobs):
+    """The variables of who takes that way, and is not patient."""
+    way = f"http://127.0.0.1:{proxy.port}"
+    return {**LOCAL, "PIPEDECO_BLOBS": blobs, "AWS_ENDPOINT_URL": way, "AWS_MAX_ATTEMPTS": "1"}
 
 
 def home(lab):
@@ -378,6 +392,38 @@ def test_an_object_store_out_of_reach(lab, blobs):
     assert gone in done.out
     assert "Traceback" not in done.err
     assert len(done.err.splitlines()) < 15
+
+
+def test_an_object_store_that_is_away_for_a_while(lab, blobs, proxy):
+    """A step ends meanwhile; its value, its logs and its end arrive when the store is back."""
+    job = lab.start(held(lab) + "\nprint(main())\n", **through(proxy, blobs))
+    wait_until(lambda: children(lab), DEADLINE)
+    proxy.shut_for_a_while()
+    wait_until(lambda: proxy.refused, DEADLINE, "somebody asks in vain")
+    (lab.folder / "gate").touch()
+    wait_until((lab.folder / "ended").exists, DEADLINE)
+    before = proxy.refused
+    wait_until(lambda: proxy.refused > before + 3, DEADLINE, "they ask again and again")
+    proxy.shut = False
+    done = job.finish(DEADLINE)
+    assert (done.code, done.out.splitlines()) == (0, ["I stayed", "2"]), done.err
+    assert_exchanged(lab)
+
+
+def test_ctrl_c_while_the_object_store_is_away(lab, blobs, proxy):
+    """The run ends in time all the same, and its step with it."""
+    job = lab.start(held(lab) + "\nmain()\n", **through(proxy, blobs))
+    wait_until(lambda: children(lab), DEADLINE)
+    [child] = children(lab)
+    proxy.shut_for_a_while()
+    wait_until(lambda: proxy.refused, DEADLINE, "somebody asks in vain")
+    begin = time.monotonic()
+    job.process.send_signal(signal.SIGINT)
+    done = job.finish(DEADLINE)
+    assert time.monotonic() - begin < 40
+    assert "KeyboardInterrupt" in done.err
+    assert lab.latest().status == "cancelled"
+    wait_until(lambda: not is_alive(child), DEADLINE, "the step ends")
 
 
 def test_check_knows_a_url_that_cannot_be_used(lab):
