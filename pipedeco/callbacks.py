@@ -12,8 +12,14 @@ from pipedeco.errors import ConfigError, GraphError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-STEP_EVENTS = ("before_step", "after_step", "on_status_change")
-EVENTS = (*STEP_EVENTS, "on_run_end")
+ARGUMENTS = {
+    "before_step": ("step", "inputs"),
+    "after_step": ("step",),
+    "on_status_change": ("step", "previous"),
+    "on_run_end": ("run",),
+}
+EVENTS = tuple(ARGUMENTS)
+STEP_EVENTS = EVENTS[:-1]
 
 
 class StepView:
@@ -166,6 +172,31 @@ def functions_for(event: str, sources: Iterable[Any]) -> tuple[Callable[..., Any
             found.append(function)
         found += functions_for(event, source.callbacks)
     return tuple(found)
+
+
+def check_arguments(event: str, function: Callable[..., Any]) -> None:
+    """Raise ConfigError where a function cannot be called at an event: not when hours have gone."""
+    import inspect
+
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # it is not written in Python, and does not say
+        return
+    given = ARGUMENTS[event]
+    try:
+        signature.bind(*given)
+    except TypeError:
+        raise ConfigError(
+            f"{event} is called with ({', '.join(given)}), and {callback_name(function)} takes "
+            f"{signature}"
+        ) from None
+
+
+def check_methods(callback: Callback) -> None:
+    """Raise ConfigError where one that it overrides cannot be called."""
+    for event in EVENTS:
+        if overrides(callback, event):
+            check_arguments(event, getattr(callback, event))
 
 
 def callback_name(function: Any) -> str:

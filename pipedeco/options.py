@@ -509,9 +509,15 @@ def _sequence(option: str, value: Any) -> tuple[Any, ...]:
     raise ConfigError(f"{option} is a list, not {value!r}")
 
 
-def _function(option: str, value: Any) -> Any:
-    if value is not None and not callable(value):
-        raise ConfigError(f"{option} is a function, not {value!r}")
+def _function(event: str, value: Any) -> Any:
+    """A callback by the name of its event."""
+    if value is None:
+        return None
+    if not callable(value):
+        raise ConfigError(f"{event} is a function, not {value!r}")
+    from pipedeco.callbacks import check_arguments
+
+    check_arguments(event, value)
     return value
 
 
@@ -520,7 +526,7 @@ def _callbacks(value: Any, *, of_steps: bool = False) -> tuple[Any, ...]:
     found = _sequence("callbacks", value)
     if not found:
         return ()
-    from pipedeco.callbacks import Callback, overrides
+    from pipedeco.callbacks import Callback, check_methods, overrides
 
     for item in found:
         if isinstance(item, type) and issubclass(item, Callback):
@@ -533,4 +539,5 @@ def _callbacks(value: Any, *, of_steps: bool = False) -> tuple[Any, ...]:
                 f"a component is told of its steps alone, and {type(item).__name__} has "
                 "on_run_end; give it to the pipeline: @pipeline(callbacks=[...])"
             )
+        check_methods(item)
     return found

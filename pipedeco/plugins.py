@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipedeco.callbacks import Callback
+from pipedeco.callbacks import Callback, check_methods
 from pipedeco.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -98,6 +98,10 @@ def load_callback(point: EntryPoint) -> Callback:
         raise _unusable(point, f"raised {type(error).__name__}: {error}") from error
     if not isinstance(found, Callback):
         raise _unusable(point, f"gave {found!r}, which is no pipedeco.Callback")
+    try:
+        check_methods(found)
+    except ConfigError as error:
+        raise _unusable(point, f"has a method that cannot be called: {error}") from None
     return found
 
 

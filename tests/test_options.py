@@ -2,6 +2,8 @@
 
 import math
 import pickle
+from functools import partial
+from unittest.mock import Mock
 
 import pytest
 
@@ -161,9 +163,35 @@ class Asking(Callback):
         pass
 
 
+class Greedy(Callback):
+    def after_step(self, step, value):
+        pass
+
+
+def greedy(run, *, to):
+    pass
+
+
 @pytest.mark.parametrize(
     ("kind", "given", "match"),
     [
+        (
+            ComponentOptions,
+            {"after_step": lambda: 0},
+            r"called with \(step\), and <lambda> takes \(\)",
+        ),
+        (
+            ComponentOptions,
+            {"before_step": lambda s: 0},
+            r"called with \(step, inputs\), and <lamb",
+        ),
+        (PipelineOptions, {"on_run_end": greedy}, r"greedy takes \(run, \*, to\)"),
+        (
+            PipelineOptions,
+            {"on_run_end": partial(greedy, 1, to=2)},
+            r"called with \(run\), and gre",
+        ),
+        (PipelineOptions, {"callbacks": [Greedy()]}, r"Greedy.after_step takes \(step, value\)"),
         (ComponentOptions, {"before_step": 3}, "before_step is a function, not 3"),
         (ComponentOptions, {"on_status_change": "x"}, "on_status_change is a function, not 'x'"),
         (PipelineOptions, {"on_run_end": []}, r"on_run_end is a function, not \[\]"),
@@ -182,6 +210,14 @@ def test_callbacks_that_cannot_be(kind, given, match):
     """Each error says what is expected."""
     with pytest.raises(ConfigError, match=match):
         kind().replace(**given)
+
+
+@pytest.mark.parametrize(
+    "function", [print, dict, lambda *_: 0, lambda run, to=2: 0, partial(greedy, to=2), Mock()]
+)
+def test_callbacks_that_can_be_called(function):
+    """With what an event gives; of some that are not written in Python nobody knows."""
+    assert PipelineOptions(on_run_end=function).on_run_end is function
 
 
 def test_callbacks_stay_with_the_controller():

@@ -900,6 +900,9 @@ def factory():
     return Printing("factory")
 
 number = 3
+
+class Greedy(Callback):
+    def after_step(self, step, value): pass
 """
 
 SCRIPT = """
@@ -960,6 +963,7 @@ def test_entry_points(mode, installed):
         ("missing_module:x", "raised ModuleNotFoundError"),
         ("shouting:nothing", "raised AttributeError"),
         ("shouting:number", "gave 3, which is no pipedeco.Callback"),
+        ("shouting:Greedy", "after_step is called with (step), and Greedy.after_step takes (step,"),
     ],
 )
 @in_workers
