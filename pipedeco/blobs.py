@@ -60,6 +60,7 @@ class BlobStore:
         self.folder = folder
         self.lazy = lazy
         self._find_origin = find_origin
+        self._sizes: set[int] = set()  # of the blobs that were put here
 
     @property
     def origin(self) -> ObjectFolder | None:
@@ -134,14 +135,14 @@ class BlobStore:
     def put(self, parts: Sequence[Any]) -> str:
         """Write `parts` (contiguous bytes-like objects) as one blob and return its digest.
 
-        What is there already is not written again: ext4 writes a file that replaces another one to
-        the disk at once, and the next commit of the database would wait for it.
+        What is there already stays: ext4 writes a file that replaces another one to the disk at
+        once, and the next commit of the database would wait for it.
         """
         temporary = ""
         pieces = [memoryview(piece) for piece in _layout(parts)]
         size = sum(piece.nbytes for piece in pieces)
         try:
-            if size < THREADED:
+            if size < THREADED or size in self._sizes:  # one like it may be there
                 digest = _digest(pieces)
                 if self._renewed(digest, size):
                     return digest
@@ -156,9 +157,12 @@ class BlobStore:
             final = self.path(digest)
             make_private(os.path.dirname(final))
             os.rename(temporary, final)
-        except OSError as error:
+            self._sizes.add(size)
+        except BaseException as error:
             if temporary:
                 _remove(temporary)
+            if not isinstance(error, OSError):
+                raise
             needed = sum(memoryview(part).nbytes for part in parts)
             raise StoreError(
                 f"cannot write a value of {needed:,} bytes into {self.folder}: {error.strerror}; "
@@ -392,19 +396,25 @@ def _write_and_digest(path: str, pieces: Sequence[memoryview]) -> str:
     """
     from blake3 import blake3
 
-    hasher = blake3()
+    found: list[str] = []
 
     def digest() -> None:
+        hasher = blake3()
         for piece in pieces:
             hasher.update(piece)
+        found.append(hasher.hexdigest())
 
     thread = threading.Thread(target=digest, name="pipedeco-digest", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # no more threads
+        _write(path, pieces)
+        return _digest(pieces)
     try:
         _write(path, pieces)
     finally:
         thread.join()
-    return hasher.hexdigest()
+    return found[0] if found else _digest(pieces)  # which tells why the thread could not
 
 
 def _digest(pieces: Sequence[memoryview]) -> str:

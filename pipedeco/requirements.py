@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from packaging.requirements import Requirement
 
 OLDEST = (3, 11)  # the least Python that pipedeco itself runs on
@@ -138,8 +141,6 @@ def _lacking(item: Requirement, extra: str, seen: set[str]) -> list[str]:
     """What is not met of a requirement, and of those that its extras add; `seen` are those."""
     from importlib import metadata
 
-    from packaging.requirements import Requirement
-
     if str(item) in seen or (
         item.marker is not None and not item.marker.evaluate({"extra": extra})
     ):
@@ -151,7 +152,7 @@ def _lacking(item: Requirement, extra: str, seen: set[str]) -> list[str]:
         return [f"{item} is wanted, and {item.name} is not installed"]
     if not item.specifier.contains(there, prereleases=True):
         return [f"{item} is wanted, and {there} is installed"]
-    added = [Requirement(text) for text in metadata.requires(item.name) or () if item.extras]
+    added = readable(metadata.requires(item.name) or ()) if item.extras else []
     return [
         clause
         for name in sorted(item.extras)
@@ -159,6 +160,17 @@ def _lacking(item: Requirement, extra: str, seen: set[str]) -> list[str]:
         if other.marker is not None and not other.marker.evaluate({"extra": ""})
         for clause in _lacking(other, name, seen)
     ]
+
+
+def readable(texts: Iterable[str]) -> list[Requirement]:
+    """Without those that are none: old distributions ask for such as `pytz (>dev)`."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    found = []
+    for text in texts:
+        with suppress(InvalidRequirement):
+            found.append(Requirement(text))
+    return found
 
 
 def _found(path: str, folders: tuple[str, ...]) -> str:

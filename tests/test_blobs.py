@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 import struct
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -144,12 +145,16 @@ def test_a_table_that_points_outside(damaged):
 # -- what is there already ------------------------------------------------------------------
 
 
-def test_what_is_there_is_not_written_again(store):
+def test_what_is_there_is_not_written_again(store, monkeypatch):
     """The file stays the one that it was, but is young again for whoever collects."""
     digest = store.put([b"a" * 70_000])
     os.utime(store.path(digest), (0, 0))
     before = os.stat(store.path(digest))
-    assert store.put([b"a" * 70_000]) == digest
+    with monkeypatch.context() as patch:
+        patch.setattr(blobs, "_write", None)
+        assert store.put([b"a" * 70_000]) == digest
+    if blobs.THREADED == 0:  # another process does not know the size, and writes it aside
+        assert BlobStore(store.folder).put([b"a" * 70_000]) == digest
     after = os.stat(store.path(digest))
     assert after.st_ino == before.st_ino
     assert after.st_mtime > 1e9
@@ -189,6 +194,37 @@ def test_a_full_disk_is_told_and_leaves_nothing(store, monkeypatch, number):
     assert "PIPEDECO_STORE" in str(caught.value)
     assert caught.value.__cause__.errno == number
     assert not Path(written[0]).exists()
+
+
+def test_an_interrupted_write_leaves_nothing(store, monkeypatch):
+    """A signal raises in the main thread, which is writing."""
+
+    def interrupted(path, pieces):
+        Path(path).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(blobs, "_write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.put([bytes(70_000)])
+    assert [path for path in Path(store.folder).rglob("*") if path.is_file()] == []
+
+
+def test_a_thread_that_cannot_hash(store, monkeypatch):
+    """No blob has the name of what was not hashed to its end, and no thread is no failure."""
+    digest = store.put([b"a" * 70_000])
+    other = BlobStore(f"{store.folder}-2")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "run", lambda self: None)
+        assert other.put([b"a" * 70_000]) == digest
+    other = BlobStore(f"{store.folder}-3")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert other.put([b"a" * 70_000]) == digest
+    assert other.get(digest, verify=True)[0] == b"a" * 70_000
+
+
+def refuse(_):
+    raise RuntimeError("can't start new thread")
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from importlib import metadata
 from importlib.util import spec_from_file_location
 from pathlib import Path
 
@@ -434,6 +435,42 @@ def test_what_an_environment_has(project):
     guarded = "try: import numpy as np\nexcept ImportError: np = None"
     assert told(project(one_step("packages=['six']", imports=guarded))) == []
     assert told(project(one_step("packages=['six']"), mode="debug")) == []
+
+
+def test_markers_of_what_is_asked_for(project):
+    """What another Python would get is not there."""
+    report = project(one_step("""packages=['six', 'numpy; python_version < "3.9"']"""))
+    only(report, "train.py:2: error: component one: imports numpy")
+
+
+def test_what_nobody_can_read(project, monkeypatch):
+    """An old distribution asks for what is no requirement: perhaps it brings what is missed."""
+    asked = {"six": ["pytz (>dev)"], "pipedeco": []}
+    monkeypatch.setattr(metadata, "requires", asked.get)
+    only(project(one_step("packages=['six']")), "train.py:2: warning: component one: imports numpy")
+    assert told(project(one_step("packages=['six[x]']", "return 1", imports=""))) == []
+
+
+def test_the_import_that_is_certain_counts(project):
+    """Where others of the same module may never be executed."""
+    parts = "def never():\n    import numpy\n"
+    text = one_step("packages=['six']", "return parts, np", "import parts\nimport numpy as np")
+    only(project(text, parts=parts), "train.py:3: error: component one: imports numpy")
+
+
+def test_a_python_of_its_own_brings_nothing(project):
+    """It asks for no package that could bring another."""
+    this = ".".join(map(str, sys.version_info[:2]))
+    report = project(one_step(f"python='{this}'"))
+    only(report, "train.py:2: error: component one: imports numpy (numpy), which its environment")
+
+
+def test_an_editable_install_by_a_hook_is_not_in_an_environment(project, monkeypatch):
+    """The hook is this installation's."""
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Hook])
+    text = one_step("packages=['six']", "return hooked", "import hooked")
+    report = project(text, mode="local", src__hooked="")
+    only(report, "train.py:2: error: component one: imports hooked (an editable install by a hook)")
 
 
 def test_another_python(project):

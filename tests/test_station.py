@@ -1,5 +1,7 @@
 """A station by itself: what a payload comes back as."""
 
+import errno
+import gc
 import marshal
 import os
 import pickle
@@ -11,7 +13,7 @@ from conftest import wait_for
 from pipedeco.worker import station
 from pipedeco.worker.batch import Batch
 from pipedeco.worker.environment import here
-from pipedeco.worker.exchange import CANCEL
+from pipedeco.worker.exchange import CANCEL, FolderExchange, _FileWords
 from pipedeco.worker.messages import Decoder
 from pipedeco.worker.station import close_stations, perform_batch
 from pipedeco.worker.travel import setting_of, write_setting
@@ -102,6 +104,52 @@ def test_another_python(folder):
     [message] = told(folder, (1, "fspath", "a"))
     assert ended(message) == (1, "failed", "PipedecoError")
     assert "the controller Python 3.1" in message[1][7][1]
+
+
+def test_a_timer_keeps_no_batch(folder):
+    """A long timeout of a short step holds nothing of it until then."""
+    for number in range(3):
+        told(folder, (1, "fspath", "a"), name=f"b{number}", timeouts={1: 3600.0})
+    gc.collect()
+    assert [found for found in gc.get_objects() if isinstance(found, station._Work)] == []
+
+
+def test_a_run_in_use_is_not_forgotten(folder, monkeypatch):
+    """Where a batch of a run that is over is still here, as while its environment is built."""
+    forgotten = []
+
+    def tidied(exchange, digests):
+        (folder / "setting").rename(folder / "aside")
+        [here] = station._stations.values()
+        here._tidy()
+        forgotten.append(str(folder) not in here.runs)
+        (folder / "aside").rename(folder / "setting")
+
+    monkeypatch.setattr(FolderExchange, "bring", tidied)
+    assert ended(told(folder, (1, "fspath", "a"))[0]) == (1, "completed", "a")
+    assert forgotten == [False]
+
+
+def test_words_on_a_full_disk_stay_whole(tmp_path, monkeypatch):
+    """What is written in part is written on, and nothing stands between."""
+    words = _FileWords(os.open(tmp_path / "words", os.O_WRONLY | os.O_CREAT))
+    write = os.write
+    room = iter([3, 0, 5, 1000, 1000])
+
+    def short(file, data):
+        left = next(room)
+        if not left:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return write(file, bytes(data)[:left])
+
+    monkeypatch.setattr(os, "write", short)
+    messages = [("outcome", n) for n in range(5)]
+    for n in range(5):
+        words.write(messages[: n + 1], ("now", n))
+    monkeypatch.undo()
+    words.close()
+    heard = list(Decoder().feed((tmp_path / "words").read_bytes()))
+    assert [message for message in heard if message[0] == "outcome"] == messages
 
 
 def test_a_run_that_is_nobodys_any_more(folder, monkeypatch):

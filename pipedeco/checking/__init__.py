@@ -113,7 +113,7 @@ class _Check:
         self.needs = Needs(self.modules)
         self.carrying = Carrying()
         self.queues = Queues()
-        self.environments = Environments()
+        self.environments = Environments(self.modules)
         self.callers: dict[Traced, list[_Caller]] = {}  # of each component
         self.all: dict[_Caller, None] = {}
         self.found: list[Finding] = []

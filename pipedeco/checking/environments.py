@@ -9,27 +9,41 @@ from __future__ import annotations
 import sys
 from collections import deque
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.checking.findings import ERROR, WARNING, Finding, named, place_of
-from pipedeco.checking.modules import INSTALLED, OWN
+from pipedeco.checking.modules import HOOK, INSTALLED, OTHER, OWN
 from pipedeco.config import find_requirements, find_start_method
 from pipedeco.definitions import describe
 from pipedeco.errors import ConfigError, NotPicklable
-from pipedeco.requirements import unmet
+from pipedeco.requirements import readable, unmet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from pipedeco.checking.modules import Modules
     from pipedeco.checking.needs import Need
     from pipedeco.requirements import Requirements
 
 
-class Environments:
-    """Looks at what components ask for; distributions are listed once."""
+class _Brought(NamedTuple):
+    """What an environment will have: distributions by their canonical names."""
 
-    def __init__(self) -> None:
-        self._brought: dict[Requirements, frozenset[str]] = {}
+    names: frozenset[str]
+    whole: bool  # whether that is all
+
+
+class Environments:
+    """Looks at what components ask for; distributions are listed once.
+
+    Parameters
+    ----------
+    modules: which find the modules that are imported.
+    """
+
+    def __init__(self, modules: Modules) -> None:
+        self._modules = modules
+        self._brought: dict[Requirements, _Brought] = {}
         self._owners: Mapping[str, list[str]] | None = None  # distributions, by top module
 
     def look(
@@ -65,46 +79,53 @@ class Environments:
     def _missing(
         self, component: Any, wanted: Requirements, needs: Iterable[Need]
     ) -> Iterator[Finding]:
-        there = self._brought_by(wanted)
-        known = not unmet(wanted)
+        brought = self._brought_by(wanted)
         told = set()
-        for need in needs:
+        for need in sorted(needs, key=lambda need: not need.sure):
             top = need.module.partition(".")[0]
-            owners = self._owners_of(top) if need.place.kind == INSTALLED else []
-            if not owners or need.guarded or top in told or there.intersection(owners):
+            if need.guarded or top in told:
+                continue
+            owners = self._owners_of(top)
+            if not owners or brought.names.intersection(owners):
                 continue
             told.add(top)
+            of = ", ".join(owners)
             text = (
-                f"imports {top} ({owners[0]}), which its environment ({wanted.text}) does not have"
+                f"imports {need.module} ({of}), which its environment ({wanted.text}) does not have"
             )
-            if not known:
+            if not brought.whole:
                 text += ", unless what it asks for brings it"
-            advice = "name it in packages=, or import it within the functions that need it"
-            state = ERROR if need.sure and known else WARNING
+            advice = "name it in packages=, or keep it out of what this step imports"
+            state = ERROR if need.sure and brought.whole else WARNING
             place = (need.file, need.line) if need.file else place_of(component)
             yield Finding(state, *place, named(component), text, advice)
 
     def _owners_of(self, top: str) -> list[str]:
-        """The distributions that have a module of the top level; none where nobody knows."""
-        if top == OWN:
+        """What has installed a module of the top level; none where it comes by the path, or where
+        nobody knows."""
+        place = self._modules.find(top)
+        if place.kind in (HOOK, OTHER) and not self._modules.is_on_path(place.file):
+            return ["an editable install by a hook"]
+        if place.kind != INSTALLED or top == OWN:
             return []
         if self._owners is None:
             self._owners = metadata.packages_distributions()
         return sorted({_canonical(name) for name in self._owners.get(top, ())})
 
-    def _brought_by(self, wanted: Requirements) -> frozenset[str]:
+    def _brought_by(self, wanted: Requirements) -> _Brought:
         if wanted not in self._brought:
-            self._brought[wanted] = frozenset(_closure([*wanted.packages, OWN]))
+            names, whole = _closure([*wanted.packages, OWN])
+            whole = whole and not (wanted.packages and unmet(wanted))
+            self._brought[wanted] = _Brought(frozenset(names), whole)
         return self._brought[wanted]
 
 
-def _closure(asked: Iterable[str]) -> set[str]:
-    """The distributions that requirements bring, by canonical name, as far as is known here."""
-    from packaging.requirements import Requirement
-
+def _closure(asked: Iterable[str]) -> tuple[set[str], bool]:
+    """The distributions that requirements bring, as far as is known here, and whether all is."""
     found: set[str] = set()
     seen: set[str] = set()
-    waiting = deque(Requirement(text) for text in asked)
+    whole = True
+    waiting = deque(r for r in readable(asked) if r.marker is None or r.marker.evaluate())
     while waiting:
         item = waiting.popleft()
         if str(item) in seen:
@@ -112,14 +133,15 @@ def _closure(asked: Iterable[str]) -> set[str]:
         seen.add(str(item))
         found.add(_canonical(item.name))
         try:
-            needed = metadata.requires(item.name) or ()
+            texts = metadata.requires(item.name) or ()
         except metadata.PackageNotFoundError:
+            whole = False
             continue
+        needed = readable(texts)
+        whole = whole and len(needed) == len(texts)
         extras = [{"extra": extra} for extra in (*item.extras, "")]
-        for other in map(Requirement, needed):
-            if other.marker is None or any(map(other.marker.evaluate, extras)):
-                waiting.append(other)
-    return found
+        waiting += [r for r in needed if r.marker is None or any(map(r.marker.evaluate, extras))]
+    return found, whole
 
 
 def _canonical(name: str) -> str:

@@ -73,11 +73,11 @@ class Modules:
         if not where:
             return Place(STANDARD)
         kind = kind_of(where, self.project)[0]
-        if kind == PROJECT and "." not in name and not self._is_on_path(where):
+        if kind == PROJECT and "." not in name and not self.is_on_path(where):
             kind = HOOK
         return Place(kind, where, folders, is_package=bool(folders))
 
-    def _is_on_path(self, file: str) -> bool:
+    def is_on_path(self, file: str) -> bool:
         """Whether an entry of the path leads to a module of the top level."""
         home = os.path.dirname(file)
         if os.path.basename(file).startswith("__init__."):

@@ -138,7 +138,7 @@ class FolderExchange:
         try:
             with open(os.path.join(self.address, word), "wb"):
                 pass
-        except FileNotFoundError:  # nothing was ever sent
+        except OSError:  # nothing was ever sent, or the disk is full: the folder's end tells, too
             pass
 
     def offer(self, batch: Batch, then: Then) -> None:
@@ -306,10 +306,13 @@ class ObjectExchange:
         """Write parts of logs; the loop hears of the rest, which tells where in them things stand."""
         messages = []
         for message in Decoder().feed(data):
-            if message[0] == PART:
-                self._write(*message[1:])
-            else:
+            if message[0] != PART:
                 messages.append(message)
+                continue
+            try:
+                self._write(*message[1:])
+            except OSError as error:  # a full disk, say: the outcomes still count
+                _log.warning("a part of a log of run %s is lost: %s", self.facts.id, error)
         if messages:
             self.post(self.heard, batch, messages)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import marshal
 import threading
 import time
+from collections import Counter
 from concurrent.futures import CancelledError
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,6 @@ from pipedeco.graph import FAILED, Called, LogPosition, Logs, StepCall
 from pipedeco.runners import UnderWay
 from pipedeco.runners.bundle import Bundles, project_here
 from pipedeco.runners.calls import (
-    UNKNOWN,
     CallSession,
     Function,
     Ready,
@@ -59,8 +59,8 @@ if TYPE_CHECKING:
 BATCH = 0.1  # seconds of work in a payload: what a trip through an engine costs, and ten times more
 LARGEST = 1000  # calls in a payload
 WIDEST = 1 << 20  # bytes of arguments in a payload
-AHEAD = 2  # payloads for each slot unless steps are long: workers need not wait for the next
-SIGN = LEASE / 10  # seconds between two signs of life
+AHEAD = 2  # payloads of short steps for each slot, so that workers need not wait for the next
+SIGN_INTERVAL = LEASE / 10  # seconds between two signs of life
 LAST_WORD = 5.0  # seconds after a kill in which a station may still tell the end
 
 
@@ -72,7 +72,7 @@ class _Place:
         self.engine: Engine | None = None
         self.opening = False
         self.trouble: PipedecoError | None = None  # why it cannot be opened
-        self.flight = 0  # payloads that it has
+        self.flights: Counter[tuple[Any, ...]] = Counter()  # payloads that it has, by resources
 
 
 class _Gate:
@@ -97,6 +97,7 @@ class _Line:
         self.gate = gate
         self.environment = environment
         self.resources = resources
+        self.asks = tuple(sorted(resources.items()))
         self.ready = Ready()
 
 
@@ -238,7 +239,7 @@ class RemoteSession(CallSession):
         """Tell the stations that somebody waits for what they do."""
         if self in self.runner.sessions:
             self.exchange.sign()
-            self.later(SIGN, self._give_sign)
+            self.later(SIGN_INTERVAL, self._give_sign)
 
     def packed(self, definition: Definition) -> tuple[str, Packed]:
         """A definition of `__main__`; a large one travels once, through the store."""
@@ -372,8 +373,7 @@ class RemoteRunner(Loop):
             return False
         if line.gate.limit is not None and line.gate.flight >= line.gate.limit:
             return False
-        long = BATCH <= mean < UNKNOWN
-        return line.place.flight < (slots if long else slots * AHEAD)
+        return line.place.flights[line.asks] < (slots if mean >= BATCH else slots * AHEAD)
 
     def _send(self, session: RemoteSession, line: _Line, engine: Engine) -> None:
         """Give an engine its next payload."""
@@ -382,7 +382,7 @@ class RemoteRunner(Loop):
         if not flight.calls:
             return
         session.flights[flight.name] = flight
-        line.place.flight += 1
+        line.place.flights[line.asks] += 1
         line.gate.flight += 1
         session.exchange.offer(
             batch, lambda error: self._submit(session, flight, engine, batch, error)
@@ -620,7 +620,8 @@ class RemoteRunner(Loop):
         """Nothing more is expected of a payload."""
         if session.flights.pop(flight.name, None) is not None:
             session.exchange.over(flight.name)
-            flight.place.flight -= 1
+            flight.future = None  # its callback leads here: what it holds is not to wait for gc
+            flight.place.flights[flight.line.asks] -= 1
             flight.line.gate.flight -= 1
 
 

@@ -3,7 +3,13 @@
     Exchange   of one run: its setting, where its values and logs are, what is asked of it
     Words      what is told of one batch while it goes on
 
-The store is a folder that both see, at the same path, or a folder of an object store:
+The store is a folder that both see, at the same path:
+
+    setting                        what holds for the steps of the run; touched as a sign of life
+    <batch>.words                  a station has begun the batch, and what it tells of it
+    cancel, kill                   what is asked of all stations
+
+or a folder of an object store:
 
     setting                        what holds for the steps of the run
     sign                           marshalled (count, what is asked); counts on while the controller lives
@@ -55,7 +61,7 @@ PART = "part"
 SUFFIXES = "out", "err", "events"
 BEAT = 0.1  # seconds between two words of a batch that goes on, and two looks for its cancel
 OBJECT_BEAT = 1.0  # the same, where each costs a request
-WIDEST = 1 << 23  # bytes of a log in one part
+PART_SIZE = 1 << 23  # bytes of a log in one part
 NAMED = re.compile(rb'"blob": "([0-9a-f]{64})"')  # in a line of events
 
 
@@ -161,14 +167,16 @@ class _FileWords:
     def __init__(self, file: int) -> None:
         self.file = file
         self.written = 0  # messages
+        self.unwritten = bytearray()  # what a full disk has not taken: frames stay whole
 
     def write(self, told: list[tuple[Any, ...]], now: tuple[Any, ...] | None) -> None:
-        new = told[self.written :]
-        self.written += len(new)
-        data = b"".join(map(encode, [*new, now] if now is not None else new))
+        if not self.unwritten:
+            new = told[self.written :]
+            self.written += len(new)
+            self.unwritten += b"".join(map(encode, [*new, now] if now is not None else new))
         try:
-            os.write(self.file, data)
-        except OSError:  # a full disk, say: all of it is told at the end
+            del self.unwritten[: os.write(self.file, self.unwritten)]
+        except OSError:  # the next write tries again, and all of it is told at the end
             pass
 
     def last(self, told: list[tuple[Any, ...]]) -> bytes:
@@ -277,7 +285,7 @@ def _part_of(path: str, offset: int, *, lines: bool) -> bytes:
     try:
         with open(path, "rb") as file:
             file.seek(offset)
-            data = file.read(WIDEST)
+            data = file.read(PART_SIZE)
             return data[: data.rfind(b"\n") + 1] if lines else data
     except FileNotFoundError:
         return b""

@@ -3,10 +3,10 @@
 marshal carries the plain types that messages are made of, faster than pickle, and loading it
 runs nobody's code.
 
-    to a worker     ("run", key, surroundings, blobs, logs)   what is around the next calls
+    to a worker     ("run", key, surroundings, blobs, logs, (run's id, pipeline's name))
                     ("define", [(name, data), ...])            names of its __main__
-                    ("function", id, kind, module, data, retry_on)
-                    ("calls", [(id, function, args, inputs), ...])
+                    ("function", id, kind, module, data, retry_on, component's name, auto_log)
+                    ("calls", [(id, function, args, inputs, call number, attempt), ...])
                     ("give_back",)                             calls that are not begun
                     ("cancel", run key)                        precedes a SIGTERM
     from a worker   ("outcomes", [(id, ...), ...])

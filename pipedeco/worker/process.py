@@ -212,12 +212,12 @@ class Worker:
         self.logs = _Logs(logs, self.reporter)
 
     def define(self, definitions: list[tuple[str, bytes]]) -> None:
-        """Give this `__main__` names; one that cannot be loaded is missed by who needs it."""
+        """Give this `__main__` names; one that cannot be loaded is missed by who uses it."""
         for name, data in definitions:
             try:
                 main_globals()[name] = loads(data)
-            except Exception as error:  # noqa: BLE001 - the user's classes; told where the step's log is read
-                sys.stderr.write(f"pipedeco: {name} of __main__ cannot be loaded: {error!r}\n")
+            except Exception as error:  # noqa: BLE001 - the user's classes and modules
+                main_globals()[name] = _Unloadable(name, f"{type(error).__name__}: {error}")
 
     # -- performing --------------------------------------------------------------------------
 
@@ -353,6 +353,20 @@ class Worker:
             self.lost = True
         else:
             sys.__unraisablehook__(unraisable)
+
+
+class _Unloadable:
+    """Stands for what `__main__` has in the controller and cannot have here; using it says why."""
+
+    def __init__(self, name: str, why: str) -> None:
+        self.__dict__.update(_name=name, _why=why)
+
+    def __getattr__(self, attribute: str) -> Any:
+        name, why = self.__dict__["_name"], self.__dict__["_why"]
+        raise NameError(f"{name} of __main__ cannot be loaded in this worker: {why}", name=name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__getattr__("__call__")
 
 
 def _no_breakpoint(*_: Any, **__: Any) -> None:

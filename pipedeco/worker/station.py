@@ -11,6 +11,7 @@ orphans are the same.  One batch of calls is performed by one child.
                    ("outcome", call, worker, started...)   see _Batch.outcome
                    ("given_back", [call, ...])             not begun, to be sent again
                    ("lost",)                               another station had begun the batch
+                   ("building", host)                      first: the environment of the batch
 
 While a batch runs longer than a moment, the same messages are also written into the store, as
 worker/exchange.py says, so that the controller sees what goes on; with them
@@ -31,6 +32,7 @@ import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import ref
 
 from pipedeco.errors import BlobCorrupt, PipedecoError
 from pipedeco.events import length
@@ -155,6 +157,7 @@ class Station(Loop):
         self.children: dict[int, _Child] = {}
         self.idle: list[_Child] = []
         self.runs: dict[str, _Run] = {}  # by folder
+        self.used: list[str] = []  # the folder of each batch that is here
         self.signs: dict[str, tuple[object, float]] = {}  # of controllers: which, and when it came
         self.venvs: dict[tuple[Requirements, str], Venv] = {}
         self.entering: dict[str, threading.Lock] = {}  # by folder, of who opens a run
@@ -165,6 +168,13 @@ class Station(Loop):
 
     def perform(self, batch: Batch) -> bytes:
         """Perform a batch; returns what is to be told of it."""
+        self.used.append(batch.folder)
+        try:
+            return self._perform_batch(batch)
+        finally:
+            self.used.remove(batch.folder)
+
+    def _perform_batch(self, batch: Batch) -> bytes:
         try:
             work = _Work(batch, self._run_of(batch.folder))
             words = work.run.exchange.begin(batch.name, work.logs)
@@ -258,10 +268,7 @@ class Station(Loop):
     def _tidy(self) -> None:
         """Forget the runs that are over; what they left on this machine goes."""
         for folder, run in list(self.runs.items()):
-            used = any(
-                child.work and child.work.run is run for child in list(self.children.values())
-            )
-            if not used and run.exchange.asked().sign is None:
+            if folder not in self.used and run.exchange.asked().sign is None:
                 self.runs.pop(folder, None)
                 self.signs.pop(folder, None)
                 self.entering.pop(folder, None)
@@ -306,7 +313,7 @@ class Station(Loop):
             self.pool.send(child.worker, ("define", new))
             child.shipped.update(new)
         for number, timeout in work.batch.timeouts.items():
-            self.later(timeout, self._check_timeout, child, work, number, timeout)
+            self.later(timeout, self._check_timeout, child, ref(work), number, timeout)
         self.pool.send(child.worker, ("calls", list(work.left.values())))
 
     def _choose(self, work: _Work) -> _Child:
@@ -422,13 +429,14 @@ class Station(Loop):
         if child.work is work:
             self.pool.kill(child.worker)
 
-    def _check_timeout(self, child: _Child, work: _Work, number: int, timeout: float) -> None:
-        """Kill a child whose call is over its time."""
-        if child.work is not work or number not in work.left:
+    def _check_timeout(self, child: _Child, begun: ref[_Work], number: int, timeout: float) -> None:
+        """Kill a child whose call is over its time; a timer keeps no batch that is over."""
+        work = begun()
+        if work is None or child.work is not work or number not in work.left:
             return
         left = time_left(child.worker.page, number, timeout)
         if left > 0:
-            self.later(left, self._check_timeout, child, work, number, timeout)
+            self.later(left, self._check_timeout, child, begun, number, timeout)
         else:
             work.verdict = number, timed_out(timeout)
             self.pool.kill(child.worker)

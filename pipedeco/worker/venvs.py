@@ -316,7 +316,10 @@ def find_uv(variables: Mapping[str, str]) -> str:
 
 def count_environments(root: str) -> int:
     """How many are there, whole."""
-    names = os.listdir(root) if os.path.isdir(root) else []
+    try:
+        names = os.listdir(root)
+    except OSError:  # none was ever made, or they are another user's
+        return 0
     return sum(os.path.exists(os.path.join(root, name, MARK)) for name in names)
 
 
@@ -330,7 +333,7 @@ def remove_unused(root: str) -> None:
             lock = os.open(f"{folder}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _is_unused(folder):
+                if _is_file(lock, f"{folder}.lock") and _is_unused(folder):
                     with suppress(FileNotFoundError):
                         os.unlink(os.path.join(folder, MARK))
                     shutil.rmtree(folder, ignore_errors=True)

@@ -35,10 +35,11 @@ class Cluster:
     ----------
     folder: empty; they work and write their logs there.
     pem: a certificate, which is its own authority, and its key, for TLS.
+    resources: of its second worker, as Dask writes them.
     more: variables of its processes.
     """
 
-    def __init__(self, folder, pem=None, **more):
+    def __init__(self, folder, pem=None, resources=None, **more):
         self.folder = folder
         self.more = more
         self.port = free_port()
@@ -51,8 +52,9 @@ class Cluster:
         where = "--host", f"{protocol}://127.0.0.1", "--port", str(self.port)
         self._start("scheduler", "scheduler", *where, "--no-dashboard", *tls)
         wait_until(self._listens, START, "a Dask scheduler")
-        for name in ("one", "two"):
-            self._start(name, "worker", address, "--name", name, *OPTIONS, *tls)
+        asked = ("--resources", resources) if resources else ()
+        for name, has in (("one", ()), ("two", asked)):
+            self._start(name, "worker", address, "--name", name, *OPTIONS, *has, *tls)
         wait_until(
             lambda: self._count("Starting established connection") == 2, START, "two workers"
         )

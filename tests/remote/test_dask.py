@@ -352,6 +352,33 @@ def parent(pid):
         return int(file.read().rpartition(b")")[2].split()[1])
 
 
+def test_what_waits_for_a_resource_holds_up_nobody_else(lab, tmp_path):
+    """Each kind of step has its own place in the queue: here the other kind lets these end."""
+    source = f"""
+    @component(resources={{"GPU": 1}})
+    def scarce(i):
+        wait_for({str(lab.folder / "gate")!r}, 30)
+        return i
+
+    @component
+    def plain():
+        Path({str(lab.folder / "gate")!r}).touch()
+        return 10
+
+    @pipeline
+    def main():
+        return value([[scarce(i) for i in range(4)], plain()])
+
+    print(main())
+    """
+    cluster = Cluster(tmp_path, resources="GPU=1")
+    try:
+        done = lab.start(source, **cluster.variables()).finish(DEADLINE)
+        assert done.out.splitlines() == ["[[0, 1, 2, 3], 10]"], done.err
+    finally:
+        cluster.close()
+
+
 def test_a_killed_worker(lab, own_dask):
     """The attempt is WorkerDied, the next one has the value, and nobody is left of the first."""
     gate = str(lab.folder / "gate")

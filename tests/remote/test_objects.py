@@ -11,18 +11,22 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from faults.support import is_alive, wait_until
 
 from pipedeco import configure, get_run
-from pipedeco.blobs import home_of
+from pipedeco.blobs import BlobStore, home_of
 from pipedeco.errors import ConfigError, StoreError
 from pipedeco.housekeeping import elsewhere, prune
 from pipedeco.objects import ObjectFolder
+from pipedeco.runners.exchange import ObjectExchange
 from pipedeco.worker.batch import Batch
-from pipedeco.worker.messages import Decoder
+from pipedeco.worker.exchange import PART
+from pipedeco.worker.messages import Decoder, encode
 from pipedeco.worker.station import close_stations, perform_batch
 
 from .conftest import Cluster, Proxy, free_port
@@ -408,6 +412,29 @@ def test_an_object_store_that_is_away_for_a_while(lab, blobs, proxy):
     done = job.finish(DEADLINE)
     assert (done.code, done.out.splitlines()) == (0, ["I stayed", "2"]), done.err
     assert_exchanged(lab)
+
+
+def test_a_log_that_cannot_be_written_costs_no_outcome(tmp_path, caplog):
+    """Where the controller's disk is full, say."""
+    heard = []
+    (tmp_path / "logs").write_text("no folder")
+    facts = SimpleNamespace(
+        id="r1",
+        log_prefix="",
+        logs=str(tmp_path / "logs"),
+        blobs=BlobStore(str(tmp_path / "blobs")),
+    )
+    home = ObjectFolder(f"file://{tmp_path}/home")
+    exchange = ObjectExchange(
+        facts, str(tmp_path), home, lambda f, *args: f(*args), lambda _, told: heard.extend(told)
+    )
+    told = encode((PART, "w1", "out", 0, b"text")) + encode(("outcome", 1))
+    over = threading.Event()
+    exchange.rest("b1", told, lambda _: over.set())
+    assert over.wait(DEADLINE)
+    assert heard == [("outcome", 1)]
+    assert "a part of a log of run r1 is lost" in caplog.text
+    exchange.close(lambda: None)
 
 
 def test_ctrl_c_while_the_object_store_is_away(lab, blobs, proxy):
