@@ -15,10 +15,12 @@ import io
 import marshal
 import pickle
 import sys
+from functools import partial
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.errors import NotPicklable
+from pipedeco.instructions import codes, global_names
 from pipedeco.serialization import (
     PROTOCOL,
     cloud_pickler,
@@ -29,7 +31,7 @@ from pipedeco.serialization import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 MAIN = "__main__"
 
@@ -175,7 +177,7 @@ class _Definer(pickle.Pickler):
             return NotImplemented
         if function.__closure__ or function.__globals__ is not self._main:
             raise _ByValue
-        for name in global_names(function.__code__):
+        for name in sorted(names_of_main(function.__code__)):
             if name in self._main:
                 self.needs[name] = None
         state = {
@@ -198,13 +200,31 @@ class _Definer(pickle.Pickler):
         return import_modules, (module.__name__, used)
 
     def _words(self) -> set[str]:
-        """Every name that a function of `__main__` uses."""
+        """Every name that the code of `__main__` uses."""
         words: set[str] = set()
         for value in list(self._main.values()):
-            function = getattr(value, "fn", value)
-            if isinstance(function, FunctionType) and function.__module__ == MAIN:
-                words.update(global_names(function.__code__))
+            of_main = isinstance(value, type) and value.__module__ == MAIN
+            for item in [value, *vars(value).values()] if of_main else [value]:
+                for function in _functions(item):
+                    words.update(_words_of(function.__code__))
         return words
+
+
+def _functions(value: Any) -> Iterator[FunctionType]:
+    """The functions of `__main__` within what decorators have put around them."""
+    inner = value
+    for _ in range(50):  # a decorator may have made a circle of __wrapped__
+        if isinstance(inner, FunctionType) and inner.__module__ == MAIN:
+            yield inner
+        if isinstance(inner, Decorated):
+            inner = inner.fn
+        elif isinstance(inner, partial):
+            inner = inner.func
+        elif isinstance(inner, property):
+            inner = inner.fget
+        else:  # as functools.wraps leaves it, and static and class methods
+            held = getattr(inner, "__dict__", None)
+            inner = held.get("__wrapped__") if isinstance(held, dict) else None
 
 
 def make_function(code: bytes, state: dict[str, Any], attributes: dict[str, Any]) -> FunctionType:
@@ -263,16 +283,17 @@ def _named(value: Any) -> bool:
     return found is value
 
 
-def global_names(code: CodeType) -> set[str]:
-    """Names that the code and the code inside it look up in their globals (or as attributes).
+def names_of_main(code: CodeType) -> set[str]:
+    """Names that the code and the code inside it look up in their globals; where it asks for
+    `__main__` itself, whatever it takes from anything."""
+    if any(MAIN in inner.co_names or MAIN in inner.co_consts for inner in codes(code)):
+        return _words_of(code)
+    return global_names(code)
 
-    co_names mixes both; one too many only sends a definition that nobody reads.
-    """
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            names |= global_names(constant)
-    return names
+
+def _words_of(code: CodeType) -> set[str]:
+    """Names of globals, attributes and modules."""
+    return {name for inner in codes(code) for name in inner.co_names}
 
 
 def describe(function: Callable[..., Any]) -> FunctionSpec:

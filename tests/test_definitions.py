@@ -10,7 +10,7 @@ import textwrap
 import pytest
 
 from pipedeco import NotPicklable, component, pipeline
-from pipedeco.definitions import FunctionSpec, describe, find, global_names, unwrapped
+from pipedeco.definitions import FunctionSpec, describe, find, names_of_main, unwrapped
 
 
 def plain(x):
@@ -133,16 +133,23 @@ def test_unwrapped():
     assert unwrapped(circle) is circle
 
 
-def test_global_names():
-    """Names of the code inside count too."""
+def test_names_of_main():
+    """Names of the code inside count too; attributes do where `__main__` itself is asked for."""
 
     def outer():
-        def inner():
-            return [json for _ in os.sep]
+        class Inner:
+            path = textwrap
 
-        return inner, functools
+            def inner(self):
+                return [json for _ in os.sep]
 
-    assert {"json", "os", "sep", "functools"} <= global_names(outer.__code__)
+        return Inner, functools
+
+    def asking():
+        return sys.modules["__main__"].anything
+
+    assert names_of_main(outer.__code__) == {"json", "os", "functools", "textwrap", "__name__"}
+    assert {"sys", "modules", "anything"} <= names_of_main(asking.__code__)
 
 
 # -- __main__ --------------------------------------------------------------------------------
@@ -239,6 +246,35 @@ CASES = {
         def step(x): return slow(x), slow(x), slow.cache_info()
         print(main(step, 5))
         # (25, 25, CacheInfo(hits=1, misses=1, maxsize=7, currsize=1))
+        """,
+    "an attribute of a global's name": """
+        lines = (line for line in "ab")  # which nothing carries to a worker
+        class Db:
+            lines = 3
+            def more(self): return self.lines + 1
+        @component
+        def step(db): return db.lines + db.more()
+        print(main(step, Db()), next(lines))
+        # 7 a
+        """,
+    "what is taken from __main__ itself": """
+        import sys
+        RATE = 3
+        @component
+        def step(x): return sys.modules["__main__"].RATE * x
+        print(main(step, 2))
+        # 6
+        """,
+    "a submodule in a decorated helper": """
+        import functools
+        import xml.dom.pulldom
+        @functools.cache
+        def name(): return xml.dom.pulldom.__name__
+        half = functools.partial(lambda x: (x, xml.dom.pulldom.START_ELEMENT), 1)
+        @component
+        def step(): return name(), half()
+        print(main(step))
+        # ('xml.dom.pulldom', (1, 'START_ELEMENT'))
         """,
     "a cached component": """
         import functools

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.blobs import BlobStore
 from pipedeco.checking.findings import ERROR, WARNING, Finding, named, place_of
-from pipedeco.definitions import MAIN, Decorated, MainDefinitions, describe, global_names
+from pipedeco.definitions import MAIN, Decorated, MainDefinitions, describe, names_of_main
 from pipedeco.errors import NotPicklable
 from pipedeco.serialization import Pickler
 
@@ -76,7 +76,7 @@ def _main_names(fn: Any) -> set[str]:
         inner = value.fn if isinstance(value, Decorated) else value
         if not isinstance(inner, FunctionType):
             continue
-        new = {name for name in global_names(inner.__code__) if name in main} - found
+        new = {name for name in names_of_main(inner.__code__) if name in main} - found
         found |= new
         waiting += [main[name] for name in new]
     return found

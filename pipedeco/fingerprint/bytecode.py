@@ -6,14 +6,15 @@ numbers and positions never count.
 
 from __future__ import annotations
 
-import sys
 from collections import namedtuple
-from opcode import EXTENDED_ARG, hasconst, hasname, opmap
+from opcode import hasconst, hasname, opmap
 from types import CodeType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipedeco.instructions import GLOBAL, codes, instructions, name_of, numbers
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     class Root(NamedTuple):
         """Where a chain of attributes begins.
@@ -39,60 +40,16 @@ else:
     Read = namedtuple("Read", ("root", "attributes", "text"))
 
 
-def _numbers(*names: str) -> frozenset[int]:
-    return frozenset(opmap[name] for name in names if name in opmap)
-
-
 _CONST = frozenset(hasconst)
 _NAME = frozenset(hasname)
-_GLOBAL = _numbers("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
-_ATTRIBUTE = _numbers("LOAD_ATTR", "LOAD_METHOD")
-_LOCAL = _numbers("LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_BORROW")
-_STORE = _numbers("STORE_FAST", "STORE_DEREF", "STORE_GLOBAL", "STORE_NAME")
-_NOTHING = _numbers("PUSH_NULL", "NOP")
+_ATTRIBUTE = numbers("LOAD_ATTR", "LOAD_METHOD")
+_LOCAL = numbers("LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_FAST_BORROW")
+_STORE = numbers("STORE_FAST", "STORE_DEREF", "STORE_GLOBAL", "STORE_NAME")
+_NOTHING = numbers("PUSH_NULL", "NOP")
 _STORE_FAST = opmap["STORE_FAST"]
 _IMPORT = opmap["IMPORT_NAME"]
 _FROM = opmap["IMPORT_FROM"]
 _SMALL_INT = opmap.get("LOAD_SMALL_INT", -1)
-# Which bits of an argument are flags and not part of the index of a name.
-_SHIFTS = {opmap["LOAD_GLOBAL"]: 1}
-if sys.version_info >= (3, 12):
-    _SHIFTS |= {opmap["LOAD_ATTR"]: 1, opmap["LOAD_SUPER_ATTR"]: 2}
-# From 3.13 on: two loads or stores of locals in one instruction.
-_PAIRS = {
-    opmap[f"{one}_{two}"]: (opmap[one], opmap[two])
-    for one in ("LOAD_FAST", "STORE_FAST", "LOAD_FAST_BORROW")
-    for two in ("LOAD_FAST", "STORE_FAST", "LOAD_FAST_BORROW")
-    if f"{one}_{two}" in opmap
-}
-
-
-def codes(code: CodeType) -> Iterator[CodeType]:
-    """A code object and those within it."""
-    yield code
-    for constant in code.co_consts:
-        if type(constant) is CodeType:
-            yield from codes(constant)
-
-
-def _instructions(code: CodeType) -> Iterator[tuple[int, int]]:
-    """Operations with their whole arguments; neither caches nor prefixes."""
-    extended = 0
-    raw = code.co_code
-    for op, low in zip(raw[::2], raw[1::2], strict=True):
-        arg = low | extended
-        if op == EXTENDED_ARG:
-            extended = arg << 8
-        elif op:  # 0 is CACHE
-            extended = 0
-            pair = _PAIRS.get(op)
-            if pair is None:
-                yield op, arg
-            else:
-                yield pair[0], arg >> 4
-                yield pair[1], arg & 15
-
-
 # ---- names
 
 
@@ -100,7 +57,7 @@ def reads(code: CodeType) -> set[Read]:
     """What a function and all within it look up outside of it."""
     found: set[Read] = set()
     for inner in codes(code):
-        if not _GLOBAL.isdisjoint(inner.co_code[::2]) or _IMPORT in inner.co_code[::2]:
+        if not GLOBAL.isdisjoint(inner.co_code[::2]) or _IMPORT in inner.co_code[::2]:
             _Scan(inner, found).run()
     return found
 
@@ -121,7 +78,7 @@ class _Scan:
         self._unused: set[int] = set()
 
     def run(self) -> None:
-        steps = list(_instructions(self._code))
+        steps = list(instructions(self._code))
         stores = [arg for op, arg in steps if op == _STORE_FAST]
         for op, arg in steps:
             self._step(op, arg, stores)
@@ -137,7 +94,7 @@ class _Scan:
             if op in _NOTHING:
                 return
             self._close(self._text(op, arg))
-        if op in _GLOBAL:
+        if op in GLOBAL:
             self._root = Root("global", self._name(op, arg))
         elif op in _LOCAL:
             self._root = self._modules.get(arg)
@@ -151,7 +108,7 @@ class _Scan:
             self._stored(op, arg, stores)
 
     def _name(self, op: int, arg: int) -> str:
-        return self._code.co_names[arg >> _SHIFTS.get(op, 0)]
+        return name_of(self._code, op, arg)
 
     def _text(self, op: int, arg: int) -> str | None:
         value = self._code.co_consts[arg] if op in _CONST else None
@@ -204,10 +161,10 @@ def form(code: CodeType, docs: bool) -> tuple[Any, ...]:
     steps = tuple(
         (op, _constant(code.co_consts[arg], docs))
         if op in _CONST
-        else (op, code.co_names[arg >> _SHIFTS.get(op, 0)], arg & 3)
+        else (op, name_of(code, op, arg), arg & 3)
         if op in _NAME
         else (op, arg)
-        for op, arg in _instructions(code)
+        for op, arg in instructions(code)
     )
     return head, steps, code.co_consts[:1] if docs and _has_doc(code) else ()
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from blake3 import blake3
 
 from pipedeco.fingerprint import lookup
-from pipedeco.fingerprint.bytecode import Read, codes, form, reads, signature
+from pipedeco.fingerprint.bytecode import Read, form, reads, signature
 from pipedeco.fingerprint.source import Sources
+from pipedeco.instructions import codes
 
 if TYPE_CHECKING:
     from types import CodeType

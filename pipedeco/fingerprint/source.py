@@ -14,7 +14,7 @@ import _ast
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pipedeco.fingerprint.bytecode import codes
+from pipedeco.instructions import codes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
