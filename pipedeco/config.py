@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 CODE_LIMIT = 32  # MiB
+KEYS = "mode", "workers", "queues", "blobs", "code_limit"  # of [tool.pipedeco]
 
 
 class Settings:
@@ -264,7 +265,22 @@ def _project_settings() -> dict[str, Any]:
         table = tomllib.loads(text.decode()).get("tool", {}).get("pipedeco", {})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
-    return table if isinstance(table, dict) else {}
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path}: pipedeco is a table, [tool.pipedeco]")
+    for key in table:
+        if key not in KEYS:
+            raise ConfigError(
+                f"{path}: [tool.pipedeco] has a key {key!r}, which nobody reads{_near(key)}; there "
+                f"are {', '.join(KEYS)}"
+            )
+    return table
+
+
+def _near(key: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(key, KEYS, 1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _checked(source: str, check: Any, value: Any) -> Any:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LOADED = "__pipedeco__"
+RESTORED = "pipedeco-rerun-"  # how folders begin in which recorded files are made again
 
 
 class Loaded(NamedTuple):
@@ -88,6 +89,11 @@ def _main(qualname: str, file: str | None) -> ModuleType:
         return load(file).module
     if own is None:  # a prompt or a notebook, where a function's file is none
         return here
+    if file is not None and f"{os.sep}{RESTORED}" in file:
+        raise ConfigError(
+            f"{qualname} was loaded by `pipedeco rerun --from-run`, whose files are removed when it "
+            "ends; make such a run again with that command"
+        )
     raise ConfigError(
         f"{qualname} was defined in {file or 'a prompt'}, which is no file that can be "
         "loaded; import what defines it, or run it from there"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 ATOMIC = frozenset({
     "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss", "obs", "cos",
 })  # fmt: skip
+LOCAL = frozenset({"file", "local"})
 ASIDE = ".writing"  # the folder of what is not whole yet, where put is not atomic
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs"}
 
@@ -173,7 +174,12 @@ class ObjectFolder:
             if absent and isinstance(error, FileNotFoundError):
                 raise
             place = f"{self.url}/{name}".rstrip("/")
+            cure = (
+                "see that the folder can be made and written here"
+                if self.protocol in LOCAL
+                else "see that this machine reaches it, that the bucket is there, and that this "
+                "process has the credentials (AWS_PROFILE, FSSPEC_S3_KEY)"
+            )
             raise StoreError(
-                f"{place} {what}: {str(error) or type(error).__name__}; see that this machine reaches it, that "
-                "the bucket is there, and that this process has the credentials (AWS_PROFILE, FSSPEC_S3_KEY)"
+                f"{place} {what}: {str(error) or type(error).__name__}; {cure}"
             ) from error

@@ -362,6 +362,13 @@ def check_blobs(url: Any) -> str | None:
             f"blobs is the URL of a folder, such as 's3://bucket/team' or 'file:///mnt/team', not "
             f"{url!r}"
         )
+    protocol, _, place = url.partition("://")
+    if protocol in ("file", "local") and not place.startswith("/"):
+        raise ConfigError(
+            f"{url!r} names a folder of whoever reads it: say where it is, as in 'file:///mnt/team'"
+        )
+    if protocol == "memory":
+        raise ConfigError(f"{url!r} is seen by one process alone, and workers are others")
     account = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
     if "?" in url or "#" in url or ":" in account:
         raise ConfigError(

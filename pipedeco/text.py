@@ -133,7 +133,7 @@ def preview(value: Any) -> str:
     """
     kind = type(value)
     if kind is str or kind is bytes:
-        return repr(value[:_PREVIEW])[:_PREVIEW]
+        return _shown_text(value, _PREVIEW)
     if kind is bool or kind is float or value is None:
         return repr(value)
     return _shown(value, _PREVIEW, 2)
@@ -146,10 +146,15 @@ def _shown(value: Any, room: int, depth: int) -> str:
             return f"int of {value.bit_length()} bits"
         return repr(value)[:room]
     if kind is str or kind is bytes:
-        return repr(value[:room])[:room]
+        return _shown_text(value, room)
     if kind in _BRACKETS:
         return _shown_container(value, room, depth)
     return _shown_object(value, kind, room, depth)
+
+
+def _shown_text(value: str | bytes, room: int) -> str:
+    text = repr(value[:room])
+    return text if len(text) <= room and len(value) <= room else f"{text[: room - 1]}…"
 
 
 def _shown_container(value: Any, room: int, depth: int) -> str:
@@ -159,7 +164,7 @@ def _shown_container(value: Any, room: int, depth: int) -> str:
     if not value:
         return repr(value)
     if not depth:
-        return kind.__name__
+        return f"{kind.__name__} of {len(value)}"
     if kind is dict:
         few = [
             f"{_shown_item(k, room, depth)}: {_shown_item(v, room, depth)}"

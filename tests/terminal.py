@@ -28,13 +28,15 @@ class Terminal:
         self._lock = threading.Lock()
         self._master, slave = pty.openpty()
         self._set_size(*size)
+        # pytest-xdist tells its workers the size of another terminal.
+        kept = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
             [str(part) for part in command],
             stdin=slave,
             stdout=slave,
             stderr=slave,
             cwd=cwd,
-            env={**os.environ, "TERM": "xterm-256color", **(env or {})},
+            env={**kept, "TERM": "xterm-256color", **(env or {})},
             start_new_session=True,
             # A session's first terminal becomes its own, so that ^C reaches it.
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - one call

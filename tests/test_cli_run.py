@@ -456,3 +456,21 @@ def test_a_name_that_waits_is_found_by_prefix_while_it_runs(folder, start):
     assert "% done" in out
     (folder / "go").touch()
     process.communicate(timeout=20)
+
+
+# -- the value that is printed
+
+
+def test_the_value_is_printed_as_the_prompt_would(tmp_path):
+    """Whole; only what is very long is cut, and says so."""
+    source = (
+        "from pipedeco import pipeline\n@pipeline\ndef p(n: int): return ['x' * n, {'a': [1]}]\n"
+    )
+    (tmp_path / "app.py").write_text(source)
+    command = [sys.executable, "-m", "pipedeco", "run", "app.py"]
+    for n, end in ((500, "x', {'a': [1]}]\n"), (20_000, "x… (20,016 characters)\n")):
+        done = subprocess.run(
+            [*command, "--n", str(n)], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.startswith("['xxx")
+        assert done.stdout.endswith(end)

@@ -66,6 +66,16 @@ def test_a_wrong_mode_is_refused_with_its_source(project, monkeypatch, source):
     assert str(caught.value).startswith(f"{source}: mode is one of ")
 
 
+def test_a_key_that_nobody_reads(project):
+    """A slip of the pen would go unnoticed otherwise."""
+    write(project, "blob = 'file:///mnt'")
+    with pytest.raises(ConfigError, match=r"a key 'blob', which nobody reads \(did you mean blobs"):
+        config.find_blobs()
+    (project / "pyproject.toml").write_text("[tool]\npipedeco = 3\n")
+    with pytest.raises(ConfigError, match="pipedeco is a table"):
+        config.find_workers(None)
+
+
 def test_a_broken_pyproject_is_told_by_its_path(project):
     """A file that is no TOML is named."""
     write(project, "mode = ")

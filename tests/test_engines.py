@@ -39,6 +39,15 @@ def test_a_url_has_parts():
 
 
 @pytest.mark.parametrize(
+    ("address", "place"),
+    [("h:1", ("h", 1)), ("a.b-c", ("a.b-c", 7)), ("[::1]:80", ("::1", 80)), ("[::1]", ("::1", 7))],
+)
+def test_the_place_of_an_address(address, place):
+    """Host and port, of which the latter may have a default."""
+    assert parse(f"dask://{address}").place(7) == place
+
+
+@pytest.mark.parametrize(
     ("url", "said"),
     [
         ("local", "is no URL of an engine"),
@@ -49,6 +58,10 @@ def test_a_url_has_parts():
         ("dask://h:1?color=red", "has no option 'color'; there are resources, workers"),
         ("dask://h:1?resources=GPU", "written as GPU:1"),
         ("dask://h:1?resources=GPU:some", "a size such as 8GB, not 'some'"),
+        ("dask://h", "is to name a host and a port, such as dask://head:8786"),
+        ("dask://h:8786/", "with nothing behind"),
+        ("dask://h:99999", "is to name a host and a port"),
+        ("executor://test_engines:absent", "names what is not there"),
         ("dask://h:1?workers=2", "is for a cluster of our own"),
         ("executor://test_engines", "is to name a function"),
         ("executor://test_engines:nothing", "gave None, which is no executor"),

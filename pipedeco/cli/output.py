@@ -32,7 +32,7 @@ def quoted(name: str) -> str:
 
 
 def complain(text: str) -> None:
-    print(f"pipedeco: {plain_text(text)}", file=sys.stderr)
+    print(f"pipedeco: {plain_text(text, keep_lines=True)}", file=sys.stderr)
 
 
 def print_traceback(text: str) -> None:

@@ -27,6 +27,7 @@ USAGE = 2
 CANCELLED = 130  # as if SIGINT had ended us
 PATIENCE = 15.0  # seconds for a run to end after it was cancelled, or for a draft to go on
 POLL = 0.05  # seconds between two looks at that
+LONGEST = 10_000  # characters of a value that is printed
 OURS = (
     "mode",
     "workers",
@@ -107,10 +108,9 @@ def prepare(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exe
 
 
 def finish(execution: Execution) -> int:
-    """Execute a run, print the start of its value, and give the exit code."""
+    """Execute a run, print its value, and give the exit code."""
     from pipedeco.config import find_progress
     from pipedeco.errors import RunCancelled, RunFailed
-    from pipedeco.text import preview
     from pipedeco.worker.perform import describe_error, user_part
 
     name = execution.pipeline.name
@@ -132,8 +132,19 @@ def finish(execution: Execution) -> int:
         complain(f"run {execution.id} of {name} failed: {known.type}: {known.text}")
         return FAILED
     if value is not None:
-        say(preview(value) or "")
+        say(_shown(value))
     return 0
+
+
+def _shown(value: Any) -> str:
+    """What the prompt would show, and its start where that is very long."""
+    from pipedeco.text import preview
+
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - the user's class
+        return preview(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text):,} characters)"
 
 
 def _exit_code(error: SystemExit) -> int:
@@ -307,10 +318,10 @@ def _as_recorded(found: Run, cleanup: contextlib.ExitStack) -> Any:
     """The run's pipeline from the files as they were, in a folder that is removed afterwards."""
     import tempfile
 
-    from pipedeco.loading import find_recorded
+    from pipedeco.loading import RESTORED, find_recorded
     from pipedeco.reproducing import restore
 
-    folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="pipedeco-rerun-"))
+    folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix=RESTORED))
     module, qualname, file = found.defined_in
     path = restore(found.capture, file, folder)
     root = os.path.dirname(path)

@@ -13,6 +13,7 @@ is called with an EngineURL and returns an Engine.
 
 from __future__ import annotations
 
+import re
 import sys
 from concurrent.futures import CancelledError
 from importlib.util import find_spec
@@ -34,6 +35,7 @@ BUILT_IN = {
     "ray": "pipedeco.engines.ray:open_ray",
 }
 
+PLACE = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^][:/?#@\s]+)(?::([0-9]{1,5}))?")  # host:port
 EXTRAS = frozenset({"dask", "ray"})  # schemes that an extra of ours brings the library for
 LIMIT = "max_in_flight"  # an option of every URL
 
@@ -104,6 +106,22 @@ class EngineURL(NamedTuple):
         if not text.isdecimal() or int(text) < 1:
             raise ConfigError(f"in {self.text} the {name} is a number of 1 or more, not {text!r}")
         return int(text)
+
+    def place(self, own_port: int | None = None) -> tuple[str, int]:
+        """Host and port of the address; raises ConfigError where it is none.
+
+        Parameters
+        ----------
+        own_port: what holds where the address has none.
+        """
+        found = PLACE.fullmatch(self.address)
+        port = own_port if found is None or found[2] is None else int(found[2])
+        if found is None or port is None or not 0 < port < 1 << 16:
+            raise ConfigError(
+                f"{self.text} is to name a host and a port, such as {self.scheme}://head:8786, with "
+                "nothing behind"
+            )
+        return found[1].strip("[]"), port
 
     def workers(self, own: int) -> int:
         """How many a cluster of our own gets; raises ConfigError where there is another's."""

@@ -91,7 +91,7 @@ class DaskEngine(ExecutorEngine):
     def close(self) -> None:
         self._closed = True
         self._leaving.set()
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # its loss is our wish
+        _hush()  # its loss is our wish
         self._client.close(timeout=2)
         if self._cluster is not None:
             self._cluster.close()
@@ -125,9 +125,15 @@ class DaskEngine(ExecutorEngine):
         """The network is cut, and nobody closes the connection: what is under way ends here."""
         self._broken = True
         self._leaving.set()
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        _hush()
         for future in list(self._under_way):
             _drop(future)
+
+
+def _hush() -> None:
+    """No word more of Dask's: it gives the second logger a level of its own."""
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _drop(future: Future[bytes]) -> None:
@@ -166,6 +172,8 @@ def read_url(url: EngineURL) -> tuple[dict[str, float], int]:
     Raises ConfigError for what cannot be.
     """
     options = url.take("resources", "workers", *TLS)
+    if url.address:
+        url.place()
     _check_tls(url, options)
     return listed(url, options.get("resources", "")), url.workers(find_cpus())
 

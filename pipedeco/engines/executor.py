@@ -83,7 +83,11 @@ def read_url(url: EngineURL) -> dict[str, str]:
 def open_executor(url: EngineURL) -> ExecutorEngine:
     """The executor that a function of the user's makes."""
     options = read_url(url)
-    executor: Any = named_object(url.address)()
+    try:
+        factory = named_object(url.address)
+    except AttributeError as error:
+        raise ConfigError(f"{url.text} names what is not there: {error}") from None
+    executor: Any = factory()
     if not hasattr(executor, "submit") or not hasattr(executor, "shutdown"):
         raise ConfigError(f"{url.address} gave {executor!r}, which is no executor")
     own = getattr(executor, "_max_workers", None) or os.cpu_count() or 1

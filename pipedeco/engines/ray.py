@@ -101,7 +101,8 @@ def read_url(url: EngineURL) -> tuple[dict[str, float], int]:
 
     Raises ConfigError for what cannot be.
     """
-    _place(url)
+    if url.address not in ("", "auto"):
+        url.place(PORT)
     options = dict(url.take("num_cpus", "num_gpus", "memory", "resources", "workers"))
     options.pop("workers", None)
     count = url.workers(0)
@@ -110,14 +111,9 @@ def read_url(url: EngineURL) -> tuple[dict[str, float], int]:
     return needs, count
 
 
-def _place(url: EngineURL) -> tuple[str, int]:
-    host, _, port = url.address.partition(":")
-    return host, url.whole("port", port) if port else PORT
-
-
 def _reached(url: EngineURL) -> str:
     """The address with its port; Ray itself would try for minutes."""
-    where = _place(url)
+    where = url.place(PORT)
     try:
         socket.create_connection(where, CONNECT).close()
     except OSError as error:

@@ -11,6 +11,7 @@ threads of their own, as both take seconds.
 from __future__ import annotations
 
 import marshal
+import os
 import threading
 import time
 from collections import Counter
@@ -41,7 +42,7 @@ from pipedeco.runners.calls import (
 from pipedeco.runners.exchange import LOST, open_exchange
 from pipedeco.serialization import INLINE_LIMIT
 from pipedeco.worker.batch import Batch
-from pipedeco.worker.deaths import GRACE
+from pipedeco.worker.deaths import GRACE, ends_of_dead
 from pipedeco.worker.environment import here
 from pipedeco.worker.exchange import BEAT, CANCEL, KILL
 from pipedeco.worker.loop import Loop
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from pipedeco.definitions import Definition
+    from pipedeco.graph import Outcome
     from pipedeco.requirements import Requirements
     from pipedeco.runners import RunFacts
     from pipedeco.serialization import Packed
@@ -608,7 +610,7 @@ class RemoteRunner(Loop):
             if session.stopping:
                 self.end(call, cancelled_call())
             else:
-                self._fail(call, error)
+                self.end(call, _with_what_was_seen(session, flight, call, failure_of(call, error)))
 
     def _charged(self, flight: _Flight) -> int:
         """The call that a worker performed when it died: the one that was seen, or the first."""
@@ -623,6 +625,23 @@ class RemoteRunner(Loop):
             flight.future = None  # its callback leads here: what it holds is not to wait for gc
             flight.place.flights[flight.line.asks] -= 1
             flight.line.gate.flight -= 1
+
+
+def _with_what_was_seen(
+    session: RemoteSession, flight: _Flight, call: StepCall, outcome: Outcome
+) -> Outcome:
+    """The outcome of a call whose worker is gone, with when it began, where, and what it wrote."""
+    position = call.step.logs
+    if flight.current is None or flight.current[0] != call.number or position is None:
+        return outcome
+    seconds = time.monotonic() - flight.current[1]
+    log = position.name
+    ends = ends_of_dead(os.path.join(session.facts.logs, log), position)
+    position.out, position.err, position.events = ends[1], ends[3], ends[5]
+    session.echo.ended(log, call.step.name, (ends[1], ends[3]))
+    return outcome._replace(
+        started=time.time() - seconds, duration=seconds, worker=log, logs=Logs(log, *ends)
+    )
 
 
 def _close(engine: Engine) -> None:

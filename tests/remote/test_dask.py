@@ -385,6 +385,7 @@ def test_a_killed_worker(lab, own_dask):
     source = FAULT.format(retries=1, folder=str(lab.folder), gate=gate)
     job = lab.start(source, **own_dask.variables())
     child = station_of(lab)
+    wait_until(lambda: lab.latest().steps["stay"].state == "running", DEADLINE)
     worker = parent(parent(child))
     [name] = [n for n, p in own_dask.processes.items() if p.pid == worker]
     own_dask.kill(name)
@@ -396,6 +397,9 @@ def test_a_killed_worker(lab, own_dask):
     assert lines[0] == "1"
     assert "WorkerDied" in lines[1]
     assert lines[1].endswith(", None]")
+    lost = lab.latest().steps["stay"].attempts[0]
+    assert lost.duration > 0
+    assert str(worker) in lost.worker
 
 
 def test_a_killed_scheduler(lab, own_dask):
@@ -404,12 +408,15 @@ def test_a_killed_scheduler(lab, own_dask):
     source = FAULT.format(retries=0, folder=str(lab.folder), gate=gate)
     job = lab.start(source, **own_dask.variables())
     station_of(lab)
+    wait_until(lambda: lab.latest().steps["stay"].state == "running", DEADLINE)
     begin = time.monotonic()
     own_dask.kill("scheduler")
     done = job.finish(40.0)
     assert time.monotonic() - begin < 30
     assert "EngineLost" in done.out
+    assert "distributed" not in done.err  # nor any traceback of its own
     run = lab.latest()
+    assert run.steps["stay"].duration > 0
     assert {step.state for name, step in run.steps.items() if name != "stay"} == {"completed"}
 
 

@@ -481,6 +481,8 @@ def test_a_worker_that_does_not_reach_it(s3):
     ("url", "said"),
     [
         ("bucket/team", "is the URL of a folder"),
+        ("file://mnt/team", "say where it is, as in 'file:///mnt/team'"),
+        ("memory://team", "is seen by one process alone"),
         ("s3://key:secret@bucket/team", "no options and no password"),
         ("s3://bucket/team?key=a", "no options and no password"),
     ],

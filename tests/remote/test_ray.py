@@ -31,7 +31,9 @@ DEADLINE = 120.0  # a client of Ray takes ten seconds to be served, and more on 
     [
         ("ray://h:1?color=red", "has no option 'color'"),
         ("ray://h:1?workers=2", "is for a cluster of our own"),
-        ("ray://h:x", "port is a number"),
+        ("ray://h:x", "is to name a host and a port"),
+        ("ray://h:99999", "is to name a host and a port"),
+        ("ray://h:1/", "with nothing behind"),
         ("ray://auto?num_gpus=some", "num_gpus is a number or a size such as 8GB, not 'some'"),
         ("ray://auto?resources=GPU", "written as GPU:1"),
         ("ray://?workers=0", "1 or more"),
