@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pipedeco import ConfigError, config
 from pipedeco.checking import ERROR, check
-from pipedeco.checking.imports import absolute, read_imports
+from pipedeco.checking.imports import absolute, read_source
 from pipedeco.checking.modules import Modules
 
 COMMAND = str(Path(sys.executable).with_name("pipedeco"))
@@ -231,6 +231,50 @@ def test_an_import_that_is_nowhere(project):
     for mode in ("debug", "local", "remote"):
         report = project(text, mode=mode)
         only(report, "train.py:12: error: component late: imports none_late, which is found no")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        (
+            "import importlib.util\nHAS = importlib.util.find_spec('none_x') is not None\n"
+            "if HAS:\n    import none_x\n"
+        ),
+        "from importlib.util import find_spec\nif find_spec('none_x'): import none_x\n",
+        (
+            "try: import none_x\nexcept ImportError: none_x = None\n"
+            "if none_x is not None:\n    from none_x import nn\n"
+        ),
+        (
+            "try:\n    import none_x\n    HAS = True\nexcept ImportError:\n    HAS = False\n"
+            "def late():\n    if HAS: import none_x.y\n"
+        ),
+    ],
+)
+def test_what_may_be_missing(project, source):
+    """The source looks whether it is there."""
+    text = "import lib\n@component\ndef one(): return lib\n@pipeline\ndef p(): return one()\n"
+    assert told(project(text, lib=source)) == []
+
+
+def test_what_only_others_of_a_module_import(project):
+    """A component's siblings are its own affair; functions that it calls are its, too."""
+    apart = """
+    from pipedeco import component, pipeline
+    @component
+    def deep():
+        import none_deep
+    def helper():
+        import none_helper
+    TABLE = {"h": helper}
+    @component
+    def one():
+        return TABLE["h"]()
+    @pipeline
+    def p(): return one()
+    """
+    report = project(target="apart:p", apart=apart)
+    only(report, "apart.py:7: warning: component one: imports none_helper")
 
 
 def test_what_only_the_body_needs(project):
@@ -482,6 +526,13 @@ def test_another_python(project):
     assert told(project(target="apart", apart=apart)) == []
 
 
+def test_what_this_process_lacks(project):
+    """Debug mode calls the step in place, and refuses where its packages are not met."""
+    text = one_step("packages=['six==0.1']", "return 1", imports="")
+    only(project(text, mode="debug"), "train.py:3: error: component one: six==0.1 is wanted, and")
+    assert told(project(text, mode="local")) == []
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [(None, "there is no requirements file"), ("-e .", "line 1: '-e .' is an option")],
@@ -570,7 +621,7 @@ SOURCES = st.lists(st.recursive(FLAT, nested, max_leaves=8), max_size=5).map("\n
 @given(SOURCES)
 def test_every_import_is_found_once(source):
     """Those that Python's own tree has, but for what is never executed."""
-    found = read_imports(source)
+    found = read_source(source).imports
     lines = {
         node.lineno
         for node in ast.walk(ast.parse(source))
@@ -587,7 +638,7 @@ def test_every_import_is_found_once(source):
 def test_what_is_no_source_raises_what_python_raises(source):
     """SyntaxError or ValueError, whatever stands there."""
     try:
-        read_imports(source)
+        read_source(source)
     except (SyntaxError, ValueError):
         pass
 
@@ -615,5 +666,5 @@ def test_a_module_of_any_name_has_a_place(name):
 )
 def test_relative_imports(statement, module, is_package, full):
     """As Python resolves them."""
-    [found] = read_imports(statement)
+    [found] = read_source(statement).imports
     assert absolute(found, module, is_package=is_package) == full

@@ -196,6 +196,8 @@ class _Check:
         if not all(mode.in_process for mode in modes):
             pipelines = [caller.pipeline for caller in callers]
             yield from self.environments.look(component, needs, pipelines)
+        if any(mode.in_process for mode in modes):
+            yield from self.environments.look_here(component)
         yield from broken(component, needs, self.needs.broken)
         if not any(mode.elsewhere for mode in modes):
             return

@@ -76,6 +76,17 @@ class Environments:
             yield Finding(ERROR, *place_of(component), named(component), text, advice)
         yield from self._missing(component, wanted, needs)
 
+    def look_here(self, component: Any) -> Iterator[Finding]:
+        """What this process lacks of what a component asks for, as where it is called in place."""
+        try:
+            wanted = find_requirements(component.step_options, component.fn)
+        except ConfigError as error:
+            yield Finding(ERROR, *place_of(component), named(component), str(error))
+            return
+        for text in unmet(wanted) if wanted is not None else ():
+            advice = "install that here, or choose another mode: debug calls a step in place"
+            yield Finding(ERROR, *place_of(component), named(component), text, advice)
+
     def _missing(
         self, component: Any, wanted: Requirements, needs: Iterable[Need]
     ) -> Iterator[Finding]:

@@ -33,14 +33,37 @@ class Import(NamedTuple):
     guarded: bool
 
 
+class Source(NamedTuple):
+    """What a source says of imports.
+
+    `uses` has the names that each definition of the top level mentions; by "" what is executed
+    when the module is imported.
+    """
+
+    imports: list[Import]
+    uses: dict[str, set[str]]
+
+    def reached_from(self, scope: str) -> set[str]:
+        """The definitions that may be executed for one of them, itself included."""
+        found: set[str] = set()
+        waiting = [scope, ""]
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting += self.uses.get(name, ())
+        return found
+
+
 class _Place(NamedTuple):
     node: ast.AST
     scope: str
     guarded: bool
+    optional: frozenset[str]  # names that tell whether something is installed
 
 
-def read_imports(source: str | bytes) -> list[Import]:
-    """The imports of a source in the order of their lines.
+def read_source(source: str | bytes) -> Source:
+    """The imports of a source in the order of their lines, and what mentions what.
 
     What stands under TYPE_CHECKING or under a main guard is never executed in a worker, and is
     left out.  Raises SyntaxError, or ValueError for what cannot be a source.
@@ -48,16 +71,61 @@ def read_imports(source: str | bytes) -> list[Import]:
     found: list[Import] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of doubtful escapes: whoever compiles it hears of them
-        places = [_Place(ast.parse(source), "", guarded=False)]
+        tree = ast.parse(source)
+    places = [_Place(tree, "", False, frozenset(_optional(tree)))]
     while places:  # no recursion: sources nest as deep as they like
         place = places.pop()
         found += _imports_of(place)
         places += _inside(place)
-    return sorted(found)
+    return Source(sorted(found), _uses(tree))
+
+
+def _optional(tree: ast.AST) -> Iterator[str]:
+    """Names that are bound by what may be missing, or by a look whether it is."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Try | ast.TryStar):
+            if any(map(_catches_missing, node.handlers)):
+                yield from _bound_in(node)
+        elif isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr) and _looks(node.value):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def _looks(value: ast.expr | None) -> bool:
+    """Whether an expression looks for a module without importing it."""
+    return value is not None and any(_last_name(n) == "find_spec" for n in ast.walk(value))
+
+
+def _bound_in(node: ast.AST) -> Iterator[str]:
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+            yield inner.id
+        elif isinstance(inner, ast.alias):
+            yield inner.asname or inner.name.partition(".")[0]
+
+
+def _uses(tree: ast.Module) -> dict[str, set[str]]:
+    uses: dict[str, set[str]] = {"": set()}
+    for node in tree.body:
+        names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            uses.setdefault(node.name, set()).update(names)
+            for decorator in node.decorator_list:
+                uses[""].update(n.id for n in ast.walk(decorator) if isinstance(n, ast.Name))
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and not _calls(node):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                uses.setdefault(_last_name(target), set()).update(names)
+        else:
+            uses[""].update(names)
+    return uses
+
+
+def _calls(node: ast.AST) -> bool:
+    return any(isinstance(inner, ast.Call) for inner in ast.walk(node))
 
 
 def _imports_of(place: _Place) -> Iterator[Import]:
-    node, scope, guarded = place
+    node, scope, guarded, _ = place
     if isinstance(node, ast.Import):
         for alias in node.names:
             bound = alias.asname or alias.name.partition(".")[0]
@@ -76,24 +144,24 @@ def _imports_of(place: _Place) -> Iterator[Import]:
 
 def _inside(place: _Place) -> Iterator[_Place]:
     """The nodes below one that may be executed."""
-    node, scope, guarded = place
+    node, scope, guarded, optional = place
     if isinstance(node, ast.Try | ast.TryStar):
         within = guarded or any(map(_catches_missing, node.handlers))
         for child in ast.iter_child_nodes(node):
             last = child in node.orelse or child in node.finalbody
-            yield _Place(child, scope, guarded if last else within)
+            yield place._replace(node=child, guarded=guarded if last else within)
         return
     if isinstance(node, ast.With) and any(map(_suppresses, node.items)):
         guarded = True
     if isinstance(node, ast.If):
         if _is_never(node.test):
-            yield from (_Place(child, scope, guarded) for child in node.orelse)
+            yield from (place._replace(node=child) for child in node.orelse)
             return
-        guarded = guarded or _asks_platform(node.test)
+        guarded = guarded or _asks_platform(node.test) or _asks_for(node.test, optional)
     if not scope and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         scope = node.name
     for child in ast.iter_child_nodes(node):
-        yield _Place(child, scope, guarded)
+        yield _Place(child, scope, guarded, optional)
 
 
 def _catches_missing(handler: ast.ExceptHandler) -> bool:
@@ -121,6 +189,12 @@ def _is_never(test: ast.expr) -> bool:
 def _asks_platform(test: ast.expr) -> bool:
     """Whether it depends on the Python or the system that executes it."""
     return any(isinstance(n, ast.Attribute) and n.attr in PLATFORM for n in ast.walk(test))
+
+
+def _asks_for(test: ast.expr, optional: frozenset[str]) -> bool:
+    """Whether it depends on what is installed."""
+    names = {n.id for n in ast.walk(test) if isinstance(n, ast.Name)}
+    return _looks(test) or not optional.isdisjoint(names)
 
 
 def _last_name(node: ast.AST | None) -> str:

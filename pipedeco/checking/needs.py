@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipedeco.checking.imports import Import, absolute, read_imports
+from pipedeco.checking.imports import Import, Source, absolute, read_source
 from pipedeco.checking.modules import HOOK, MISSING, PROJECT, Modules, Place
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Needs:
     def __init__(self, modules: Modules) -> None:
         self.broken: dict[str, SyntaxError] = {}  # sources that Python cannot read
         self._modules = modules
-        self._imports: dict[str, list[Import]] = {}  # by file
+        self._sources: dict[str, Source] = {}  # by file
         self._direct: dict[str, list[Need]] = {}  # by module
 
     def of(self, component: Any, reached: set[str]) -> Iterator[Need]:
@@ -68,19 +68,22 @@ class Needs:
 
     def imports(self, file: str) -> list[Import]:
         """Of a source file; none where it is no source that can be read."""
-        if file not in self._imports:
-            self._imports[file] = self._read(file)
-        return self._imports[file]
+        return self._source(file).imports
 
-    def _read(self, file: str) -> list[Import]:
+    def _source(self, file: str) -> Source:
+        if file not in self._sources:
+            self._sources[file] = self._read(file)
+        return self._sources[file]
+
+    def _read(self, file: str) -> Source:
         try:
             with open(file, "rb") as source:
-                return read_imports(source.read())
+                return read_source(source.read())
         except SyntaxError as error:
             self.broken[file] = error
         except (OSError, ValueError, RecursionError, MemoryError):
             pass  # in a zip file, a folder, or beyond all measure
-        return []
+        return Source([], {})
 
     def _of_main(self, names: set[str]) -> Iterator[Need]:
         file = getattr(sys.modules[MAIN], "__file__", None) or ""
@@ -104,9 +107,12 @@ class Needs:
         key = name if name != own[0] else ":".join(own)
         if key not in self._direct:
             found: list[Need] = []
-            for one in self.imports(place.file) if place.file.endswith(SOURCES) else ():
-                sure = not one.scope or (name, one.scope) == own
-                found += self._needed(one, name, place.file, sure=sure)
+            source = self._source(place.file if place.file.endswith(SOURCES) else "")
+            reached = source.reached_from(own[1]) if name == own[0] else None
+            for one in source.imports:
+                if not one.scope or reached is None or one.scope in reached:
+                    sure = not one.scope or (name, one.scope) == own
+                    found += self._needed(one, name, place.file, sure=sure)
             self._direct[key] = found
         return self._direct[key]
 
