@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pipedeco import ConfigError
+from pipedeco.loading import RESTORED, find_recorded
+
 COMMAND = str(Path(sys.executable).with_name("pipedeco"))
 
 HEAD = """
@@ -189,3 +192,10 @@ def test_a_file_that_fails_shows_the_users_lines(run):
     assert err.splitlines()[-1] == (
         "pipedeco: app.py cannot be loaded: ZeroDivisionError: division by zero"
     )
+
+
+def test_what_rerun_has_loaded_from_a_record(tmp_path):
+    """Its files are gone: the sentence says how to make such a run again."""
+    gone = tmp_path / f"{RESTORED}x" / "app.py"
+    with pytest.raises(ConfigError, match="make such a run again with that command"):
+        find_recorded("__main__", "p", str(gone))

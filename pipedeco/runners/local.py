@@ -41,7 +41,7 @@ from pipedeco.worker.deaths import (
 )
 from pipedeco.worker.environment import here
 from pipedeco.worker.loop import Loop
-from pipedeco.worker.perform import describe_error
+from pipedeco.worker.perform import describe_trouble
 from pipedeco.worker.pool import Exit, Pool, Worker
 
 if TYPE_CHECKING:
@@ -285,7 +285,7 @@ class LocalRunner(Loop):
             self._ship(slot, session, step)
         except NotPicklable as error:
             call.follows = None
-            call.done(call, failed_call(describe_error(error)))
+            call.done(call, failed_call(describe_trouble(error)))
             return None
         if function.id not in slot.functions:
             slot.functions.add(function.id)

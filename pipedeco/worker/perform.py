@@ -129,9 +129,10 @@ def describe_error(error: BaseException) -> StepError:
 
 def describe_trouble(error: BaseException) -> StepError:
     """The same of what kept a step from being performed: a sentence of ours needs no frames."""
-    if isinstance(error, PipedecoError) and not isinstance(error, NotPicklable):
-        error = error.with_traceback(None)
-        error.__cause__ = error.__context__ = None
+    if isinstance(error, PipedecoError):
+        error = error.with_traceback(user_part(error.__traceback__))
+        if not isinstance(error, NotPicklable):  # of which a reducer of the user's is the cause
+            error.__cause__ = error.__context__ = None
     return describe_error(error)
 
 
