@@ -164,7 +164,7 @@ def _shown_container(value: Any, room: int, depth: int) -> str:
     if not value:
         return repr(value)
     if not depth:
-        return f"{kind.__name__} of {len(value)}"
+        return kind.__name__
     if kind is dict:
         few = [
             f"{_shown_item(k, room, depth)}: {_shown_item(v, room, depth)}"

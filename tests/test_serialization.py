@@ -245,6 +245,8 @@ def test_contains(value, there):
         (frozenset(), "frozenset()"),
         (set(), "set()"),
         (list(range(100)), "[0, 1, 2, 3, ... (100)]"),
+        ("x" * 300, f"'{'x' * 198}…"),
+        ("x" * 198, f"'{'x' * 198}'"),
         (Box(), "Box(held=None, more={})"),
         (Point(1, (2, (3,))), "Point(x=1, y=(2, tuple))"),
         ([(1, Box())], "[(1, Box)]"),
