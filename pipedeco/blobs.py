@@ -173,8 +173,18 @@ class BlobStore:
     def get(self, digest: str, *, verify: bool = False) -> list[memoryview]:
         """The parts of a blob, mapped copy-on-write: who changes them changes its own copy.
 
-        Raises BlobCorrupt where the blob is missing, torn, or with `verify` has another digest.
+        A copy that is damaged is fetched from the origin again, where that has one.  Raises
+        BlobCorrupt where the blob is missing, torn, or with `verify` has another digest.
         """
+        try:
+            return self._parts(digest, verify=verify)
+        except BlobCorrupt:
+            if not self.is_here(digest) or not self.is_there(digest):
+                raise
+        _remove(self.path(digest))
+        return self._parts(digest, verify=verify)
+
+    def _parts(self, digest: str, *, verify: bool) -> list[memoryview]:
         view = memoryview(self._map(digest))
         if verify and _digest([view]) != digest:
             raise self._corrupt(digest, "its content is not what was written")
@@ -225,7 +235,7 @@ class BlobStore:
         try:
             if os.stat(self.path(digest)).st_size != size:
                 return False
-            self.get(digest, verify=True)
+            self._parts(digest, verify=True)
             os.utime(self.path(digest))
         except (BlobCorrupt, FileNotFoundError):
             return False

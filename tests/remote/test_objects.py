@@ -20,7 +20,7 @@ from faults.support import is_alive, wait_until
 
 from pipedeco import configure, get_run
 from pipedeco.blobs import BlobStore, home_of
-from pipedeco.errors import ConfigError, StoreError
+from pipedeco.errors import BlobCorrupt, ConfigError, StoreError
 from pipedeco.housekeeping import elsewhere, prune
 from pipedeco.objects import ObjectFolder
 from pipedeco.runners.exchange import ObjectExchange
@@ -192,6 +192,33 @@ def test_a_cached_value_is_where_it_is(lab, blobs):
         assert done.out.splitlines() == ["made", EXPECTED], done.err
         states = {name: step.state for name, step in lab.latest().steps.items()}
         assert set(states.values()) == {"completed", "cached"}, states
+
+
+def tear(path):
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [tear, flip, os.unlink])
+def test_a_damaged_copy_is_fetched_again(tmp_path, damage):
+    """What the object store has is what was written; where it has it no more, that is told."""
+    origin = ObjectFolder(f"file://{tmp_path}/there")
+    store = BlobStore(str(tmp_path / "here"), lambda: origin)
+    digest = store.put([b"a" * 70_000])
+    path = tmp_path / "here" / digest[:2] / digest
+    store.send(digest)
+    damage(path)
+    assert store.get(digest, verify=True)[0] == b"a" * 70_000
+    assert store.is_intact(digest)
+    damage(path)
+    origin.remove([digest])
+    with pytest.raises(BlobCorrupt):
+        store.get(digest, verify=True)
 
 
 def test_logs_arrive_while_a_step_runs(lab, dask, blobs):
