@@ -87,13 +87,13 @@ def _main(qualname: str, file: str | None) -> ModuleType:
         return here
     if file is not None and os.path.isfile(file):
         return load(file).module
-    if own is None:  # a prompt or a notebook, where a function's file is none
-        return here
     if file is not None and f"{os.sep}{RESTORED}" in file:
         raise ConfigError(
             f"{qualname} was loaded by `pipedeco rerun --from-run`, whose files are removed when it "
             "ends; make such a run again with that command"
         )
+    if own is None:  # a prompt or a notebook, where a function's file is none
+        return here
     raise ConfigError(
         f"{qualname} was defined in {file or 'a prompt'}, which is no file that can be "
         "loaded; import what defines it, or run it from there"

@@ -337,6 +337,11 @@ print([attempt.error for attempt in run.steps["stay"].attempts], flush=True)
 """
 
 
+def state_of(lab, name):
+    """The recorded state of a step; None while it is not recorded."""
+    return {name: step.state for name, step in lab.latest().steps.items()}.get(name)
+
+
 def station_of(lab):
     """The engine's worker below which `stay` runs: its child tells, by its parent's parent."""
 
@@ -385,7 +390,7 @@ def test_a_killed_worker(lab, own_dask):
     source = FAULT.format(retries=1, folder=str(lab.folder), gate=gate)
     job = lab.start(source, **own_dask.variables())
     child = station_of(lab)
-    wait_until(lambda: lab.latest().steps["stay"].state == "running", DEADLINE)
+    wait_until(lambda: state_of(lab, "stay") == "running", DEADLINE)
     worker = parent(parent(child))
     [name] = [n for n, p in own_dask.processes.items() if p.pid == worker]
     own_dask.kill(name)
@@ -408,7 +413,7 @@ def test_a_killed_scheduler(lab, own_dask):
     source = FAULT.format(retries=0, folder=str(lab.folder), gate=gate)
     job = lab.start(source, **own_dask.variables())
     station_of(lab)
-    wait_until(lambda: lab.latest().steps["stay"].state == "running", DEADLINE)
+    wait_until(lambda: state_of(lab, "stay") == "running", DEADLINE)
     begin = time.monotonic()
     own_dask.kill("scheduler")
     done = job.finish(40.0)
