@@ -60,7 +60,7 @@ class BlobStore:
         self.folder = folder
         self.lazy = lazy
         self._find_origin = find_origin
-        self._sizes: set[int] = set()  # of the blobs that were put here
+        self._sizes: set[int] = set()  # of the large blobs that were put here
 
     @property
     def origin(self) -> ObjectFolder | None:
@@ -157,7 +157,8 @@ class BlobStore:
             final = self.path(digest)
             make_private(os.path.dirname(final))
             os.rename(temporary, final)
-            self._sizes.add(size)
+            if size >= THREADED:
+                self._sizes.add(size)
         except BaseException as error:
             if temporary:
                 _remove(temporary)
@@ -174,7 +175,8 @@ class BlobStore:
         """The parts of a blob, mapped copy-on-write: who changes them changes its own copy.
 
         A copy that is damaged is fetched from the origin again, where that has one.  Raises
-        BlobCorrupt where the blob is missing, torn, or with `verify` has another digest.
+        BlobCorrupt where the blob is missing, torn, or with `verify` has another digest, and
+        StoreError where the origin cannot be reached.
         """
         try:
             return self._parts(digest, verify=verify)

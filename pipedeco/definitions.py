@@ -195,7 +195,7 @@ class _Definer(pickle.Pickler):
         """A module by name, with the submodules that the body could reach through it."""
         prefix = module.__name__ + "."
         below = [name for name in list(sys.modules) if name.startswith(prefix)]
-        words = self._words()
+        words = self._words() if below else set()
         used = [name for name in below if all(p in words for p in name[len(prefix) :].split("."))]
         return import_modules, (module.__name__, used)
 

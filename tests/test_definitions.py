@@ -413,3 +413,35 @@ def test_what_main_defines_is_there_in_a_worker(script, case):
     code = textwrap.dedent(CASES[case])
     expected = [line[2:] for line in code.splitlines() if line.startswith("# ")]
     assert script(code) == expected
+
+
+def test_a_name_that_a_worker_cannot_load(tmp_path):
+    """The step's NameError says why, in the worker's next run, too; and no former value is taken."""
+    path = tmp_path / "script.py"
+    path.write_text(
+        HEAD
+        + textwrap.dedent("""
+        class Odd:
+            def __reduce__(self): return needs_a_driver, ()
+        def needs_a_driver(): raise OSError("no driver")
+        LIMIT = 3
+        @component
+        def step(x): return LIMIT == x
+        print(main(step, 3))
+        LIMIT = Odd()
+        for _ in range(2):
+            try: main(step, 3)
+            except NameError as error: print(error, "/", error.__notes__[0])
+        """)
+    )
+    done = subprocess.run(
+        [sys.executable, path],
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=True,
+        env={**os.environ, "PIPEDECO_STORE": str(tmp_path / "store")},
+    )
+    why = "LIMIT of __main__ cannot be loaded in this worker: OSError('no driver')"
+    told = f"name 'LIMIT' is not defined / {why}"
+    assert done.stdout.splitlines() == ["True", told, told]

@@ -37,7 +37,7 @@ from pipedeco.worker.environment import (
     new_main,
 )
 from pipedeco.worker.messages import Decoder, encode
-from pipedeco.worker.perform import failed, perform
+from pipedeco.worker.perform import describe_error, failed, perform
 
 MILLION = 1_000_000
 FLUSH = 0.001  # seconds of short steps after which their outcomes are sent
@@ -70,6 +70,9 @@ class Worker:
         self.logs: _Logs | None = None
         self.blobs = BlobStore("")
         self.pickler = Pickler(self.blobs)
+        self.unloadable: dict[
+            str, str
+        ] = {}  # names that `__main__` was to have, and why it has not
         self.made: dict[int, Any] = {}  # packed values of the calls since the last wait
         self.run = 0
         self.pid = os.getpid()
@@ -214,10 +217,13 @@ class Worker:
     def define(self, definitions: list[tuple[str, bytes]]) -> None:
         """Give this `__main__` names; one that cannot be loaded is missed by who uses it."""
         for name, data in definitions:
+            self.unloadable.pop(name, None)
             try:
                 main_globals()[name] = loads(data)
-            except Exception as error:  # noqa: BLE001 - the user's classes and modules
-                main_globals()[name] = _Unloadable(name, f"{type(error).__name__}: {error}")
+            except Exception as error:  # noqa: BLE001 - the user's classes; told where the step's log is read
+                main_globals().pop(name, None)  # a former one is another
+                self.unloadable[name] = repr(error)
+                sys.stderr.write(f"pipedeco: {name} of __main__ cannot be loaded: {error!r}\n")
 
     # -- performing --------------------------------------------------------------------------
 
@@ -244,6 +250,8 @@ class Worker:
         except PipedecoError as error:  # the cancel came between two of our own lines
             self.in_step = False
             outcome = Outcome(CANCELLED, time.time(), 0.0, exception=error)
+        if self.unloadable and isinstance(outcome.exception, NameError):
+            outcome = self.explained(outcome, outcome.exception)
         if outcome.state == FAILED and self.cancelled == self.run:
             told = outcome.exception is self.cancel  # else what it did in answer is of interest
             outcome = outcome._replace(state=CANCELLED, error=None if told else outcome.error)
@@ -255,6 +263,14 @@ class Worker:
             self.made[number] = outcome.value
         self.outcomes.append((number, *outcome[:6], known, outcome.retryable, logs))
         self.page[0] = 0
+
+    def explained(self, outcome: Outcome, error: NameError) -> Outcome:
+        """The outcome, whose error tells why `__main__` has no such name here."""
+        why = self.unloadable.get(error.name)
+        if why is None:
+            return outcome
+        error.add_note(f"{error.name} of __main__ cannot be loaded in this worker: {why}")
+        return outcome._replace(error=describe_error(error))
 
     def completed(self, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """The inputs, with the values that this worker has just made in place of their numbers;
@@ -353,20 +369,6 @@ class Worker:
             self.lost = True
         else:
             sys.__unraisablehook__(unraisable)
-
-
-class _Unloadable:
-    """Stands for what `__main__` has in the controller and cannot have here; using it says why."""
-
-    def __init__(self, name: str, why: str) -> None:
-        self.__dict__.update(_name=name, _why=why)
-
-    def __getattr__(self, attribute: str) -> Any:
-        name, why = self.__dict__["_name"], self.__dict__["_why"]
-        raise NameError(f"{name} of __main__ cannot be loaded in this worker: {why}", name=name)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.__getattr__("__call__")
 
 
 def _no_breakpoint(*_: Any, **__: Any) -> None:
