@@ -266,7 +266,7 @@ class Worker:
 
     def explained(self, outcome: Outcome, error: NameError) -> Outcome:
         """The outcome, whose error tells why `__main__` has no such name here."""
-        why = self.unloadable.get(error.name)
+        why = self.unloadable.get(error.name or "")
         if why is None:
             return outcome
         error.add_note(f"{error.name} of __main__ cannot be loaded in this worker: {why}")
