@@ -343,12 +343,13 @@ class LocalRunner(Loop):
         slot = self.slots[worker.number]
         slot.proven = True
         slot.moved = time.monotonic()
+        at_work = bool(slot.calls)  # else it is free already: a cancel is answered after the end
         if message[0] == "outcomes":
             for outcome in message[1]:
                 self._outcome(slot, outcome)
         else:
             self._given_back(slot, message[1])
-        if not slot.calls:
+        if at_work and not slot.calls:
             self._release(slot)
 
     def _outcome(self, slot: _Slot, message: tuple[Any, ...]) -> None:

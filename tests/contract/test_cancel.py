@@ -264,6 +264,46 @@ def test_another_run_is_not_touched(mode, began, tmp_path):
     assert other.result(10) == "whole"
 
 
+@in_workers
+def test_runs_after_a_cancel_have_workers_of_their_own(mode, tmp_path):
+    """A worker whose step was stopped is free once: two runs never share it at one time.
+
+    The second of each pair is cancelled while the first goes on, as in the test above; a worker
+    that counted as free twice would be given to both, and end with the second.
+    """
+    gate = tmp_path / "gate"
+
+    @component
+    def waiting(began):
+        open(began, "w").close()
+        wait_for(gate)
+        return "whole"
+
+    @pipeline
+    def first(began):
+        return hang(began)
+
+    @pipeline
+    def second(began):
+        return waiting(began)
+
+    for i in range(6):
+        paths = [str(tmp_path / f"{name}-{i}") for name in ("before", "other", "run")]
+        before = first.start(paths[0])
+        wait_for(paths[0])
+        before.cancel()
+        assert before.wait(10)
+        other = second.start(paths[1])
+        wait_for(paths[1])
+        run = first.start(paths[2])
+        wait_for(paths[2])
+        run.cancel()
+        assert run.wait(10)
+        gate.touch()
+        assert other.result(10) == "whole"
+        gate.unlink()
+
+
 # -- one step
 
 
