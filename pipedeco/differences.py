@@ -103,11 +103,14 @@ def compare(left: Run, right: Run) -> Differences:
     """
     import sqlite3
 
+    # A run that goes on is at one moment only, which comparing it with itself is about.
+    same = (left.store, left.id) == (right.store, right.id)
     # Asking for the status waits until a run that has just begun is recorded.
-    found = Differences(_named(left), _named(right))
+    found = Differences(named := _named(left), named if same else _named(right))
     with closing(connect_to_read(left.store)) as one, closing(connect_to_read(right.store)) as two:
         try:
-            sides = _read(one, found.left), _read(two, found.right)
+            side = _read(one, found.left)
+            sides = side, side if same else _read(two, found.right)
             _compare_runs(found, *sides)
             _compare_captures(found, *sides)
             _compare_components(found, *sides)
@@ -154,6 +157,7 @@ class _Component:
 
 
 def _read(connection: sqlite3.Connection, run: dict[str, Any]) -> _Side:
+    connection.execute("begin")  # of what is being recorded, all is read as of one moment
     found = _fetch(connection, "compared_run", id=run["id"])
     if not found:
         raise RunNotFound(f"run {run['id']} is not in the store any more")
