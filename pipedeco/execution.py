@@ -50,7 +50,8 @@ from pipedeco.interrupts import Interrupts, release_imports, wait_in_parts
 from pipedeco.process import CONTROLLER
 from pipedeco.reporter import Reporter, StepName
 from pipedeco.result import resolve
-from pipedeco.runners import RunFacts, UnderWay, traits_of
+from pipedeco.runners import RunFacts, UnderWay
+from pipedeco.runners.modes import traits_of
 from pipedeco.scheduler import Scheduler, unread_failures
 from pipedeco.serialization import UNRECORDED, Packed, Pickler, main_names, unpack
 from pipedeco.store.recorder import RunLog

@@ -15,7 +15,8 @@ from pipedeco.errors import RunCancelled, Terminated
 from pipedeco.failures import first_line
 from pipedeco.interrupts import Interrupts
 from pipedeco.plugins import Plugins
-from pipedeco.runners import Runner, make_runner
+from pipedeco.runners import Runner
+from pipedeco.runners.modes import make_runner
 from pipedeco.store.recorder import Recorder
 from pipedeco.tracing import current
 

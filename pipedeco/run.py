@@ -49,7 +49,7 @@ from pipedeco.records import (
     recorded_error,
 )
 from pipedeco.reported import Entry, ReportView
-from pipedeco.runners import traits_of
+from pipedeco.runners.modes import traits_of
 from pipedeco.search import chosen_runs, parse_criteria
 from pipedeco.serialization import UNRECORDED
 from pipedeco.store import rows

@@ -37,8 +37,8 @@ from pipedeco.config import find_mode
 from pipedeco.errors import ConfigError
 from pipedeco.loading import load, named_pipeline, pipelines_of, split_target
 from pipedeco.options import check_mode
-from pipedeco.runners import traits_of
 from pipedeco.runners.bundle import project_here
+from pipedeco.runners.modes import traits_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

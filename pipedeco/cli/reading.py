@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -240,11 +241,15 @@ def graph(
         _write_drawing(found, output)
 
 
+def _is_file(name: str) -> bool:
+    """Whether a name is that of a file, or of a module and a pipeline, and none of a run."""
+    return os.path.exists(name) or name.partition(":")[0].endswith(".py") or ":" in name
+
+
 def _graph_of(source: str, store: str | None) -> Drawn:
-    from pipedeco.cli.running import is_file
     from pipedeco.run import get_run
 
-    if not is_file(source):
+    if not _is_file(source):
         return get_run(source, store=store).graph
     from pipedeco.errors import GraphError
     from pipedeco.loading import find_pipeline

@@ -42,11 +42,6 @@ OURS = (
 TYPED = (bool, int, float, str, list, tuple, dict, set)  # defaults that say what a text is to be
 
 
-def is_file(name: str) -> bool:
-    """Whether a name is that of a file, or of a module and a pipeline, and none of a run."""
-    return os.path.exists(name) or name.partition(":")[0].endswith(".py") or ":" in name
-
-
 def run(
     source: str,
     /,

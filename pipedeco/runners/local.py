@@ -42,12 +42,13 @@ from pipedeco.worker.deaths import (
 from pipedeco.worker.environment import here
 from pipedeco.worker.loop import Loop
 from pipedeco.worker.perform import describe_trouble
-from pipedeco.worker.pool import Exit, Pool, Worker
+from pipedeco.worker.pool import Pool, Worker
 
 if TYPE_CHECKING:
     from pipedeco.graph import Called
     from pipedeco.requirements import Requirements
     from pipedeco.runners import RunFacts
+    from pipedeco.worker.deaths import Exit
     from pipedeco.worker.venvs import Venv
 
 BATCH = 0.004  # seconds of work that a worker is given at once

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.errors import StepTimeout, WorkerDied
 from pipedeco.events import length
@@ -11,10 +12,28 @@ from pipedeco.worker.perform import describe_error
 
 if TYPE_CHECKING:
     from pipedeco.graph import LogPosition, StepError
-    from pipedeco.worker.pool import Exit
 
 FALSE_STARTS = 3  # workers that may die one after another before they have begun anything
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
+
+
+class Exit(NamedTuple):
+    """How a worker process ended."""
+
+    exitcode: int | None  # None where it was a signal, or where nobody knows
+    signal: str | None
+    peak_memory: int | None  # bytes
+
+
+def exit_of_code(code: int, peak_memory: int | None) -> Exit:
+    """An Exit from an exit code, which is minus the number of the signal that killed."""
+    if code >= 0:
+        return Exit(code, None, peak_memory)
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:  # real-time signals have no name
+        name = f"signal {-code}"
+    return Exit(None, name, peak_memory)
 
 
 def how(end: Exit) -> str:

@@ -13,9 +13,10 @@ import signal
 import socket
 import sys
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pipedeco.errors import PipedecoError
+from pipedeco.worker.deaths import Exit, exit_of_code
 from pipedeco.worker.messages import Decoder, encode
 
 if TYPE_CHECKING:
@@ -25,14 +26,6 @@ if TYPE_CHECKING:
 
 PAGE = 64  # bytes
 READ = 1 << 20
-
-
-class Exit(NamedTuple):
-    """How a worker process ended."""
-
-    exitcode: int | None  # None where it was a signal, or where nobody knows
-    signal: str | None
-    peak_memory: int | None  # bytes
 
 
 class Nest(Protocol):
@@ -313,17 +306,6 @@ class NurseryNest:
             self.connection.close()
             _wait_for(self.pid, 1.0)
             self.on_death()
-
-
-def exit_of_code(code: int, peak_memory: int | None) -> Exit:
-    """An Exit from an exit code, which is minus the number of the signal that killed."""
-    if code >= 0:
-        return Exit(code, None, peak_memory)
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:  # real-time signals have no name
-        name = f"signal {-code}"
-    return Exit(None, name, peak_memory)
 
 
 NURSERY = (

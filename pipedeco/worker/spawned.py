@@ -15,7 +15,7 @@ from multiprocess import get_context, spawn
 from multiprocess.connection import wait
 
 from pipedeco.worker import process
-from pipedeco.worker.pool import Exit, exit_of_code
+from pipedeco.worker.deaths import Exit, exit_of_code
 
 if TYPE_CHECKING:
     import selectors

@@ -54,11 +54,12 @@ from pipedeco.worker.exchange import BEAT, CANCEL, KILL, Asked, Exchange, Words,
 from pipedeco.worker.loop import Loop
 from pipedeco.worker.messages import encode
 from pipedeco.worker.perform import describe_trouble
-from pipedeco.worker.pool import Exit, Pool, Worker
+from pipedeco.worker.pool import Pool, Worker
 from pipedeco.worker.probing import PROBE, answer
 from pipedeco.worker.travel import Setting, host, surroundings
 
 if TYPE_CHECKING:
+    from pipedeco.worker.deaths import Exit
     from pipedeco.worker.environment import Surroundings
     from pipedeco.worker.venvs import Venv
 
