@@ -282,7 +282,7 @@ def before():
 
 @pipeline
 def main():
-    return before() + stay()
+    return before().result() + stay()  # one has ended when the other begins
 """
 
 
