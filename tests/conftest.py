@@ -195,13 +195,9 @@ def _strangers():
 
 def _stations(runner):
     """The processes of local:// engines."""
-    engines = [place.engine for place in getattr(runner, "places", {}).values()]
-    return [
-        pid
-        for engine in engines
-        if engine is not None
-        for pid in getattr(engine.executor, "pids", ())
-    ]
+    queues = getattr(runner, "queues", None)
+    engines = [] if queues is None else list(queues.engines)
+    return [pid for engine in engines for pid in getattr(engine.executor, "pids", ())]
 
 
 def _parents():

@@ -14,9 +14,12 @@ from conftest import wait_for, wait_until
 import pipedeco
 from pipedeco import ConfigError, component, config, pipeline
 from pipedeco.engines import open_engine, parse
+from pipedeco.engines.executor import ExecutorEngine
+from pipedeco.engines.resources import lack
 from pipedeco.errors import EngineLost, PipedecoError, WorkerDied
 from pipedeco.process import CONTROLLER
-from pipedeco.worker.station import close_stations
+from pipedeco.runners import queues, remote
+from pipedeco.worker.station import close_stations, perform_batch
 
 
 def threads():
@@ -254,6 +257,74 @@ def test_a_late_result_of_a_lost_attempt_is_refused(project):
     finally:
         CONTROLLER.close()
         close_stations()
+
+
+class Scarce(ExecutorEngine):
+    """Begins nothing before it has grown, as a cluster whose workers are still to come."""
+
+    takes_resources = True
+
+    def __init__(self, url, grown):
+        super().__init__(url, ThreadPoolExecutor(2), 2)
+        self.grown = grown
+
+    def submit(self, payload, resources, priority=0):
+        return self.executor.submit(self.perform, payload)
+
+    def perform(self, payload):
+        self.grown.wait(30)
+        return perform_batch(payload)
+
+    def lacks(self, resources):
+        return f"nobody has {resources}"
+
+
+def test_a_step_that_nobody_can_begin_says_why(project, monkeypatch, caplog):
+    """Once, after some patience; it is performed as soon as somebody can."""
+    grown = threading.Event()
+    monkeypatch.setattr(remote, "PATIENCE", 0.05)
+    monkeypatch.setattr(queues, "open_engine", lambda url: Scarce(url, grown))
+
+    @component(resources={"GPU": 1})
+    def train(x):
+        return x
+
+    @pipeline(mode="remote")
+    def body():
+        return train(1), train(2)
+
+    pipedeco.configure(queues={"default": "executor://test_engines:threads"})
+    try:
+        with caplog.at_level("INFO", "pipedeco"):
+            run = body.start()
+            wait_until(lambda: "waits" in caplog.text, "the reason is told")
+            asked = caplog.text.count("waits")
+            grown.set()
+            assert tuple(run.result(30)) == (1, 2)
+        assert caplog.messages.count("train waits: nobody has {'GPU': 1}") == 1
+        assert asked <= 2  # once for each of the steps, however often the engine was asked
+    finally:
+        CONTROLLER.close()
+        close_stations()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "workers", "said"),
+    [
+        ({}, [], "x:// has no workers"),
+        ({}, [{}], ""),
+        ({"GPU": 1}, [{}, {"GPU": 1}], ""),
+        ({"GPU": 2}, [{}, {"GPU": 1}], "no worker of x:// has GPU: 2 (the most that one has: GPU: 1)"),
+        (
+            {"A": 0.5, "B": 9e6},
+            [{"A": 1}, {"B": 1e7}],  # never both
+            "no worker of x:// has A: 0.5, B: 9,000,000 (the most that one has: A: 1, B: 10,000,000)",
+        ),
+    ],
+)  # fmt: skip
+def test_what_no_worker_has(wanted, workers, said):
+    """One of them must have all of it at once."""
+    assert lack("x://", wanted, workers) == said
 
 
 # -- limits

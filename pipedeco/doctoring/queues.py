@@ -172,13 +172,16 @@ class _Visit:
         if not slots:
             text = f"{self.url} was reached and has no workers"
             return self._line(ERROR, text, "start some")
+        if lack := engine.lacks({}):
+            text = f"{self.url} was reached, and {lack}"
+            return self._line(ERROR, text, "start some that have, or ask for less in the URL")
         text = (
             f"{self.url} was reached, and none of its {slots} slots answered within {ANSWERING:g} s"
         )
         return self._line(
             ERROR,
             text,
-            "see whether other work keeps them busy, whether they have the resources of the URL, and what their logs say",
+            "see whether other work keeps them busy, and what their logs say",
         )
 
     def _summary(self, slots: int, answers: _Answers, trips: list[Trip]) -> Line:

@@ -69,6 +69,13 @@ class Engine(Protocol):
         The future can be cancelled while the payload is not begun.
         """
 
+    def lacks(self, resources: Mapping[str, float | str]) -> str:
+        """Why nobody there can begin a payload that asks for these, as a part of a sentence.
+
+        Empty where a worker has what it needs, busy or not, and where nobody knows.  May take
+        seconds.
+        """
+
     def explain(self, error: BaseException) -> StepFailed:
         """What the error that ended a future says of its steps: WorkerDied, EngineLost, ..."""
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pipedeco.config import find_cpus
 from pipedeco.engines.dask_cluster import Cluster
 from pipedeco.engines.executor import ExecutorEngine
-from pipedeco.engines.resources import amount, listed
+from pipedeco.engines.resources import amount, lack, listed
 from pipedeco.errors import ConfigError, EngineLost, StepFailed, WorkerDied
 from pipedeco.worker.station import perform_batch
 
@@ -72,7 +72,7 @@ class DaskEngine(ExecutorEngine):
     def submit(
         self, payload: bytes, resources: Mapping[str, float | str], priority: int = 0
     ) -> Future[bytes]:
-        wanted = {**self._resources, **{n: amount(n, v) for n, v in resources.items()}}
+        wanted = self._wanted(resources)
         executor: Any = self.executor
         future: Future[bytes] = executor.submit(
             perform_batch, payload, resources=wanted or None, priority=priority
@@ -82,6 +82,14 @@ class DaskEngine(ExecutorEngine):
         if self._broken:  # at this moment: `_lose` may not have seen it
             _drop(future)
         return future
+
+    def lacks(self, resources: Mapping[str, float | str]) -> str:
+        client = self._client
+        known = client.sync(client.scheduler.identity, callback_timeout=SILENCE)["workers"]
+        return lack(self.url, self._wanted(resources), [one["resources"] for one in known.values()])
+
+    def _wanted(self, resources: Mapping[str, float | str]) -> dict[str, float]:
+        return {**self._resources, **{name: amount(name, v) for name, v in resources.items()}}
 
     def explain(self, error: BaseException) -> StepFailed:
         if type(error).__name__ == "KilledWorker":

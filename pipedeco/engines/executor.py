@@ -53,6 +53,9 @@ class ExecutorEngine:
     ) -> Future[bytes]:
         return self.executor.submit(perform_batch, payload)
 
+    def lacks(self, resources: Mapping[str, float | str]) -> str:
+        return ""
+
     def explain(self, error: BaseException) -> StepFailed:
         what = f"{type(error).__name__}: {error}".rstrip(": ")
         if isinstance(error, ImportError):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.engines.executor import ExecutorEngine
 from pipedeco.engines.ray_bridge import Bridge
-from pipedeco.engines.resources import amount, listed
+from pipedeco.engines.resources import amount, lack, listed
 from pipedeco.errors import EngineLost, StepFailed, WorkerDied
 
 if TYPE_CHECKING:
@@ -50,18 +50,26 @@ class RayEngine(ExecutorEngine):
 
     @property
     def slots(self) -> int:
-        needs = {"CPU": 1.0, **{_name_in_cluster(n): v for n, v in self._needs.items()}}
-        holds = self.executor.holds
-        return int(min(holds.get(name, 0.0) // need for name, need in needs.items() if need))
+        needs = _in_cluster(self._needs)
+        return sum(
+            int(min(node.get(name, 0.0) // need for name, need in needs.items() if need))
+            for node in self.executor.nodes
+        )
 
     def submit(
         self, payload: bytes, resources: Mapping[str, float | str], priority: int = 0
     ) -> Future[bytes]:
-        needs = {**self._needs, **{_option(n): amount(n, v) for n, v in resources.items()}}
+        needs = self._asked(resources)
         options: dict[str, Any] = {n: v for n, v in needs.items() if n in OWN.values()}
         options["resources"] = {n: v for n, v in needs.items() if n not in options}
         future: Future[bytes] = self.executor.submit(None, payload, options)
         return future
+
+    def lacks(self, resources: Mapping[str, float | str]) -> str:
+        return lack(self.url, _in_cluster(self._asked(resources)), self.executor.nodes)
+
+    def _asked(self, resources: Mapping[str, float | str]) -> dict[str, float]:
+        return {**self._needs, **{_option(n): amount(n, v) for n, v in resources.items()}}
 
     def explain(self, error: BaseException) -> StepFailed:
         if isinstance(error, BrokenExecutor):
@@ -77,8 +85,10 @@ def _option(name: str) -> str:
     return OWN.get(name.lower(), name)
 
 
-def _name_in_cluster(option: str) -> str:
-    return {"num_cpus": "CPU", "num_gpus": "GPU"}.get(option, option)
+def _in_cluster(needs: Mapping[str, float]) -> dict[str, float]:
+    """By the names that a node has for them, with the CPU that Ray adds."""
+    names = {"num_cpus": "CPU", "num_gpus": "GPU"}
+    return {"CPU": 1.0, **{names.get(option, option): need for option, need in needs.items()}}
 
 
 def open_ray(url: EngineURL) -> RayEngine:

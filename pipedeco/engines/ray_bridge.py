@@ -39,7 +39,7 @@ class Bridge(Executor):
     """
 
     def __init__(self, address: str, workers: int) -> None:
-        self.holds: dict[str, float] = {}
+        self.nodes: list[dict[str, float]] = []  # what each holds
         self.lost = ""  # why
         self._futures: dict[int, Future[bytes]] = {}
         self._count = 0
@@ -114,8 +114,8 @@ class Bridge(Executor):
         except OSError as error:
             self.lost = self._why(error)
             return False
-        if kind == "holds":
-            (self.holds,) = rest
+        if kind == "nodes":
+            (self.nodes,) = rest
         else:
             future = self._futures.pop(rest[0], None)
             if future is not None:

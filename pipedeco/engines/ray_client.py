@@ -61,9 +61,9 @@ class _Served:
             self.ray.cancel(reference)
 
     def beat(self) -> None:
-        """Tell what the cluster holds; raises what Ray raises when it is gone."""
-        holds = {name: float(held) for name, held in self.ray.cluster_resources().items()}
-        self._tell("holds", holds)
+        """Tell what each node holds; raises what Ray raises when the cluster is gone."""
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        self._tell("nodes", [{n: float(held) for n, held in node.items()} for node in nodes])
 
     def _submit(self, number: int, payload: bytes, options: dict[str, Any]) -> None:
         try:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from pipedeco.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from pipedeco.engines import EngineURL
 
 _UNITS: dict[str, int] = {
@@ -40,3 +42,23 @@ def listed(url: EngineURL, text: str) -> dict[str, float]:
             raise ConfigError(f"{url.text}: resources are written as GPU:1,memory:8GB")
         found[name] = amount(name, given)
     return found
+
+
+def lack(url: str, wanted: Mapping[str, float], workers: Iterable[Mapping[str, float]]) -> str:
+    """What is said where no worker has at once all that is wanted; empty where one has.
+
+    Parameters
+    ----------
+    workers: what each of them has, busy or not.
+    """
+    has = list(workers)
+    if not has:
+        return f"{url} has no workers"
+    if any(all(one.get(name, 0) >= need for name, need in wanted.items()) for one in has):
+        return ""
+    most = {name: max(one.get(name, 0) for one in has) for name in wanted}
+    return f"no worker of {url} has {_told(wanted)} (the most that one has: {_told(most)})"
+
+
+def _told(amounts: Mapping[str, float]) -> str:
+    return ", ".join(f"{n}: {v:,.0f}" if v >= 1e6 else f"{n}: {v:g}" for n, v in amounts.items())

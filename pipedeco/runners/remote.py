@@ -14,13 +14,13 @@ import marshal
 import os
 import threading
 import time
-from collections import Counter
 from concurrent.futures import CancelledError
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.config import engine_url
-from pipedeco.engines import Engine, error_of, open_engine, parse
+from pipedeco.engines import Engine, error_of, parse
 from pipedeco.errors import ConfigError, PipedecoError, WorkerDied
 from pipedeco.graph import FAILED, Called, LogPosition, Logs, StepCall
 from pipedeco.runners import UnderWay
@@ -28,7 +28,6 @@ from pipedeco.runners.bundle import Bundles, project_here
 from pipedeco.runners.calls import (
     CallSession,
     Function,
-    Ready,
     building,
     cancelled_call,
     check_value,
@@ -40,6 +39,7 @@ from pipedeco.runners.calls import (
     removed,
 )
 from pipedeco.runners.exchange import LOST, open_exchange
+from pipedeco.runners.queues import Flight, Line, Queues
 from pipedeco.serialization import INLINE_LIMIT
 from pipedeco.worker.batch import Batch
 from pipedeco.worker.deaths import GRACE, ends_of_dead
@@ -50,11 +50,8 @@ from pipedeco.worker.station import LEASE
 from pipedeco.worker.travel import setting_of
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from pipedeco.definitions import Definition
     from pipedeco.graph import Outcome
-    from pipedeco.requirements import Requirements
     from pipedeco.runners import RunFacts
     from pipedeco.serialization import Packed
 
@@ -63,56 +60,8 @@ LARGEST = 1000  # calls in a payload
 WIDEST = 1 << 20  # bytes of arguments in a payload
 AHEAD = 2  # payloads of short steps for each slot, so that workers need not wait for the next
 SIGN_INTERVAL = LEASE / 10  # seconds between two signs of life
+PATIENCE = 10.0  # seconds for which an engine need not begin a payload before we ask why
 LAST_WORD = 5.0  # seconds after a kill in which a station may still tell the end
-
-
-class _Place:
-    """An engine, which is opened when there is something for it."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.engine: Engine | None = None
-        self.opening = False
-        self.trouble: PipedecoError | None = None  # why it cannot be opened
-        self.flights: Counter[tuple[Any, ...]] = Counter()  # payloads that it has, by resources
-
-
-class _Gate:
-    """How many payloads of a queue an engine may have at once; each performs a step at a time."""
-
-    def __init__(self, limit: int | None) -> None:
-        self.limit = limit
-        self.flight = 0  # payloads that it has
-
-
-class _Line:
-    """The calls of a run that wait for one place, and ask the same of it."""
-
-    def __init__(
-        self,
-        place: _Place,
-        gate: _Gate,
-        resources: dict[str, float | str],
-        environment: Requirements | None,
-    ) -> None:
-        self.place = place
-        self.gate = gate
-        self.environment = environment
-        self.resources = resources
-        self.asks = tuple(sorted(resources.items()))
-        self.ready = Ready()
-
-
-class _Flight:
-    """A payload that an engine has."""
-
-    def __init__(self, name: str, line: _Line, calls: dict[int, StepCall]) -> None:
-        self.name = name
-        self.line = line
-        self.calls = calls  # what nothing is known of yet, in order
-        self.future: Future[bytes] | None = None
-        self.current: tuple[int, float, float] | None = None  # call, when it began, progress
-        self.place = line.place
 
 
 class RemoteSession(CallSession):
@@ -124,8 +73,8 @@ class RemoteSession(CallSession):
         self.exchange = open_exchange(facts, self.post, self._heard)
         self.around = here()
         self.project = project_here()
-        self.lines: dict[tuple[Any, ...], _Line] = {}
-        self.flights: dict[str, _Flight] = {}
+        self.lines: dict[tuple[Any, ...], Line] = {}
+        self.flights: dict[str, Flight] = {}
         self.trouble: BaseException | None = None  # why nothing can be sent
         self.sent = False  # whether the setting is in the store
         self.positions: dict[str, LogPosition] = {}  # by log
@@ -147,14 +96,15 @@ class RemoteSession(CallSession):
                 raise ConfigError(
                     f"component {called.name} of run {self.facts.id}: {error}"
                 ) from None
-            gate = self.runner.gate(queue, url.max_in_flight)
-            line = _Line(self.runner.place(url.engine), gate, dict(resources), environment)
+            queues = self.runner.queues
+            gate = queues.gate(queue, url.max_in_flight)
+            line = Line(queues.place(url.engine), gate, dict(resources), environment)
             called.function.line = self.lines.setdefault((url.text, *self.place(called)), line)
 
     def submit(self, call: StepCall) -> None:
         call.step.called.function.line.ready.put(call)
 
-    def by_priority(self) -> list[_Line]:
+    def by_priority(self) -> list[Line]:
         """The lines, in which the first call has the highest priority of its line."""
         lines = list(self.lines.values())  # the body may add one
         if any(line.ready.ranked for line in lines):
@@ -269,8 +219,7 @@ class RemoteRunner(Loop):
     def __init__(self) -> None:
         super().__init__("pipedeco-loop")
         self.sessions: list[RemoteSession] = []
-        self.places: dict[str, _Place] = {}
-        self.gates: dict[tuple[str, int | None], _Gate] = {}
+        self.queues = Queues(self.post)
         self.bundles = Bundles()
         self._looking = False
         self.start()
@@ -284,18 +233,7 @@ class RemoteRunner(Loop):
 
     def close(self) -> None:
         super().close()
-        for place in self.places.values():
-            if place.engine is not None:
-                _close(place.engine)
-        self.places.clear()
-
-    def place(self, url: str) -> _Place:
-        """Where an engine is, or will be; from any thread."""
-        return self.places.setdefault(url, _Place(url))
-
-    def gate(self, queue: str, limit: int | None) -> _Gate:
-        """What limits a queue, in all runs; from any thread."""
-        return self.gates.setdefault((queue, limit), _Gate(limit))
+        self.queues.close()
 
     def forget(self, session: RemoteSession, closed: threading.Event) -> None:
         """The run is over; who still performs something for it finds that its folder is gone."""
@@ -308,36 +246,6 @@ class RemoteRunner(Loop):
         for session in self.sessions:
             session.facts.crashed(error)
 
-    # -- engines -----------------------------------------------------------------------------
-
-    def _engine(self, place: _Place) -> Engine | None:
-        """The engine of a place; None while it is being opened."""
-        if place.engine is not None and place.engine.alive:
-            return place.engine
-        if not place.opening and place.trouble is None:
-            place.opening = True
-            lost, place.engine = place.engine, None
-            opening = threading.Thread(
-                target=self._open_engine, args=(place, lost), name="pipedeco-engine", daemon=True
-            )
-            opening.start()
-        return None
-
-    def _open_engine(self, place: _Place, lost: Engine | None) -> None:
-        if lost is not None:
-            _close(lost)
-        try:
-            self.post(self._opened, place, open_engine(place.url), None)
-        except PipedecoError as error:
-            self.post(self._opened, place, None, error)
-
-    def _opened(self, place: _Place, engine: Engine | None, trouble: PipedecoError | None) -> None:
-        place.opening = False
-        place.engine = engine
-        place.trouble = trouble
-        if engine is not None and self._closing:
-            _close(engine)
-
     # -- dispatch ----------------------------------------------------------------------------
 
     def act(self) -> None:
@@ -345,13 +253,12 @@ class RemoteRunner(Loop):
             for line in session.by_priority():
                 if line.ready and session.sent:
                     self._dispatch(session, line)
-        for place in list(self.places.values()):
-            place.trouble = None  # the next call asks again
+        self.queues.forget_troubles()
         if len(self.sessions) > 1:
             self.sessions.append(self.sessions.pop(0))  # nobody is always first
 
-    def _dispatch(self, session: RemoteSession, line: _Line) -> None:
-        engine = self._engine(line.place)
+    def _dispatch(self, session: RemoteSession, line: Line) -> None:
+        engine = self.queues.engine(line.place)
         trouble = session.trouble or line.place.trouble
         if line.resources and engine is not None and not engine.takes_resources:
             trouble = ConfigError(
@@ -367,7 +274,7 @@ class RemoteRunner(Loop):
             while line.ready and self._has_room(session, line, engine):
                 self._send(session, line, engine)
 
-    def _has_room(self, session: RemoteSession, line: _Line, engine: Engine) -> bool:
+    def _has_room(self, session: RemoteSession, line: Line, engine: Engine) -> bool:
         mean = line.ready[0].step.called.function.mean
         slots = max(1, engine.slots)
         limit = session.facts.limit
@@ -377,9 +284,9 @@ class RemoteRunner(Loop):
             return False
         return line.place.flights[line.asks] < (slots if mean >= BATCH else slots * AHEAD)
 
-    def _send(self, session: RemoteSession, line: _Line, engine: Engine) -> None:
+    def _send(self, session: RemoteSession, line: Line, engine: Engine) -> None:
         """Give an engine its next payload."""
-        flight = _Flight(f"b{next(session._names)}", line, {})
+        flight = Flight(f"b{next(session._names)}", line, {})
         batch = self._batch(session, line, flight, max(1, engine.slots))
         if not flight.calls:
             return
@@ -396,7 +303,7 @@ class RemoteRunner(Loop):
     def _submit(
         self,
         session: RemoteSession,
-        flight: _Flight,
+        flight: Flight,
         engine: Engine,
         batch: Batch,
         error: BaseException | None,
@@ -419,10 +326,11 @@ class RemoteRunner(Loop):
                 self._fail(call, told)
             return
         flight.future = future
+        flight.sent = time.monotonic()
         future.add_done_callback(lambda done: self.post(self._landed, session, flight, engine))
 
     def _not_sent(
-        self, session: RemoteSession, flight: _Flight, error: BaseException | None
+        self, session: RemoteSession, flight: Flight, error: BaseException | None
     ) -> None:
         """The run is to stop, a value cannot be had, or the engine was lost and is opened again."""
         self.over(session, flight)
@@ -432,7 +340,7 @@ class RemoteRunner(Loop):
             else:
                 self._ready_again(session, flight, number)
 
-    def _batch(self, session: RemoteSession, line: _Line, flight: _Flight, slots: int) -> Batch:
+    def _batch(self, session: RemoteSession, line: Line, flight: Flight, slots: int) -> Batch:
         functions: dict[int, tuple[Any, ...]] = {}
         definitions: dict[str, tuple[str, Packed]] = {}
         renewed: set[str] = set()
@@ -484,10 +392,26 @@ class RemoteRunner(Loop):
         self._looking = any(session.flights for session in self.sessions)
         for session in list(self.sessions):
             session.exchange.look()
+            self._ask_for_waiting(session)
         if self._looking:
             self.later(BEAT, self._look)
 
-    def told(self, session: RemoteSession, flight: _Flight, message: tuple[Any, ...]) -> None:
+    def _ask_for_waiting(self, session: RemoteSession) -> None:
+        """Ask the engines why they begin nothing of a line, now and then, and tell."""
+        now = time.monotonic()
+        for flight in session.flights.values():
+            line = flight.line
+            waits = flight.future is not None and flight.current is None
+            if waits and now - max(flight.sent, line.questioned) > PATIENCE:
+                line.questioned = now
+                self.queues.ask(line, partial(self._tell_lack, session, flight))
+
+    def _tell_lack(self, session: RemoteSession, flight: Flight, lack: str) -> None:
+        if session.flights.get(flight.name) is flight and flight.calls:
+            name = next(iter(flight.calls.values())).step.name
+            session.announce(f"{name} waits: {lack}")
+
+    def told(self, session: RemoteSession, flight: Flight, message: tuple[Any, ...]) -> None:
         kind = message[0]
         if kind == "outcome":
             self._outcome(session, flight, message[1], message[2])
@@ -500,7 +424,7 @@ class RemoteRunner(Loop):
             call = next(iter(flight.calls.values()))
             session.announce(f"{building(call.step.called)} (on {message[1]})")
 
-    def _now(self, session: RemoteSession, flight: _Flight, message: tuple[Any, ...]) -> None:
+    def _now(self, session: RemoteSession, flight: Flight, message: tuple[Any, ...]) -> None:
         _, number, log, seconds, progress, *places = message
         call = flight.calls.get(number)
         if call is None:
@@ -519,7 +443,7 @@ class RemoteRunner(Loop):
         return session.positions[log]
 
     def _outcome(
-        self, session: RemoteSession, flight: _Flight, message: tuple[Any, ...], log: str
+        self, session: RemoteSession, flight: Flight, message: tuple[Any, ...], log: str
     ) -> None:
         number, state, duration, ends, retryable = (
             message[0], message[1], message[3], message[-1], message[-2],
@@ -549,7 +473,7 @@ class RemoteRunner(Loop):
         """A call ends without having been performed, or nobody knows how far."""
         self.end(call, failure_of(call, error))
 
-    def _ready_again(self, session: RemoteSession, flight: _Flight, number: int) -> None:
+    def _ready_again(self, session: RemoteSession, flight: Flight, number: int) -> None:
         call = flight.calls.pop(number, None)
         if call is None:
             return
@@ -560,7 +484,7 @@ class RemoteRunner(Loop):
         else:
             flight.line.ready.put_back(call)
 
-    def _landed(self, session: RemoteSession, flight: _Flight, engine: Engine) -> None:
+    def _landed(self, session: RemoteSession, flight: Flight, engine: Engine) -> None:
         """An engine is done with a payload."""
         if session.flights.get(flight.name) is not flight:
             return
@@ -576,7 +500,7 @@ class RemoteRunner(Loop):
     def _ended(
         self,
         session: RemoteSession,
-        flight: _Flight,
+        flight: Flight,
         engine: Engine,
         error: BaseException | None,
     ) -> None:
@@ -596,7 +520,7 @@ class RemoteRunner(Loop):
         if error is not None:
             self._lost(session, flight, error)
 
-    def _lost(self, session: RemoteSession, flight: _Flight, error: BaseException) -> None:
+    def _lost(self, session: RemoteSession, flight: Flight, error: BaseException) -> None:
         """A payload will not be finished."""
         left = list(flight.calls)
         if not left:
@@ -612,13 +536,13 @@ class RemoteRunner(Loop):
             else:
                 self.end(call, _with_what_was_seen(session, flight, call, failure_of(call, error)))
 
-    def _charged(self, flight: _Flight) -> int:
+    def _charged(self, flight: Flight) -> int:
         """The call that a worker performed when it died: the one that was seen, or the first."""
         if flight.current is not None and flight.current[0] in flight.calls:
             return flight.current[0]
         return next(iter(flight.calls))
 
-    def over(self, session: RemoteSession, flight: _Flight) -> None:
+    def over(self, session: RemoteSession, flight: Flight) -> None:
         """Nothing more is expected of a payload."""
         if session.flights.pop(flight.name, None) is not None:
             session.exchange.over(flight.name)
@@ -628,7 +552,7 @@ class RemoteRunner(Loop):
 
 
 def _with_what_was_seen(
-    session: RemoteSession, flight: _Flight, call: StepCall, outcome: Outcome
+    session: RemoteSession, flight: Flight, call: StepCall, outcome: Outcome
 ) -> Outcome:
     """The outcome of a call whose worker is gone, with when it began, where, and what it wrote."""
     position = call.step.logs
@@ -642,16 +566,6 @@ def _with_what_was_seen(
     return outcome._replace(
         started=time.time() - seconds, duration=seconds, worker=log, logs=Logs(log, *ends)
     )
-
-
-def _close(engine: Engine) -> None:
-    """Close an engine that may be lost already."""
-    try:
-        engine.close()
-    except Exception:
-        import logging
-
-        logging.getLogger("pipedeco").debug("an engine does not close", exc_info=True)
 
 
 def _width(message: tuple[Any, ...]) -> int:

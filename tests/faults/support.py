@@ -103,6 +103,9 @@ class Job:
     def out(self) -> str:
         return self._out.read_text(errors="backslashreplace")
 
+    def err(self) -> str:
+        return self._err.read_text(errors="backslashreplace")
+
     def finish(self, deadline: float = DEADLINE) -> Finished:
         """Wait for the end; a process over its deadline is asked for its stacks and killed."""
         try:

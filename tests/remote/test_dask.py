@@ -154,6 +154,16 @@ def test_doctor(lab, dask):
     )
 
 
+def test_doctor_of_a_queue_that_asks_for_what_nobody_has(dask, tmp_path, monkeypatch):
+    """It says what, and does not speak of logs and of other work."""
+    monkeypatch.setattr("pipedeco.doctoring.queues.ANSWERING", 0.3)
+    monkeypatch.setenv("PIPEDECO_QUEUES", f'{{"gpu": "{dask.url}?resources=GPU:1"}}')
+    with Scratch(str(tmp_path / "store")) as scratch:
+        [line] = visit_queues(scratch)
+    assert (line.what, line.state) == ("queue gpu", ERROR)
+    assert line.text.endswith("?resources=GPU:1 has GPU: 1 (the most that one has: GPU: 0)")
+
+
 def test_doctor_of_a_dead_scheduler(tmp_path, monkeypatch):
     """It has its line."""
     monkeypatch.setattr("pipedeco.engines.dask.CONNECT", 0.5)
@@ -382,6 +392,38 @@ def test_what_waits_for_a_resource_holds_up_nobody_else(lab, tmp_path):
         assert done.out.splitlines() == ["[[0, 1, 2, 3], 10]"], done.err
     finally:
         cluster.close()
+
+
+def test_a_step_that_no_worker_can_begin_says_why(lab, dask):
+    """The run goes on waiting, as a worker may come; Ctrl-C ends it."""
+    job = lab.start(
+        """
+        import logging
+        from pipedeco.runners import remote
+
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        remote.PATIENCE = 0.2
+
+        @component(resources={"GPU": 1, "memory": "8GB"})
+        def train():
+            return 1
+
+        @pipeline
+        def main():
+            return train()
+
+        main()
+        """,
+        **dask.variables(),
+    )
+    wait_until(lambda: " waits: " in job.err() or job.process.poll() is not None, DEADLINE)
+    job.process.send_signal(signal.SIGINT)
+    done = job.finish()
+    assert (
+        f"train waits: no worker of {dask.url} has GPU: 1, memory: 8,000,000,000 (the most that "
+        "one has: GPU: 0, memory: 0)"
+    ) in done.err.splitlines()
+    assert "KeyboardInterrupt" in done.err
 
 
 def test_a_killed_worker(lab, own_dask):

@@ -134,3 +134,15 @@ def test_resources(engine, batches):
     if engine.takes_resources:
         with pytest.raises(ConfigError, match="the resource memory is a number or a size"):
             engine.submit(batches.payload("getpid"), {"memory": "much"})
+
+
+def test_what_it_lacks(engine):
+    """Nothing for a plain payload; who takes resources says which nobody has."""
+    wait_until(lambda: engine.slots == 2, "both workers are known")
+    assert engine.lacks({}) == ""
+    said = engine.lacks({"UNICORN": 2})
+    if engine.takes_resources:
+        assert said.startswith(f"no worker of {engine.url} has ")
+        assert "UNICORN: 2 (the most that one has: " in said
+    else:
+        assert said == ""
