@@ -13,7 +13,7 @@ from bisect import bisect_right, insort
 from itertools import pairwise
 from typing import NamedTuple
 
-from pipedeco.draw.order import forward_edges, rank_vertices, weak_components
+from pipedeco.draw.order import Line, forward_edges, rank_vertices, weak_components
 from pipedeco.draw.packing import pack, spread
 
 GAP = 24.0  # between boxes side by side
@@ -28,14 +28,6 @@ TALL = 1500.0  # pixels; what is higher and thin is set in columns
 
 Segment = tuple[float, ...]  # a point, a line to a point, or the three points of a curve
 Path = list[Segment]
-
-
-class Line(NamedTuple):
-    """An edge to lay out: positions of two boxes, and what may share its way."""
-
-    source: int
-    target: int
-    kind: str = ""
 
 
 class Layout(NamedTuple):

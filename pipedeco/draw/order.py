@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from pipedeco.draw.layout import Line
+
+class Line(NamedTuple):
+    """An edge to lay out: positions of two boxes, and what may share its way."""
+
+    source: int
+    target: int
+    kind: str = ""
 
 
 def forward_edges(count: int, lines: list[Line]) -> list[Line]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipedeco.draw.layout import PORT, Line, lay_out
+from pipedeco.draw.layout import PORT, lay_out
+from pipedeco.draw.order import Line
 from pipedeco.draw.text import STATES, escape
 from pipedeco.text import breadth, shortened
 

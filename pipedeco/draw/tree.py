@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipedeco.draw.order import forward_edges
+from pipedeco.draw.order import Line, forward_edges
 from pipedeco.draw.text import COLOURS, SIGNS
 from pipedeco.text import plain_text, shortened
 
@@ -48,7 +48,6 @@ def terminal_tree(boxes: list[Box], links: list[Link], title: str) -> Tree:
 
 
 def _forward(count: int, links: list[Link]) -> list[Link]:
-    from pipedeco.draw.layout import Line
 
     lines = [Line(link.source, link.target, link.kind) for link in links]
     turned = forward_edges(count, lines)
