@@ -115,6 +115,7 @@ class _Member:
         while (job := self.jobs.get()) is not None:
             if job.future.set_running_or_notify_cancel():
                 self._perform(job)
+            del job  # a run is in its future, and the next one may be long in coming
             self.free(self)
         self._buried()
 

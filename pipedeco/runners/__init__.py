@@ -82,7 +82,7 @@ class Session(Protocol):
     def tell(self, action: Callable[..., None], *args: Any) -> None:
         """The same from a thread that must not wait for a step; as soon as may be."""
 
-    def later(self, seconds: float, action: Callable[..., None], *args: Any) -> None:
+    def later(self, seconds: float, action: Callable[..., None], *args: Any) -> object:
         """The same after a time."""
 
     def submit(self, call: StepCall) -> None:

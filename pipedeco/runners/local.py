@@ -40,7 +40,7 @@ from pipedeco.worker.deaths import (
     worker_died,
 )
 from pipedeco.worker.environment import here
-from pipedeco.worker.loop import Loop
+from pipedeco.worker.loop import Loop, Timer
 from pipedeco.worker.perform import describe_trouble
 from pipedeco.worker.pool import Pool, Worker
 
@@ -72,6 +72,7 @@ class _Slot:
         self.moved = 0.0  # monotonic time of the last outcome or message
         self.asked_back = False
         self.verdict: tuple[int, StepError] | None = None  # why its call is being killed
+        self.clock: Timer | None = None  # of a call with a timeout, which has nothing beside it
         self.position = LogPosition(worker.name)
         self.proven = False  # whether it ever sent anything
 
@@ -295,7 +296,7 @@ class LocalRunner(Loop):
         slot.exclusive = is_exclusive(step)
         timeout = step.called.options.timeout
         if timeout is not None:
-            self.later(timeout, self._check_timeout, slot, call.number, timeout)
+            self._watch(slot, call.number, timeout, timeout)
         return message_of(call)
 
     def _ship(self, slot: _Slot, session: LocalSession, step: Step) -> None:
@@ -320,6 +321,7 @@ class LocalRunner(Loop):
     def _release(self, slot: _Slot) -> None:
         """A worker has nothing to do."""
         slot.exclusive = False
+        self.cancel(slot.clock)
         slot.load = 0.0
         if slot.run is not None:
             slot.run.busy.discard(slot)
@@ -411,13 +413,17 @@ class LocalRunner(Loop):
 
     # -- deaths --------------------------------------------------------------------------
 
+    def _watch(self, slot: _Slot, number: int, timeout: float, seconds: float) -> None:
+        self.cancel(slot.clock)
+        slot.clock = self.later(seconds, self._check_timeout, slot, number, timeout)
+
     def _check_timeout(self, slot: _Slot, number: int, timeout: float) -> None:
         """Kill a worker whose call is over its time, which counts from the call's own start."""
         if number not in slot.calls:
             return
         left = time_left(slot.worker.page, number, timeout)
         if left > 0:
-            self.later(left, self._check_timeout, slot, number, timeout)
+            self._watch(slot, number, timeout, left)
         else:
             slot.verdict = number, timed_out(timeout)
             self.pool.kill(slot.worker)
@@ -425,6 +431,7 @@ class LocalRunner(Loop):
     def on_exit(self, worker: Worker, end: Exit) -> None:
         """A worker is gone: its current call is charged, the others are ready again."""
         slot = self.slots.pop(worker.number)
+        self.cancel(slot.clock)
         if slot in self.idle:
             self.idle.remove(slot)
         current = worker.page[0]

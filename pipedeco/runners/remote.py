@@ -45,7 +45,7 @@ from pipedeco.worker.batch import Batch
 from pipedeco.worker.deaths import GRACE, ends_of_dead
 from pipedeco.worker.environment import here
 from pipedeco.worker.exchange import BEAT, CANCEL, KILL
-from pipedeco.worker.loop import Loop
+from pipedeco.worker.loop import Loop, Timer
 from pipedeco.worker.station import LEASE
 from pipedeco.worker.travel import setting_of
 
@@ -78,6 +78,7 @@ class RemoteSession(CallSession):
         self.trouble: BaseException | None = None  # why nothing can be sent
         self.sent = False  # whether the setting is in the store
         self.positions: dict[str, LogPosition] = {}  # by log
+        self.next_sign: Timer | None = None
         self._names = count(1)
         self._packed: dict[str, tuple[bytes, Packed]] = {}  # definitions that travel as blobs
 
@@ -191,7 +192,7 @@ class RemoteSession(CallSession):
         """Tell the stations that somebody waits for what they do."""
         if self in self.runner.sessions:
             self.exchange.sign()
-            self.later(SIGN_INTERVAL, self._give_sign)
+            self.next_sign = self.later(SIGN_INTERVAL, self._give_sign)
 
     def packed(self, definition: Definition) -> tuple[str, Packed]:
         """A definition of `__main__`; a large one travels once, through the store."""
@@ -238,6 +239,7 @@ class RemoteRunner(Loop):
     def forget(self, session: RemoteSession, closed: threading.Event) -> None:
         """The run is over; who still performs something for it finds that its folder is gone."""
         self.sessions.remove(session)
+        self.cancel(session.next_sign)  # else the run's steps would be kept until then
         for flight in list(session.flights.values()):
             self.over(session, flight)
         session.exchange.close(closed.set)

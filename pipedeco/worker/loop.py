@@ -15,6 +15,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LONGEST_SLEEP = 3600.0  # seconds; the system's own limit is some weeks
+FEW = 64  # cancelled timers that may lie about
+
+
+class Timer:
+    """What is to be done at a time, unless that is cancelled before."""
+
+    __slots__ = ("action", "args", "listed", "when")
+
+    def __init__(self, when: float, action: Callable[..., None], args: tuple[Any, ...]) -> None:
+        self.when = when
+        self.action: Callable[..., None] | None = action  # None once it is over
+        self.args = args
+        self.listed = False
+
+    def clear(self) -> None:
+        """It is over, and keeps nothing."""
+        self.action = None
+        self.args = ()
 
 
 class Loop:
@@ -31,7 +49,8 @@ class Loop:
         self.numbers = count(1)
         self.selector = selectors.DefaultSelector()
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self._timers: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._cancelled = 0  # of these
         self._asleep = False
         self._closing = False
         self._ears, self._mouth = os.pipe()
@@ -70,9 +89,11 @@ class Loop:
         if self._asleep:
             self._wake()
 
-    def later(self, seconds: float, action: Callable[..., None], *args: Any) -> None:
+    def later(self, seconds: float, action: Callable[..., None], *args: Any) -> Timer:
         """The same after a time."""
-        self.post(self._set_timer, time.monotonic() + seconds, action, args)
+        timer = Timer(time.monotonic() + seconds, action, args)
+        self.post(self._set_timer, timer)
+        return timer
 
     @property
     def alive(self) -> bool:
@@ -114,6 +135,7 @@ class Loop:
         while inbox:
             action, args = inbox.popleft()
             action(*args)
+            del action, args  # the thread may sleep for long, and a run is in them
         if self._timers:
             self._run_timers()
         self.act()
@@ -127,14 +149,34 @@ class Loop:
     def _woken(self, events: int) -> None:
         os.read(self._ears, 4096)
 
-    def _set_timer(self, when: float, action: Callable[..., None], args: tuple[Any, ...]) -> None:
-        heapq.heappush(self._timers, (when, next(self.numbers), action, args))
+    def cancel(self, timer: Timer | None) -> None:
+        """Forget a timer, which may be over; what it would have used is free at once."""
+        if timer is None or timer.action is None:
+            return
+        timer.clear()
+        self._cancelled += timer.listed
+        if (
+            self._cancelled > FEW + len(self._timers) // 2
+        ):  # those of an hour would lie there for it
+            self._timers = [entry for entry in self._timers if entry[2].action is not None]
+            heapq.heapify(self._timers)
+            self._cancelled = 0
+
+    def _set_timer(self, timer: Timer) -> None:
+        if timer.action is not None:
+            timer.listed = True
+            heapq.heappush(self._timers, (timer.when, next(self.numbers), timer))
 
     def _run_timers(self) -> None:
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
-            _, _, action, args = heapq.heappop(self._timers)
-            action(*args)
+            timer = heapq.heappop(self._timers)[2]
+            action, args = timer.action, timer.args
+            timer.clear()
+            if action is None:
+                self._cancelled -= 1
+            else:
+                action(*args)
 
     def _sleep(self) -> float | None:
         """How long the loop may sleep."""

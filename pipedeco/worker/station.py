@@ -32,7 +32,6 @@ import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import ref
 
 from pipedeco.errors import BlobCorrupt, PipedecoError
 from pipedeco.events import length
@@ -51,7 +50,7 @@ from pipedeco.worker.deaths import (
     worker_died,
 )
 from pipedeco.worker.exchange import BEAT, CANCEL, KILL, Asked, Exchange, Words, open_exchange
-from pipedeco.worker.loop import Loop
+from pipedeco.worker.loop import Loop, Timer
 from pipedeco.worker.messages import encode
 from pipedeco.worker.perform import describe_trouble
 from pipedeco.worker.pool import Pool, Worker
@@ -107,6 +106,7 @@ class _Work:
         self.stopping = False
         self.asked_back = False
         self.verdict: tuple[int, StepError] | None = None  # why a call is being killed
+        self.clocks: dict[int, Timer] = {}  # by call, of those with a timeout
         self.over = threading.Event()
 
     def tell(self, *message: Any) -> None:
@@ -314,7 +314,7 @@ class Station(Loop):
             self.pool.send(child.worker, ("define", new))
             child.shipped.update(new)
         for number, timeout in work.batch.timeouts.items():
-            self.later(timeout, self._check_timeout, child, ref(work), number, timeout)
+            self._watch(child, work, number, timeout, timeout)
         self.pool.send(child.worker, ("calls", list(work.left.values())))
 
     def _choose(self, work: _Work) -> _Child:
@@ -364,7 +364,7 @@ class Station(Loop):
             work.held = child
         else:
             self._release(child, fresh=work.batch.fresh)
-        work.over.set()
+        self._end(work)
 
     def _release(self, child: _Child, *, fresh: bool = False) -> None:
         """What the child has written is told: it may have another batch."""
@@ -430,14 +430,19 @@ class Station(Loop):
         if child.work is work:
             self.pool.kill(child.worker)
 
-    def _check_timeout(self, child: _Child, begun: ref[_Work], number: int, timeout: float) -> None:
-        """Kill a child whose call is over its time; a timer keeps no batch that is over."""
-        work = begun()
-        if work is None or child.work is not work or number not in work.left:
+    def _watch(
+        self, child: _Child, work: _Work, number: int, timeout: float, seconds: float
+    ) -> None:
+        self.cancel(work.clocks.get(number))  # of a child that is gone
+        work.clocks[number] = self.later(seconds, self._check_timeout, child, work, number, timeout)
+
+    def _check_timeout(self, child: _Child, work: _Work, number: int, timeout: float) -> None:
+        """Kill a child whose call is over its time."""
+        if child.work is not work or number not in work.left:
             return
         left = time_left(child.worker.page, number, timeout)
         if left > 0:
-            self.later(left, self._check_timeout, child, begun, number, timeout)
+            self._watch(child, work, number, timeout, left)
         else:
             work.verdict = number, timed_out(timeout)
             self.pool.kill(child.worker)
@@ -483,6 +488,11 @@ class Station(Loop):
             what = f"worker processes on {host()} die as they start ({how(end)})"
             work.fail(PipedecoError(what))
         work.give_back(list(work.left))
+        self._end(work)
+
+    def _end(self, work: _Work) -> None:
+        for clock in work.clocks.values():  # else they would keep it until their time
+            self.cancel(clock)
         work.over.set()
 
     def _charge(self, child: _Child, work: _Work, number: int, death: Exit) -> None:
