@@ -1,16 +1,25 @@
 """What processes that live for weeks keep of what is over: nothing that grows with the runs."""
 
 import gc
+import os
+import sys
 import threading
+import time
 import weakref
+from types import SimpleNamespace
 
 import pytest
 from conftest import wait_until
 
 import pipedeco
+from pipedeco.blobs import BlobStore
 from pipedeco.process import CONTROLLER
+from pipedeco.runners.exchange import FolderExchange
 from pipedeco.runners.remote import RemoteSession
+from pipedeco.worker import moved, travel
+from pipedeco.worker.environment import here
 from pipedeco.worker.loop import FEW, Loop
+from pipedeco.worker.travel import SETTING, setting_of, surroundings
 
 HOUR = 3600.0
 DAYS = 3 * 86400.0
@@ -107,3 +116,83 @@ def test_a_run_that_is_over_is_free(tmp_path, monkeypatch):
         return [found for found in gc.get_objects() if isinstance(found, RemoteSession)]
 
     wait_until(lambda: not sessions(), "the run's session is free")
+
+
+# -- on disk -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unpacked(tmp_path, monkeypatch):
+    """Unpacks a project of one file, whose text is given; the folder where it stands."""
+    monkeypatch.setattr(travel, "private_root", lambda: str(tmp_path / "root"))
+    (tmp_path / "root").mkdir()
+    archives = BlobStore(str(tmp_path / "archives"))
+
+    def unpack(text):
+        from pipedeco.runners.bundle import Bundles
+
+        project = tmp_path / "project"
+        project.mkdir(exist_ok=True)
+        (project / "code.py").write_text(text)
+        code = Bundles().bundle(str(project), archives)
+        names = {"run": "r1", "pipeline": "p", "log_prefix": ""}
+        return surroundings(setting_of(here(), str(project), code, **names), archives)
+
+    return unpack
+
+
+def make_old(path):
+    os.utime(path, (time.time() - DAYS, time.time() - DAYS))
+
+
+def test_code_that_nobody_uses_goes(unpacked, tmp_path):
+    """When other code comes, so that a worker's disk does not fill with every version of it."""
+    first, second, third = (unpacked(f"version = {number}").moved[0] for number in range(3))
+    left, others = tmp_path / "root" / "unpacking-killed", tmp_path / "root" / "runs"
+    left.mkdir()
+    others.mkdir()
+    for path in (first, second, left, others):
+        make_old(path)
+    assert unpacked("version = 1").moved[0] == second  # in use again
+    fourth = unpacked("version = 3").moved[0]
+    found = sorted(os.listdir(tmp_path / "root"))
+    assert found == sorted(["runs", *map(os.path.basename, (second, third, fourth))])
+
+
+def test_code_of_a_long_run_stays(unpacked):
+    """Its station says now and then that it is used."""
+    around = unpacked("version = 1")
+    make_old(around.moved[0])
+    travel.keep(around)
+    unpacked("version = 2")
+    assert os.path.exists(os.path.join(around.moved[0], "code.py"))
+
+
+def test_folders_of_controllers_that_were_killed(tmp_path):
+    """They go when another run begins, once no station can still work for them."""
+    shared = tmp_path / "remote"
+    for name in ("aaaaaaaaaaaa-00000000", "bbbbbbbbbbbb-00000000", "code"):
+        (shared / name).mkdir(parents=True)
+    for name in ("aaaaaaaaaaaa-00000000", "bbbbbbbbbbbb-00000000"):
+        (shared / name / SETTING).touch()
+    make_old(shared / "aaaaaaaaaaaa-00000000" / SETTING)
+    blobs = BlobStore(str(tmp_path / "blobs"))
+    facts = SimpleNamespace(id="cccccccccccc", blobs=blobs, logs=str(tmp_path / "logs"))
+    exchange = FolderExchange(facts, str(shared), print)
+    names = {"run": "r1", "pipeline": "p", "log_prefix": ""}
+    exchange.open(setting_of(here(), "", None, **names))
+    own = os.path.basename(exchange.address)
+    assert sorted(os.listdir(shared)) == sorted(["bbbbbbbbbbbb-00000000", "code", own])
+
+
+# -- in workers --------------------------------------------------------------------------------
+
+
+def test_former_places_of_code(monkeypatch):
+    """A worker knows where its modules are from, not where those of former runs were."""
+    monkeypatch.setattr(moved, "_origins", {})
+    monkeypatch.setattr(sys, "path_hooks", list(sys.path_hooks))
+    for number in range(3):
+        moved.name_by_origin(f"/unpacked/{number}", "/project")
+    assert moved._origins == {"/unpacked/2": "/project"}
+    assert sys.path_hooks.count(moved._finder) == 1

@@ -130,6 +130,45 @@ def test_a_run_in_use_is_not_forgotten(folder, monkeypatch):
     assert forgotten == [False]
 
 
+def test_a_run_whose_controller_is_silent_is_forgotten(folder, monkeypatch):
+    """One that was killed leaves its folder; when it gives a sign again, the run is opened again."""
+    assert ended(told(folder, (1, "fspath", "a"))[0]) == (1, "completed", "a")
+    [here] = station._stations.values()
+    here._tidy()
+    assert list(here.runs) == [str(folder)]
+    with monkeypatch.context() as silence:
+        silence.setattr(station, "LEASE", 0.0)
+        here._tidy()
+    assert (here.runs, here.signs, here.entering) == ({}, {}, {})
+    assert ended(told(folder, (1, "fspath", "b"), name="b2")[0]) == (1, "completed", "b")
+
+
+def test_a_run_that_cannot_be_opened_leaves_nothing(folder):
+    """As where this machine does not see its store."""
+    for number in range(3):
+        gone = folder.with_name(f"gone{number}")
+        assert ended(told(gone, (1, "fspath", "a"))[0]) == (1, "failed", "StoreError")
+    [here] = station._stations.values()
+    assert (here.runs, here.used, here.entering) == ({}, [], {})
+
+
+def test_many_runs_are_not_kept_for_a_minute(folder, monkeypatch):
+    """Each may hold a lock, and a process may open about a thousand files."""
+    setting = (folder / "setting").read_bytes()
+    tidied = threading.Event()
+    tidy = station.Station._tidy
+    monkeypatch.setattr(station.Station, "_tidy", lambda here: (tidy(here), tidied.set()))
+    for number in range(station.MANY):
+        run = folder.with_name(f"run{number}")
+        run.mkdir()
+        (run / "setting").write_bytes(setting)
+        assert ended(told(run, (1, "fspath", "a"))[0]) == (1, "completed", "a")
+        (run / "setting").unlink()
+    assert tidied.wait(10)
+    [here] = station._stations.values()
+    assert len(here.runs) <= 1  # the last one was in use
+
+
 def test_words_on_a_full_disk_stay_whole(tmp_path, monkeypatch):
     """What is written in part is written on, and nothing stands between."""
     words = _FileWords(os.open(tmp_path / "words", os.O_WRONLY | os.O_CREAT))

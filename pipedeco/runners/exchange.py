@@ -39,6 +39,7 @@ _log = logging.getLogger("pipedeco")
 LOST = 10.0  # seconds for which the end of a run waits for an object store
 WORD = re.compile(r"(b\d+)\.\d{8}")
 LOOK = 0.5  # seconds between two looks into an object store
+SILENT = 86400.0  # seconds without a sign after which a run's folder is nobody's: LEASE many times
 HANDS = 4  # threads that send and fetch
 
 
@@ -118,7 +119,8 @@ class FolderExchange:
     def open(self, setting: Setting) -> None:
         own = os.path.basename(self.address)
         for name in os.listdir(self.shared) if os.path.isdir(self.shared) else ():
-            if _is_former(name, own):  # who still works for it, ends when this is gone
+            # Who still works for a former one, ends when that is gone.
+            if _is_former(name, own) or self._is_left(name):
                 shutil.rmtree(os.path.join(self.shared, name), ignore_errors=True)
         facts = self.facts
         write_setting(
@@ -127,6 +129,14 @@ class FolderExchange:
                 blobs=facts.blobs.folder, archives=self.archives.folder, logs=facts.logs
             ),
         )
+
+    def _is_left(self, name: str) -> bool:
+        """Whether a folder is of a controller that was killed: its stations have left it, too."""
+        try:
+            signed = os.stat(os.path.join(self.shared, name, SETTING)).st_mtime
+        except OSError:  # it is no run's, is being written, or goes at this moment
+            return False
+        return time.time() - signed > SILENT
 
     def sign(self) -> None:
         try:

@@ -24,8 +24,9 @@ _origins: dict[str, str] = {}  # folder -> where it is from
 
 def name_by_origin(folder: str, origin: str) -> None:
     """Let modules below a folder be known by their place below its origin."""
-    if not _origins:
+    if _finder not in sys.path_hooks:
         sys.path_hooks.insert(0, _finder)
+    _origins.clear()  # of former code nothing is imported any more
     _origins[folder] = origin
 
 

@@ -55,7 +55,7 @@ from pipedeco.worker.messages import encode
 from pipedeco.worker.perform import describe_trouble
 from pipedeco.worker.pool import Pool, Worker
 from pipedeco.worker.probing import PROBE, answer
-from pipedeco.worker.travel import Setting, host, surroundings
+from pipedeco.worker.travel import Setting, host, keep, surroundings
 
 if TYPE_CHECKING:
     from pipedeco.worker.deaths import Exit
@@ -65,6 +65,7 @@ if TYPE_CHECKING:
 LEASE = 300.0  # seconds without a sign of its controller after which a run is nobody's any more
 PATIENCE = 600.0  # seconds for which a store that is out of reach is tried at the end of a batch
 TIDY = 60.0  # seconds between two looks for runs that are over
+MANY = 32  # runs after which one looks at once
 LEFT = "left"  # what is asked by a controller that is gone
 SPARE = 8  # idle children of other environments
 
@@ -162,6 +163,8 @@ class Station(Loop):
         self.signs: dict[str, tuple[object, float]] = {}  # of controllers: which, and when it came
         self.venvs: dict[tuple[Requirements, str], Venv] = {}
         self.entering: dict[str, threading.Lock] = {}  # by folder, of who opens a run
+        self.knowing = threading.Lock()  # held while runs are entered, left and forgotten
+        self.tidying = False  # whether somebody will look for runs that are over
         self.pool = Pool(self.selector, start_method, self.on_message, self.on_exit)
         self.start()
 
@@ -169,11 +172,16 @@ class Station(Loop):
 
     def perform(self, batch: Batch) -> bytes:
         """Perform a batch; returns what is to be told of it."""
-        self.used.append(batch.folder)
+        folder = batch.folder
+        with self.knowing:
+            self.used.append(folder)
         try:
             return self._perform_batch(batch)
         finally:
-            self.used.remove(batch.folder)
+            with self.knowing:
+                self.used.remove(folder)
+                if folder not in self.used and folder not in self.runs:  # it cannot be opened
+                    self.entering.pop(folder, None)
 
     def _perform_batch(self, batch: Batch) -> bytes:
         try:
@@ -252,28 +260,45 @@ class Station(Loop):
                 except BaseException:
                     exchange.close()
                     raise
-                if not self.runs:
-                    self.later(TIDY, self._begin_to_tidy)
                 run = _Run(next(self.numbers), folder, exchange, exchange.setting, around)
-                self.runs[folder] = run
+                with self.knowing:
+                    self.runs[folder] = run
+                    begins, self.tidying = not self.tidying, True
+                    many = len(self.runs) % MANY == 0
+                if begins:
+                    self.later(TIDY, self._begin_to_tidy)
+                if many:  # short ones, each of which may hold a lock until then
+                    threading.Thread(target=self._tidy, name="pipedeco-tidy", daemon=True).start()
             return run
 
     def _begin_to_tidy(self) -> None:
         threading.Thread(target=self._keep_tidy, name="pipedeco-tidy", daemon=True).start()
 
     def _keep_tidy(self) -> None:
-        self._tidy()
-        if self.runs:
-            self.later(TIDY, self._begin_to_tidy)
+        try:
+            self._tidy()
+        finally:
+            with self.knowing:
+                self.tidying = bool(self.runs)
+            if self.tidying:
+                self.later(TIDY, self._begin_to_tidy)
 
     def _tidy(self) -> None:
-        """Forget the runs that are over; what they left on this machine goes."""
+        """Forget the runs that nobody waits for any more; what they left on this machine goes."""
         for folder, run in list(self.runs.items()):
-            if folder not in self.used and run.exchange.asked().sign is None:
-                self.runs.pop(folder, None)
-                self.signs.pop(folder, None)
-                self.entering.pop(folder, None)
+            if self._asked(run) == LEFT and self._forgotten(folder):
                 run.exchange.close()
+            else:
+                keep(run.around)
+
+    def _forgotten(self, folder: str) -> bool:
+        """Forget a run, unless a batch of it is here; whether it was so."""
+        with self.knowing:
+            if folder in self.used:
+                return False
+            self.signs.pop(folder, None)
+            self.entering.pop(folder, None)
+            return self.runs.pop(folder, None) is not None
 
     def _venv_of(self, work: _Work, words: Words, wanted: Requirements) -> Venv | None:
         """The environment of a batch, which is built here where nobody has; None where nobody

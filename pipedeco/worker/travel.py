@@ -9,9 +9,11 @@ from __future__ import annotations
 import io
 import marshal
 import os
+import re
 import shutil
 import sys
 import tempfile
+import time
 import zipfile
 from typing import NamedTuple
 
@@ -33,6 +35,10 @@ _MACHINE = (
 )
 MACHINE = frozenset(_MACHINE.split())
 MACHINES = ("SSH_", "XDG_", "CONDA_", "SLURM_", "DASK_", "KUBERNETES_")
+
+ASIDE = "unpacking-"  # begins the names of folders that are not whole
+UNPACKED = re.compile(rf"[0-9a-f]{{32}}|{ASIDE}.*")
+KEPT = 86400.0  # seconds for which unpacked code is kept that no run uses
 
 _OWN_PATH = [entry for entry in sys.path if entry]
 
@@ -218,9 +224,10 @@ def _unpacked(digest: str, blobs: BlobStore) -> str:
     """The folder in which this archive stands."""
     root = private_root()
     folder = os.path.join(root, digest[:32])
-    if os.path.isdir(folder):
+    if _touched(folder):
         return folder
-    aside = tempfile.mkdtemp(prefix="unpacking-", dir=root)
+    _remove_old(root)
+    aside = tempfile.mkdtemp(prefix=ASIDE, dir=root)
     try:
         _unpack(blobs.get(digest, verify=True)[0], aside)
         os.rename(aside, folder)
@@ -233,6 +240,41 @@ def _unpacked(digest: str, blobs: BlobStore) -> str:
     finally:
         shutil.rmtree(aside, ignore_errors=True)  # it has gone where all went well
     return folder
+
+
+def keep(around: Surroundings) -> None:
+    """The code of these surroundings is in use: nobody is to remove it."""
+    if around.moved[0]:
+        _touched(around.moved[0])
+
+
+def _touched(folder: str) -> bool:
+    """Whether a folder is there; if so, it counts as used now."""
+    try:
+        os.utime(folder)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _remove_old(root: str) -> None:
+    """Remove unpacked code that has not been used for long; each change of a project leaves some.
+
+    So does a process that was killed while it unpacked.
+    """
+    for entry in os.scandir(root):
+        if not UNPACKED.fullmatch(entry.name):
+            continue
+        try:
+            if time.time() - entry.stat(follow_symlinks=False).st_mtime > KEPT:
+                aside = entry.path
+                if not entry.name.startswith(ASIDE):  # nobody is to find a half of it
+                    aside = os.path.join(tempfile.mkdtemp(prefix=ASIDE, dir=root), entry.name)
+                    os.rename(entry.path, aside)
+                    aside = os.path.dirname(aside)
+                shutil.rmtree(aside, ignore_errors=True)
+        except OSError:  # somebody else was quicker
+            pass
 
 
 def _unpack(data: memoryview, folder: str) -> None:
