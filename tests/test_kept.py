@@ -15,10 +15,12 @@ import pipedeco
 from pipedeco.blobs import BlobStore
 from pipedeco.process import CONTROLLER
 from pipedeco.runners.exchange import FolderExchange
+from pipedeco.runners.local import LocalRunner
 from pipedeco.runners.remote import RemoteSession
 from pipedeco.worker import moved, travel
 from pipedeco.worker.environment import here
 from pipedeco.worker.loop import FEW, Loop
+from pipedeco.worker.station import SPARE, Station
 from pipedeco.worker.travel import SETTING, setting_of, surroundings
 
 HOUR = 3600.0
@@ -196,3 +198,18 @@ def test_former_places_of_code(monkeypatch):
         moved.name_by_origin(f"/unpacked/{number}", "/project")
     assert moved._origins == {"/unpacked/2": "/project"}
     assert sys.path_hooks.count(moved._finder) == 1
+
+
+@pytest.mark.parametrize(("idle", "kept"), [(2, 2), (3, 3), (4, 4), (6, 4)])
+def test_idle_workers_of_other_environments(idle, kept):
+    """As many stay as a run may have busy; where there are fewer, all do."""
+    slots = [SimpleNamespace(worker=SimpleNamespace(venv="venv")) for _ in range(idle)]
+    sessions = [SimpleNamespace(facts=SimpleNamespace(workers=4))]
+    pool = SimpleNamespace(kill=lambda worker: None)
+    runner = SimpleNamespace(idle=list(slots), sessions=sessions, pool=pool)
+    LocalRunner._dismiss(runner)
+    assert runner.idle == slots[idle - kept :]
+    children = [SimpleNamespace(worker=None, venv="venv") for _ in range(SPARE + idle - 4)]
+    station = SimpleNamespace(idle=list(children), pool=pool)
+    Station._dismiss(station)
+    assert station.idle == children[idle - kept :]

@@ -4,6 +4,7 @@ import os
 import pickle
 import selectors
 import signal
+import sys
 import time
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from pipedeco.worker.environment import here
 from pipedeco.worker.messages import Decoder, encode
-from pipedeco.worker.pool import Exit, Pool, exit_of_code, interpreter_flags
+from pipedeco.worker.pool import SPARE, Exit, Pool, exit_of_code, interpreter_flags
 
 atoms = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 values = st.recursive(atoms | st.binary(), lambda inner: st.lists(inner) | st.tuples(inner))
@@ -252,3 +253,22 @@ def test_a_nursery_that_died_is_told_for_each_worker_and_replaced(office):
     assert {office.end_of(worker) for worker in workers} == {Exit(None, None, None)}
     office.call(office.pool.start(), "builtins", "len", "abc", number=9)
     assert office.outcome(9) == ("completed", 3)
+
+
+class Elsewhere:
+    """Stands for an environment, which has the same Python."""
+
+    executable = sys.executable
+
+
+def test_few_nurseries_wait_for_a_worker(office):
+    """Each environment has one; those that nobody uses end, but for the last ones."""
+    venvs = [Elsewhere() for _ in range(SPARE + 3)]
+    pids = []
+    for venv in venvs:
+        worker = office.pool.start(venv)
+        pids.append(office.pool.nests[venv].pid)
+        office.pool.kill(worker)
+        office.end_of(worker)
+    assert list(office.pool.nests) == [None, *venvs[3:]]
+    assert list(map(alive, pids)) == [False] * 3 + [True] * SPARE

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from pipedeco.errors import NotPicklable, PipedecoError
 from pipedeco.graph import LogPosition, Logs, Step, StepCall, StepError
@@ -136,7 +137,8 @@ class LocalRunner(Loop):
         self.slots: dict[int, _Slot] = {}
         self.idle: list[_Slot] = []
         self.false_starts = 0
-        self.venvs: dict[tuple[str, Requirements], Venv] = {}
+        # Whom nobody uses any more lets go of its environment, which may be removed then.
+        self.venvs: WeakValueDictionary[tuple[str, Requirements], Venv] = WeakValueDictionary()
         self.pool = Pool(self.selector, start_method, self.on_message, self.on_exit)
         self.start()
 
@@ -336,7 +338,7 @@ class LocalRunner(Loop):
         """Of the idle workers of other environments as many stay as a run may have busy."""
         most = max((session.facts.workers for session in self.sessions), default=0)
         others = [slot for slot in self.idle if slot.worker.venv is not None]
-        for slot in others[: len(others) - most]:
+        for slot in others[: max(0, len(others) - most)]:
             self.idle.remove(slot)
             self.pool.kill(slot.worker)
 

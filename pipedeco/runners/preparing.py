@@ -10,7 +10,7 @@ from pipedeco.errors import PipedecoError
 from pipedeco.runners.calls import building, failure_of, removed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, MutableMapping
 
     from pipedeco.graph import Step, StepCall
     from pipedeco.requirements import Requirements
@@ -26,18 +26,19 @@ class Environments:
     ----------
     session: gets the calls when they are ready, or ends them.
     surroundings: of the run.
-    known: environments that are there, by folder and requirements; shared by the runs.
+    known: environments that are in use, by folder and requirements; shared by the runs.
     """
 
     def __init__(
         self,
         session: CallSession,
         surroundings: Surroundings,
-        known: dict[tuple[str, Requirements], Venv],
+        known: MutableMapping[tuple[str, Requirements], Venv],
     ) -> None:
         self._session = session
         self._surroundings = surroundings
         self._known = known
+        self._own: dict[Requirements, Venv] = {}  # of the run
         self._preparations: dict[Requirements, Preparation] = {}
 
     def hold(self, call: StepCall) -> bool:
@@ -46,6 +47,7 @@ class Environments:
         assert wanted is not None
         known = self._known.get((self._shelf, wanted))
         if known is not None and known.there:
+            self._own[wanted] = known
             return False
         if wanted not in self._preparations:
             session, text = self._session, building(call.step.called)
@@ -61,7 +63,7 @@ class Environments:
     def of(self, step: Step) -> Venv | None:
         """The environment in which a ready step is performed; None is this process's own."""
         wanted = step.called.environment
-        return None if wanted is None else self._known[self._shelf, wanted]
+        return None if wanted is None else self._own[wanted]
 
     def around(self, venv: Venv | None) -> Surroundings:
         """The surroundings of the run for a worker of an environment."""
@@ -93,7 +95,7 @@ class Environments:
     ) -> None:
         preparation = self._preparations.pop(wanted, None)
         if venv is not None:
-            self._known[self._shelf, wanted] = venv
+            self._own[wanted] = self._known[self._shelf, wanted] = venv
         for call in preparation.calls if preparation is not None else ():
             if error is None:
                 self._session.ready.put(call)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PAGE = 64  # bytes
 READ = 1 << 20
+SPARE = 4  # nurseries of other environments that wait for a worker to start
 
 
 class Nest(Protocol):
@@ -212,6 +213,15 @@ class Pool:
         end = self._exits.pop(worker.number, None)
         if end is not None and self.workers.pop(worker.number, None) is not None:
             self.on_exit(worker, end)
+            if worker.venv is not None:
+                self._dismiss()
+
+    def _dismiss(self) -> None:
+        """Keep few nurseries without workers; those of the environments begun first go."""
+        used = {worker.venv for worker in self.workers.values()}
+        spare = [venv for venv in self.nests if venv is not None and venv not in used]
+        for venv in spare[: max(0, len(spare) - SPARE)]:
+            self.nests.pop(venv).close()
 
     def nest_died(self, venv: Venv | None = None) -> None:
         """A nursery was killed, and its workers with it."""

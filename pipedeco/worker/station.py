@@ -32,6 +32,7 @@ import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from pipedeco.errors import BlobCorrupt, PipedecoError
 from pipedeco.events import length
@@ -161,7 +162,8 @@ class Station(Loop):
         self.runs: dict[str, _Run] = {}  # by folder
         self.used: list[str] = []  # the folder of each batch that is here
         self.signs: dict[str, tuple[object, float]] = {}  # of controllers: which, and when it came
-        self.venvs: dict[tuple[Requirements, str], Venv] = {}
+        # Whom nobody uses any more lets go of its environment, which may be removed then.
+        self.venvs: WeakValueDictionary[tuple[Requirements, str], Venv] = WeakValueDictionary()
         self.entering: dict[str, threading.Lock] = {}  # by folder, of who opens a run
         self.knowing = threading.Lock()  # held while runs are entered, left and forgotten
         self.tidying = False  # whether somebody will look for runs that are over
@@ -359,7 +361,7 @@ class Station(Loop):
     def _dismiss(self) -> None:
         """Keep few idle children of other environments; the oldest go."""
         others = [child for child in self.idle if child.venv is not None]
-        for child in others[: len(others) - SPARE]:
+        for child in others[: max(0, len(others) - SPARE)]:
             self.idle.remove(child)
             self.pool.kill(child.worker)
 
