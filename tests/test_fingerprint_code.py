@@ -1,16 +1,18 @@
 """The code half of a cache key: what changes it, what does not, and what is said of it."""
 
+import gc
 import json
 import os
 import subprocess
 import sys
 import textwrap
 import types
+import weakref
 
 import pytest
 
 from pipedeco import component
-from pipedeco.fingerprint.code import CodeKeys, code_key
+from pipedeco.fingerprint.code import PASSING, CodeKeys, code_key
 from pipedeco.fingerprint.unproven import Unproven
 from pipedeco.fingerprint.values import value_digest
 
@@ -517,6 +519,28 @@ def test_closures_of_one_factory_have_keys_of_their_own(load):
     keys = CodeKeys(value_digest=value_digest)
     assert keys.key(module.one).digest != keys.key(module.two).digest
     assert keys.key(module.one).digest == key_of(module.make(1)).digest
+
+
+def test_closures_of_many_runs_are_not_kept(load):
+    """A service that makes its components for each request would keep all that they hold."""
+    module = load(
+        """
+        def make(n):
+            def step(x): return x + n
+            return step
+        """
+    )
+    keys = CodeKeys(value_digest=value_digest)
+    kept = []
+    for number in range(3 * PASSING):
+        step = module.make(number)
+        kept.append(weakref.ref(step))
+        assert keys.key(step).digest == key_of(module.make(number)).digest
+        assert keys.sources(step)
+    assert keys.key(module.make)
+    del step
+    gc.collect()
+    assert sum(ref() is not None for ref in kept) <= PASSING
 
 
 def test_lambdas_on_one_line_are_told_apart(load):

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.definitions import Decorated
 from pipedeco.fingerprint.codes import Codes, digest_of
+from pipedeco.fingerprint.lookup import place_of
 from pipedeco.fingerprint.packages import Owners, python_part
 from pipedeco.fingerprint.parts import PLAIN
 from pipedeco.fingerprint.reach import Reach
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 else:
     CodeKey = namedtuple("CodeKey", ("digest", "parts", "unproven"))
     CodeKey.__doc__ = "A function's code and all that it reaches."
+
+PASSING = 32  # functions without a name of which a key is known at once
 
 
 def unread_code(why: str) -> CodeKey:
@@ -86,6 +89,7 @@ class CodeKeys:
         self._reaches: dict[frozenset[str], Reach] = {}
         self._keys: dict[int, tuple[Any, CodeKey]] = {}
         self._watched: dict[int, list[_Global]] = {}
+        self._passing = 0  # keys of functions without a name
 
     def key(self, fn: Callable[..., Any]) -> CodeKey:
         """The key of a function's code; see `code_key`.
@@ -97,6 +101,10 @@ class CodeKeys:
             self.refresh()
             found = None
         if found is None:
+            if place_of(_function(fn)) is None:  # it was made for a run, and its closure with it
+                if self._passing == PASSING:
+                    self.refresh()
+                self._passing += 1
             label, part, reach = self._reach(_function(fn))
             parts = dict(self._parts(label, part, reach))
             found = self._keys[id(fn)] = (fn, _key(parts))
@@ -111,6 +119,7 @@ class CodeKeys:
         self._reaches.clear()
         self._keys.clear()
         self._watched.clear()
+        self._passing = 0
         self._owners.refresh()
         self._codes.forget_files()
 
