@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pipedeco.cache import Codes, Flights
     from pipedeco.callbacks import Callback
 
+UNREAD = 100  # failed runs that are told of at the process's end, the last ones
+
 
 class Live(Protocol):
     """What the process asks of a run that it performs."""
@@ -60,6 +62,7 @@ class Controller:
         self.codes: Codes | None = None
         self.recorded: Codes | None = None
         self.unread: dict[str, str] = {}  # started, failed, and nobody asked: id -> what to say
+        self.untold = 0  # more of these, of which it is not said
         self._keeper: threading.Thread | None = None
         # The dispositions of signals that ours stand before.
         self._former: dict[int, Any] = {}
@@ -168,6 +171,10 @@ class Controller:
                 f"{first_line(error).partition('; see it with')[0]}\n"
                 f"see it with: pipedeco show {execution.id}\n"
             )
+            with self._lock:
+                while len(self.unread) > UNREAD:  # a service may run for weeks
+                    self.unread.pop(next(iter(self.unread)), None)
+                    self.untold += 1
 
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
         for execution in list(self.live):
@@ -219,6 +226,8 @@ class Controller:
         for execution in list(self.live):
             execution.cancel("the process ended")
             execution.over.wait(10.0)
+        if self.untold:
+            sys.stderr.write(f"pipedeco: {self.untold} runs before these have failed, too\n")
         for text in self.unread.values():
             sys.stderr.write(text)
         for runner in self.runners.values():

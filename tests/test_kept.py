@@ -13,7 +13,7 @@ from conftest import wait_until
 
 import pipedeco
 from pipedeco.blobs import BlobStore
-from pipedeco.process import CONTROLLER
+from pipedeco.process import CONTROLLER, UNREAD, Controller
 from pipedeco.runners.exchange import FolderExchange
 from pipedeco.runners.local import LocalRunner
 from pipedeco.runners.remote import RemoteSession
@@ -118,6 +118,23 @@ def test_a_run_that_is_over_is_free(tmp_path, monkeypatch):
         return [found for found in gc.get_objects() if isinstance(found, RemoteSession)]
 
     wait_until(lambda: not sessions(), "the run's session is free")
+
+
+def test_failures_that_nobody_asks_for(capfd):
+    """Of the last ones it is told at the end, and how many there were before."""
+    controller = Controller()
+    for number in range(UNREAD + 5):
+        execution = SimpleNamespace(
+            id=f"r{number}", error=ValueError("wrong"), pipeline=SimpleNamespace(name="body")
+        )
+        controller.note_unread(execution)
+    controller.unread.pop("r50")  # somebody has asked
+    controller.close()
+    told = capfd.readouterr().err
+    assert told.startswith(
+        "pipedeco: 5 runs before these have failed, too\npipedeco: run r5 of body"
+    )
+    assert told.count("nobody asked") == UNREAD - 1
 
 
 # -- on disk -----------------------------------------------------------------------------------
