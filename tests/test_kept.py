@@ -16,7 +16,7 @@ from pipedeco.blobs import BlobStore
 from pipedeco.process import CONTROLLER, UNREAD, Controller
 from pipedeco.runners.exchange import FolderExchange
 from pipedeco.runners.local import LocalRunner
-from pipedeco.runners.remote import RemoteSession
+from pipedeco.runners.remote import RemoteRunner
 from pipedeco.worker import moved, travel
 from pipedeco.worker.environment import here
 from pipedeco.worker.loop import FEW, Loop
@@ -106,18 +106,28 @@ def test_a_run_that_is_over_is_free(tmp_path, monkeypatch):
 
     monkeypatch.setenv("PIPEDECO_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("PIPEDECO_QUEUES", '{"default": "local://1"}')
+    opened = []
+    begin = RemoteRunner.open
+
+    def noted(runner, facts):
+        session = begin(runner, facts)
+        opened.append(weakref.ref(session))
+        return session
+
+    monkeypatch.setattr(RemoteRunner, "open", noted)
 
     @pipedeco.pipeline(mode="remote")
     def body():
         return timed(1)
 
     assert body() == 1
+    [session] = opened
 
-    def sessions():
+    def is_free():
         gc.collect()
-        return [found for found in gc.get_objects() if isinstance(found, RemoteSession)]
+        return session() is None
 
-    wait_until(lambda: not sessions(), "the run's session is free")
+    wait_until(is_free, "the run's session is free")
 
 
 def test_failures_that_nobody_asks_for(capfd):
