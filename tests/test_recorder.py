@@ -302,6 +302,7 @@ def body():
 
 print(body())
 """
+UNDER_WAY = {"long": "running", "after": "pending"}
 
 
 @pytest.fixture
@@ -326,8 +327,7 @@ def states():
 
 def test_long_steps_are_seen_by_others(other, tmp_path):
     """A step under way is recorded as running, what waits for it as pending; then as ended."""
-    expected = {"long": "running", "after": "pending"}
-    wait_until(lambda: states() == expected, "another process sees the steps")
+    wait_until(lambda: states() == UNDER_WAY, "another process sees the steps")
     shown = subprocess.run(
         [sys.executable, "-m", "pipedeco", "show", "latest", "--json"],
         capture_output=True,
@@ -335,7 +335,7 @@ def test_long_steps_are_seen_by_others(other, tmp_path):
     )
     facts = json.loads(shown.stdout)
     assert facts["status"] == "running"
-    assert {name: step["state"] for name, step in facts["steps"].items()} == expected
+    assert {name: step["state"] for name, step in facts["steps"].items()} == UNDER_WAY
     (tmp_path / "go").touch()
     assert other.communicate(timeout=20)[0] == "1\n"
     assert states() == {"long": "completed", "after": "completed"}
@@ -344,7 +344,7 @@ def test_long_steps_are_seen_by_others(other, tmp_path):
 
 def test_interrupted_is_true_at_the_first_question(other):
     """As long as its controller lives a run is running, and interrupted as soon as that is dead."""
-    wait_until(lambda: states().get("long") == "running", "another process sees the step")
+    wait_until(lambda: states() == UNDER_WAY, "another process sees the steps")
     run = get_run()
     assert (run.status, run.progress) == ("running", 0.0)
     other.send_signal(signal.SIGKILL)
@@ -355,7 +355,7 @@ def test_interrupted_is_true_at_the_first_question(other):
 
 def test_a_stopped_controller_is_not_interrupted(other):
     """Silence is no death: a process that sleeps still owns its run."""
-    wait_until(lambda: states().get("long") == "running", "another process sees the step")
+    wait_until(lambda: states() == UNDER_WAY, "another process sees the steps")
     other.send_signal(signal.SIGSTOP)
     try:
         assert get_run().status == "running"

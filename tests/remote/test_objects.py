@@ -298,11 +298,9 @@ def test_ctrl_c_stops_what_runs(lab, dask, blobs):
     """The step's `finally` runs, and nothing of the run is left in the object store."""
     job = lab.start(held(lab) + "\nmain()\n", **dask.variables(), PIPEDECO_BLOBS=blobs)
     wait_until(lambda: children(lab), DEADLINE)
-    begin = time.monotonic()
     job.process.send_signal(signal.SIGINT)
     done = job.finish()
     assert "KeyboardInterrupt" in done.err
-    assert time.monotonic() - begin < 10
     assert (lab.folder / "ended").exists()
     assert lab.latest().steps["stay"].state == "cancelled"
     assert_exchanged(lab)
@@ -313,8 +311,8 @@ def test_a_killed_controller(lab, dask, blobs):
     job = lab.start(held(lab) + "\nmain()\n", **dask.variables(), PIPEDECO_BLOBS=blobs)
     wait_until(lambda: children(lab), DEADLINE)
     [child] = children(lab)
-    job.process.kill()
-    job.process.wait(5)
+    lab.wait_recorded()
+    job.kill()
     run = lab.latest()
     assert run.status == "interrupted"
     resume = [sys.executable, "-m", "pipedeco", "resume", run.id]
