@@ -278,12 +278,12 @@ class NurseryNest:
                 self._died()
 
     def close(self) -> None:
-        """The nursery kills everyone when its connection ends; wait for it, a second at most."""
+        """The nursery kills everyone when its connection ends; wait for it, some seconds at most."""
         if self.alive:
             self.alive = False
             self.selector.unregister(self.connection)
         self.connection.close()
-        _wait_for(self.pid, 1.0)
+        _wait_for(self.pid, 4.0)  # who closes the loop waits for five
 
     def _report(self, events: int) -> None:
         try:
