@@ -8,11 +8,13 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import wait_for, wait_until
 
 from pipedeco import StoreError, get_run, runs
+from pipedeco.cli import reading
 
 COMMAND = str(Path(sys.executable).with_name("pipedeco"))
 
@@ -345,6 +347,20 @@ def test_logs_follow_a_run(folder, start, step):
     rest = "" if step else "[echo] value None\n"
     assert (out, err) == (f"{label}went on \\x1b[31m\n{rest}", "")
     process.communicate(timeout=20)
+
+
+def test_what_the_next_step_writes_is_not_shown_as_the_last_ones(capsys):
+    """They share a worker's log, and that the last one has ended is recorded a moment later."""
+    shown, told = reading._Shown(), []
+    for state, text in [
+        ("running", "one\n"),
+        ("running", "one\ntwo\nof the next\n"),
+        ("completed", "one\ntwo\n"),
+    ]:
+        record = SimpleNamespace(name="s", state=state, logs=lambda text=text: text)
+        reading._print_new(record, shown, labelled=False, follow=True)
+        told.append(capsys.readouterr().out)
+    assert told == ["", "one\n", "two\n"]
 
 
 def test_follow_ends_quietly_at_ctrl_c(folder, start):
