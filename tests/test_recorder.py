@@ -15,7 +15,7 @@ from contextlib import closing
 import pytest
 from conftest import wait_for, wait_until
 
-from pipedeco import RunBusy, component, get_run, pipeline, value
+from pipedeco import RunBusy, component, get_run, pipeline, runs, value
 from pipedeco.fingerprint.code import CodeKey
 from pipedeco.graph import COMPLETED, RUNNING, Called, Graph, Outcome
 from pipedeco.store.database import database_path
@@ -314,7 +314,8 @@ def other(tmp_path, monkeypatch):
         [sys.executable, "script.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     )
     try:
-        wait_for(tmp_path / "began")
+        wait_for(tmp_path / "began", timeout=20)
+        wait_until(runs, "it is recorded")
         yield process
     finally:
         process.kill()
