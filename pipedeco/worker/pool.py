@@ -54,6 +54,7 @@ class Worker:
         self.decoder = Decoder()
         self.unsent = bytearray()
         self.alive = True
+        self.unwanted = False  # whether we have asked it to end
         self.events = selectors.EVENT_READ
 
     @property
@@ -122,6 +123,7 @@ class Pool:
 
     def kill(self, worker: Worker, number: int = signal.SIGKILL) -> None:
         if worker.alive:
+            worker.unwanted = True
             worker.nest.kill(worker.number, number)
 
     def cancel(self, worker: Worker, run: int) -> None:

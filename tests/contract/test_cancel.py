@@ -12,7 +12,7 @@ import traceback
 import pytest
 from conftest import wait_for, wait_until
 
-from pipedeco import RunCancelled, StepCancelled, component, get_run, pipeline, value
+from pipedeco import RunCancelled, StepCancelled, component, configure, get_run, pipeline, value
 from pipedeco.worker.deaths import GRACE
 
 in_workers = pytest.mark.parametrize("mode", ["local", "remote"], indirect=True)
@@ -186,6 +186,31 @@ def test_cancel_before_anything_began(mode, tmp_path):
         run.result(10)
     assert run.status == "cancelled"
     assert set(states(run).values()) <= {"cancelled", "completed"}
+
+
+@in_workers
+def test_cancelling_again_and_again_before_anything_began(mode, monkeypatch):
+    """Workers that end as they start since their runs are cancelled are no fault of anybody's."""
+    configure(workers=4)  # more than there are: some are to be started
+    monkeypatch.setattr("pipedeco.runners.local.FALSE_STARTS", 0)
+    called = threading.Event()
+
+    @pipeline
+    def body(more):
+        made = [echo(i) for i in range(12)]
+        called.set()
+        while more:
+            made.append(echo(len(made)))
+        return made
+
+    for _ in range(6):
+        run = body.start(more=True)
+        assert called.wait(10)
+        called.clear()
+        run.cancel()
+        with pytest.raises(RunCancelled):
+            run.result(10)
+    assert body(more=False) == [(i,) for i in range(12)]
 
 
 def test_cancel_after_the_end(mode):
