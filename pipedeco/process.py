@@ -49,6 +49,8 @@ class Controller:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._sees_forks = False  # what is registered for them is so in a child, too
+        self._held: list[Recorder] = []
         self._reset()
 
     def _reset(self) -> None:
@@ -210,7 +212,19 @@ class Controller:
         if not self._hooked:
             self._hooked = True
             atexit.register(self.close)
-            os.register_at_fork(after_in_child=self._forget)
+        if not self._sees_forks:
+            self._sees_forks = True
+            os.register_at_fork(
+                before=self._hold, after_in_parent=self._go_on, after_in_child=self._forget
+            )
+
+    def _hold(self) -> None:
+        """Before a fork: no recorder is amid a commit."""
+        self._held = [each for each in list(self.recorders.values()) if each.hold()]
+
+    def _go_on(self) -> None:
+        for recorder in self._held:
+            recorder.go_on()
 
     def _forget(self) -> None:
         """In a forked child nothing of this is ours; it is kept, as closing it would harm."""

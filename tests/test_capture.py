@@ -370,7 +370,7 @@ def test_a_git_that_hangs_is_a_note_and_is_gone(repository, tmp_path, text):
     """The limit holds for git and for whatever it started; nothing is left (conftest looks)."""
     begin = time.monotonic()
     found = look(repository, 0.3, PATH=fake_git(tmp_path / "bin", text))
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 30
     assert found["notes"][-1] == "git did not answer within 0.3 s"
 
 
@@ -598,18 +598,19 @@ def test_a_long_command_line_has_an_end(monkeypatch):
 
 def test_a_capture_that_is_not_there_yet_tells_what_it_has(repository, tmp_path, monkeypatch):
     """A run that ends before git does not wait for it."""
-    monkeypatch.setattr(git.describe, "__defaults__", (1.0,))
-    monkeypatch.setenv("PATH", fake_git(tmp_path / "bin", "sleep 60"))
+    go = tmp_path / "go"
+    wait = f"while [ ! -e {go} ]; do sleep 0.02; done; exit 3"
+    monkeypatch.setattr(git.describe, "__defaults__", (30.0,))
+    monkeypatch.setenv("PATH", fake_git(tmp_path / "bin", wait))
     one = Capture(str(repository))
-    begin = time.perf_counter()
     one.start()
     record = one.result(0.1)
-    assert time.perf_counter() - begin < 0.9
     assert not one.done
     assert "not complete" in record["notes"][0]
     assert "git" not in record
     assert "not complete" in json.loads(one.to_json(0))["notes"][0]
-    assert one.result(10)["git"]["notes"] == ["git did not answer within 1 s"]
+    go.touch()
+    assert one.result(10)["git"]["notes"] == ["git status failed: exit code 3"]
 
 
 def test_a_capture_never_fails_a_run(monkeypatch):
@@ -737,13 +738,14 @@ def test_the_end_of_the_interpreter_is_not_delayed(repository, tmp_path):
     mark = tmp_path / "mark"
     path = fake_git(tmp_path / "bin", f"touch {mark}; sleep 60")
     begin = time.monotonic()
-    run(HANGING, str(repository), str(mark), PATH=path)
-    assert time.monotonic() - begin < 4
+    run(HANGING, str(repository), str(mark), timeout=50, PATH=path)
+    assert time.monotonic() - begin < 30
 
 
 def test_a_forked_child_does_not_wait_for_its_parents_thread(repository, tmp_path):
     """It has what was there, makes a capture of its own, and leaves the parent's git alone."""
-    path = fake_git(tmp_path / "bin", "sleep 0.6; exit 3")
+    go = tmp_path / "go"
+    path = fake_git(tmp_path / "bin", f"while [ ! -e {go} ]; do sleep 0.02; done; exit 3")
     out = run(
         """
         import os, sys, time, warnings
@@ -764,9 +766,11 @@ def test_a_forked_child_does_not_wait_for_its_parents_thread(repository, tmp_pat
             assert own.result(10)["git"]["notes"] == ["git is not on the PATH"]
             sys.exit(0)
         assert os.waitpid(pid, 0)[1] == 0
+        open(sys.argv[2], "w").close()
         print(one.result(10)["git"]["notes"])
         """,
         str(repository),
+        str(go),
         PATH=path,
     )
     assert out == "['git status failed: exit code 3']\n"

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import wait_for, wait_until
 
 from pipedeco import StoreError, get_run, runs
+from pipedeco.cli import reading
 
 COMMAND = str(Path(sys.executable).with_name("pipedeco"))
 
@@ -145,6 +147,12 @@ def start(folder):
         process.kill()
         with contextlib.suppress(ValueError):  # it was read to its end
             process.communicate(timeout=10)
+
+
+def waiting_run(folder):
+    """The run of another process whose step waits, once it is recorded."""
+    wait_for(folder / "waiting")
+    return wait_until(lambda: [run for run in runs() if run.steps], "it is recorded")[0]
 
 
 # -- run: options from the signature ----------------------------------------------------------
@@ -280,8 +288,7 @@ def test_ctrl_c_exits_130(folder, start):
 def test_cancel_from_another_process(folder, start):
     """Its controller hears of it, stops its steps and exits as after Ctrl-C."""
     process = start("run", "app.py:waiting", "--folder", folder)
-    wait_for(folder / "waiting")
-    run = get_run("latest")
+    run = waiting_run(folder)
     code, out, err = call(folder, "cancel", run.id[:8])
     assert (code, err) == (0, "")
     assert out.split() == ["waiting#1", run.id, "cancelled"]
@@ -303,8 +310,7 @@ def test_cancel_of_what_does_not_run(folder):
 def test_cancel_by_the_api_of_another_process(folder, start):
     """`get_run(...).cancel()` does the same."""
     process = start("run", "app.py:waiting", "--folder", folder)
-    wait_for(folder / "waiting")
-    (run,) = wait_until(lambda: [run for run in runs() if run.steps], "it is recorded")
+    run = waiting_run(folder)
     run.cancel()
     assert run.wait(20)
     assert run.status == "cancelled"
@@ -332,7 +338,7 @@ def test_logs_of_all_steps_and_of_one(folder):
 def test_logs_follow_a_run(folder, start, step):
     """Lines come while the step runs, and the command ends with the run."""
     process = start("run", "app.py:waiting", "--folder", folder)
-    wait_for(folder / "waiting")
+    waiting_run(folder)
     follower = start("logs", "latest", *step, "-f")
     label = "" if step else "[wait] "
     assert follower.stdout.readline() == f"{label}waiting\n"
@@ -343,10 +349,24 @@ def test_logs_follow_a_run(folder, start, step):
     process.communicate(timeout=20)
 
 
+def test_what_the_next_step_writes_is_not_shown_as_the_last_ones(capsys):
+    """They share a worker's log, and that the last one has ended is recorded a moment later."""
+    shown, told = reading._Shown(), []
+    for state, text in [
+        ("running", "one\n"),
+        ("running", "one\ntwo\nof the next\n"),
+        ("completed", "one\ntwo\n"),
+    ]:
+        record = SimpleNamespace(name="s", state=state, logs=lambda text=text: text)
+        reading._print_new(record, shown, labelled=False, follow=True)
+        told.append(capsys.readouterr().out)
+    assert told == ["", "one\n", "two\n"]
+
+
 def test_follow_ends_quietly_at_ctrl_c(folder, start):
     """The run goes on."""
     process = start("run", "app.py:waiting", "--folder", folder)
-    wait_for(folder / "waiting")
+    waiting_run(folder)
     follower = start("logs", "-f")
     follower.stdout.readline()
     follower.send_signal(signal.SIGINT)
@@ -450,8 +470,7 @@ def test_shell_completion_is_installed(tmp_path, shell):
 def test_a_name_that_waits_is_found_by_prefix_while_it_runs(folder, start):
     """show tells how far a run is."""
     process = start("run", "app.py:waiting", "--folder", folder)
-    wait_for(folder / "waiting")
-    run = get_run("latest")
+    run = waiting_run(folder)
     out = wait_until(lambda: "running" in (text := call(folder, "show", run.id[:6])[1]) and text)
     assert "% done" in out
     (folder / "go").touch()

@@ -68,7 +68,7 @@ def store(tmp_path, monkeypatch):
     monkeypatch.delenv("PIPEDECO_MODE", raising=False)
     pipedeco.configure(mode="debug")
     yield folder
-    pipedeco.configure(mode=None)
+    pipedeco.configure(mode=None, workers=None)
 
 
 def make(function, *args):
@@ -153,7 +153,6 @@ def test_the_same_run_twice_has_only_other_times(mode):
         assert found.to_json()["equal"] is True
         assert found.times[0].name == "(run)"
         assert found.times[0].ratio == pytest.approx(found.times[0].right / found.times[0].left)
-    pipedeco.configure(mode=None, workers=None)
 
 
 def test_parameters_results_and_steps():
@@ -350,7 +349,6 @@ def test_a_run_that_goes_on_can_be_compared(monkeypatch):
     found = compare(run, get_run(run.id))
     assert not found
     assert found.left == found.right
-    pipedeco.configure(mode=None, workers=None)
 
 
 def test_a_store_that_cannot_be_read_is_an_error(store):

@@ -6,12 +6,15 @@ import selectors
 import signal
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from conftest import DEADLINE, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipedeco.runners.local import LocalRunner
+from pipedeco.worker.deaths import FALSE_STARTS
 from pipedeco.worker.environment import here
 from pipedeco.worker.messages import Decoder, encode
 from pipedeco.worker.pool import SPARE, Exit, Pool, exit_of_code, interpreter_flags
@@ -244,6 +247,20 @@ def test_close_leaves_nobody(office):
     assert not alive(pid)
     assert not alive(nursery)
     assert office.exits == {}
+
+
+def test_a_worker_that_we_end_as_it_starts_is_no_false_start():
+    """However often; of those that end by themselves the runs are told after some."""
+    told = []
+    facts = SimpleNamespace(crashed=told.append)
+    runner = SimpleNamespace(false_starts=0, sessions=[SimpleNamespace(facts=facts)])
+    for unwanted in (True, False):
+        assert told == []
+        worker = SimpleNamespace(page=[0], unwanted=unwanted)
+        slot = SimpleNamespace(worker=worker, proven=False)
+        for _ in range(FALSE_STARTS + 1):
+            LocalRunner._count_false_starts(runner, slot, Exit(None, "SIGTERM", None))
+    assert len(told) == 1
 
 
 def test_a_nursery_that_died_is_told_for_each_worker_and_replaced(office):

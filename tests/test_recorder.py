@@ -15,7 +15,7 @@ from contextlib import closing
 import pytest
 from conftest import wait_for, wait_until
 
-from pipedeco import RunBusy, component, get_run, pipeline, value
+from pipedeco import RunBusy, component, get_run, pipeline, runs, value
 from pipedeco.fingerprint.code import CodeKey
 from pipedeco.graph import COMPLETED, RUNNING, Called, Graph, Outcome
 from pipedeco.store.database import database_path
@@ -302,6 +302,7 @@ def body():
 
 print(body())
 """
+UNDER_WAY = {"long": "running", "after": "pending"}
 
 
 @pytest.fixture
@@ -313,7 +314,8 @@ def other(tmp_path, monkeypatch):
         [sys.executable, "script.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     )
     try:
-        wait_for(tmp_path / "began")
+        wait_for(tmp_path / "began", timeout=20)
+        wait_until(runs, "it is recorded")
         yield process
     finally:
         process.kill()
@@ -326,8 +328,7 @@ def states():
 
 def test_long_steps_are_seen_by_others(other, tmp_path):
     """A step under way is recorded as running, what waits for it as pending; then as ended."""
-    expected = {"long": "running", "after": "pending"}
-    wait_until(lambda: states() == expected, "another process sees the steps")
+    wait_until(lambda: states() == UNDER_WAY, "another process sees the steps")
     shown = subprocess.run(
         [sys.executable, "-m", "pipedeco", "show", "latest", "--json"],
         capture_output=True,
@@ -335,7 +336,7 @@ def test_long_steps_are_seen_by_others(other, tmp_path):
     )
     facts = json.loads(shown.stdout)
     assert facts["status"] == "running"
-    assert {name: step["state"] for name, step in facts["steps"].items()} == expected
+    assert {name: step["state"] for name, step in facts["steps"].items()} == UNDER_WAY
     (tmp_path / "go").touch()
     assert other.communicate(timeout=20)[0] == "1\n"
     assert states() == {"long": "completed", "after": "completed"}
@@ -344,7 +345,7 @@ def test_long_steps_are_seen_by_others(other, tmp_path):
 
 def test_interrupted_is_true_at_the_first_question(other):
     """As long as its controller lives a run is running, and interrupted as soon as that is dead."""
-    wait_until(lambda: states().get("long") == "running", "another process sees the step")
+    wait_until(lambda: states() == UNDER_WAY, "another process sees the steps")
     run = get_run()
     assert (run.status, run.progress) == ("running", 0.0)
     other.send_signal(signal.SIGKILL)
@@ -355,7 +356,7 @@ def test_interrupted_is_true_at_the_first_question(other):
 
 def test_a_stopped_controller_is_not_interrupted(other):
     """Silence is no death: a process that sleeps still owns its run."""
-    wait_until(lambda: states().get("long") == "running", "another process sees the step")
+    wait_until(lambda: states() == UNDER_WAY, "another process sees the steps")
     other.send_signal(signal.SIGSTOP)
     try:
         assert get_run().status == "running"

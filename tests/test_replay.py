@@ -11,7 +11,7 @@ import pytest
 from conftest import wait_for, wait_until
 from terminal import Terminal
 
-from pipedeco import BlobCorrupt, ConfigError, StoreError, component, get_run, pipeline
+from pipedeco import BlobCorrupt, ConfigError, StoreError, component, get_run, pipeline, runs
 from pipedeco.cli.debugging import complete_step
 from pipedeco.tracing import inside_step
 
@@ -611,7 +611,7 @@ def test_a_step_that_is_still_running(folder):
     )
     with subprocess.Popen([sys.executable, "app.py"], cwd=folder) as process:
         wait_for(folder / "there")
-        wait_until(lambda: "wait" in steps())
+        wait_until(lambda: runs() and "wait" in steps() and steps()["wait"].state == "running")
         again = subprocess.Popen(
             [COMMAND, "debug", "latest", "wait"],
             cwd=folder,

@@ -183,12 +183,13 @@ def logs(
     if json:
         print_json([{"step": s.name, "text": s.logs()} for s in _chosen(found, step)])
         return
-    printed: dict[str, int] = {}
+    shown: dict[str, _Shown] = {}
     while True:
         going = found.status in ("pending", "running")
         begin = time.monotonic()
         for record in _chosen(found, step):
-            _print_new(record, printed, labelled=step is None)
+            known = shown.setdefault(record.name, _Shown())
+            _print_new(record, known, labelled=step is None, follow=follow)
         sys.stdout.flush()
         if not follow or not going:
             return
@@ -201,17 +202,30 @@ def _chosen(run: Run, step: str | None) -> list[StepRecord]:
     return list(steps.values()) if step is None else [steps[step]]
 
 
-def _print_new(record: StepRecord, printed: dict[str, int], *, labelled: bool) -> None:
-    """What a step wrote since the last look; of a step that goes on only whole lines."""
-    known = printed.get(record.name, 0)
-    if known < 0:  # it has ended and all was printed
+class _Shown:
+    """How much of a step's log is printed, and how much there was at the last look."""
+
+    def __init__(self) -> None:
+        self.printed = 0
+        self.seen = 0
+        self.ended = False
+
+
+def _print_new(record: StepRecord, shown: _Shown, *, labelled: bool, follow: bool) -> None:
+    """What a step wrote since the last look; of a step that goes on only whole lines.
+
+    Of such a one that is followed, only what was there at the last look: what came since may be the
+    worker's next step's, as that this one has ended is recorded a moment later.
+    """
+    if shown.ended:
         return
     text = record.logs()
-    ended = record.state not in ("pending", "queued", "running")
-    end = len(text) if ended else text.rfind("\n") + 1
-    for line in text[known:end].splitlines():
+    shown.ended = record.state not in ("pending", "queued", "running")
+    end = len(text) if shown.ended else text.rfind("\n") + 1
+    end, shown.seen = (min(end, shown.seen) if follow and not shown.ended else end), end
+    for line in text[shown.printed : end].splitlines():
         say(f"[{record.name}] {line}" if labelled else line)
-    printed[record.name] = -1 if ended else max(known, end)
+    shown.printed = max(shown.printed, end)
 
 
 # -- graph ---------------------------------------------------------------------------------

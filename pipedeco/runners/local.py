@@ -450,7 +450,10 @@ class LocalRunner(Loop):
 
     def _count_false_starts(self, slot: _Slot, end: Exit) -> None:
         """Workers that die before they begin anything would be replaced for ever."""
-        self.false_starts = 0 if slot.proven or slot.worker.page[0] else self.false_starts + 1
+        if slot.proven or slot.worker.page[0]:
+            self.false_starts = 0
+        elif not slot.worker.unwanted:  # one of a run that was cancelled at once dies of that
+            self.false_starts += 1
         if self.false_starts > FALSE_STARTS and end.exitcode != 0:
             error = PipedecoError(
                 f"worker processes die as they start ({how(end)}); what they wrote is on stderr"

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 GROUP_AGE = 0.05  # seconds
 GROUP_SIZE = 1000
+HELD = 10.0  # seconds that a fork waits for a commit
 LOOK = 0.5  # seconds between two records of what is still under way
 PENDING_ROWS = 500  # of steps that only wait, at each look
 ROWS = (500, 50, 5, 1)  # rows in one statement, for which SQLite releases the interpreter once
@@ -132,6 +133,7 @@ class Recorder:
         self._waiting = False
         self._urgent = False
         self._closing = False
+        self._in_use = threading.Lock()  # the connection
         self._looked = time.monotonic()
         self._captured: list[RunLog] = []  # whose capture is still to be recorded
         self._keys: list[StepKey] = []  # of the steps in the open group
@@ -220,6 +222,17 @@ class Recorder:
         self._thread.join(10.0)
         self.owner.release()
 
+    def hold(self) -> bool:
+        """Let nothing be written until `go_on`; False where that does not come about in time.
+
+        A fork must not come amid a commit: SQLite in the child takes what the parent has locked for
+        locked by its own process, and nobody there would ever unlock it.
+        """
+        return self._in_use.acquire(timeout=HELD)
+
+    def go_on(self) -> None:
+        self._in_use.release()
+
     def _put(self, entry: Any) -> None:
         self._queue.append(entry)
         if self._waiting:
@@ -284,7 +297,8 @@ class Recorder:
             self._looked = now
             group += chain.from_iterable(log.under_way() for log in list(self.runs.values()))
             group += [("progress", log) for log in list(self.runs.values()) if log.begun.is_set()]
-            self._hear()
+            with self._in_use:
+                self._hear()
         return group
 
     def _write_captures(self) -> None:
@@ -331,13 +345,9 @@ class Recorder:
         self._read_code(group)
         self._read_reports(group)
         try:
-            self.connection.execute("begin immediate")
-            self._write_entries(group)
-            self._write_captures()
-            self.connection.execute("commit")
+            with self._in_use:
+                self._commit(group)
         except Exception as error:  # noqa: BLE001 - whatever it is, the runs must be told
-            if self.connection.in_transaction:
-                self.connection.execute("rollback")
             failure = StoreError(
                 f"the store {self.folder} cannot be written: {error}; free some space or move "
                 "it with PIPEDECO_STORE, then run again"
@@ -352,6 +362,17 @@ class Recorder:
         self._reports.clear()
         for entry in flushed:
             entry[1].set()
+
+    def _commit(self, group: list[Any]) -> None:
+        try:
+            self.connection.execute("begin immediate")
+            self._write_entries(group)
+            self._write_captures()
+            self.connection.execute("commit")
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("rollback")
+            raise
 
     def _live_steps(self, log: RunLog | None) -> list[Step]:
         if log is None:

@@ -55,6 +55,7 @@ class Worker:
         self.decoder = Decoder()
         self.unsent = bytearray()
         self.alive = True
+        self.unwanted = False  # whether we have asked it to end
         self.events = selectors.EVENT_READ
 
     @property
@@ -123,6 +124,7 @@ class Pool:
 
     def kill(self, worker: Worker, number: int = signal.SIGKILL) -> None:
         if worker.alive:
+            worker.unwanted = True
             worker.nest.kill(worker.number, number)
 
     def cancel(self, worker: Worker, run: int) -> None:
@@ -288,12 +290,12 @@ class NurseryNest:
                 self._died()
 
     def close(self) -> None:
-        """The nursery kills everyone when its connection ends; wait for it, a second at most."""
+        """The nursery kills everyone when its connection ends; wait for it, some seconds at most."""
         if self.alive:
             self.alive = False
             self.selector.unregister(self.connection)
         self.connection.close()
-        _wait_for(self.pid, 1.0)
+        _wait_for(self.pid, 4.0)  # who closes the loop waits for five
 
     def _report(self, events: int) -> None:
         try:

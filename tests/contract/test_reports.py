@@ -409,13 +409,14 @@ def test_points_are_seen_while_the_step_runs(mode, tmp_path):
     def slow(gate):
         log_metric("loss", 0.25)
         set_progress(0.5)
-        wait_for(gate)
+        wait_for(gate, timeout=40)
 
     @pipeline
     def body():
         slow(str(tmp_path / "gate"))
 
     run = body.start()
+    assert get_run(run.id).status == "running"  # it is recorded
     script = (
         "import sys, json, pipedeco; r = pipedeco.get_run(sys.argv[1]); s = r.steps.get('slow')\n"
         "print(json.dumps([s and s.last_metrics, s and s.progress, r.progress]))"
@@ -426,7 +427,7 @@ def test_points_are_seen_while_the_step_runs(mode, tmp_path):
             [sys.executable, "-c", script, run.id], capture_output=True, text=True, check=True
         )
         found = json.loads(done.stdout)
-        return found if found[0] and found[2] else None
+        return found if all(found) else None
 
     assert wait_until(seen, timeout=20) == [{"loss": 0.25}, 0.5, 0.5]
     assert run.progress == 0.5

@@ -626,7 +626,7 @@ def test_done_callbacks(mode, tmp_path):
         gate.touch()
         r.result()
         r.add_done_callback(lambda f: seen.append("late"))
-        assert seen[-1] == "late"
+        assert "late" in seen  # the other one may be called at this moment
 
     body()
     assert sorted(map(str, seen)) == ["(True, True, 7)", "late"]

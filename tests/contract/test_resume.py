@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import sqlite3
-import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -1058,8 +1057,9 @@ def test_two_resumptions(mode, bench, tmp_path):
 
 
 @in_workers
-def test_a_run_that_was_taken_over(mode, bench, tmp_path):
+def test_a_run_that_was_taken_over(mode, bench, tmp_path, monkeypatch):
     """What a former owner would still write is refused, and its run ends with RunBusy."""
+    monkeypatch.setattr("pipedeco.runners.local.GRACE", 600.0)  # it ends without that
     began = str(tmp_path / "began")
     run = hangs.start(bench, began)
     wait_for(began)
@@ -1069,11 +1069,9 @@ def test_a_run_that_was_taken_over(mode, bench, tmp_path):
             "update run set epoch = epoch + 1, owner = '1-dead' where id = ?", (run.id,)
         )
         before = connection.execute("select * from run").fetchall()
-    began = time.monotonic()
     run.cancel()
     with pytest.raises(RunBusy, match="taken over"):
         run.result(10)
-    assert time.monotonic() - began < 5
     with closing(sqlite3.connect(Path(run.store) / "pipedeco.db")) as connection:
         now = connection.execute("select * from run").fetchall()
         assert [row[:30] for row in now] == [row[:30] for row in before]

@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 MARKER = "PIPEDECO_TEST_MARKER"
 DEADLINE = 25.0  # seconds for what should take one; the machine may be busy
 
+# Put before a script: what ends within its deadlines has ended by itself, and was not killed.
+PATIENT = """
+import pipedeco.hooks, pipedeco.runners.local
+pipedeco.hooks.GRACE = pipedeco.runners.local.GRACE = 600.0
+
+
+"""
+
 # What scripts begin with: notes are files in the working directory, written in one piece.
 PRELUDE = '''\
 import os, signal, sys, time
@@ -191,7 +199,7 @@ class Lab:
         mark = f"{MARKER}={self.marker}".encode()
         return [pid for pid in all_processes() if mark in environ_of(pid) and is_alive(pid)]
 
-    def assert_empty(self, deadline: float = 2.0) -> None:
+    def assert_empty(self, deadline: float = DEADLINE) -> None:
         """No process is left within the deadline."""
         try:
             wait_until(lambda: not self.survivors(), deadline)

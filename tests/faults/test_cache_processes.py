@@ -479,7 +479,7 @@ SLOW = (
 def slow():
     count("slow")
     note("begun")
-    wait_for("gate")
+    wait_for("gate", 60)
     return 7
 
 
@@ -539,7 +539,7 @@ def test_interrupted_while_another_computes(lab, mode, number):
     """Who waits for another process's computation ends at once; that one goes on."""
     first, second = start_two(lab, mode)
     os.kill(second.pid, number)
-    assert second.finish(5.0).code == (-number if number == signal.SIGTERM else -signal.SIGINT)
+    assert second.finish().code == (-number if number == signal.SIGTERM else -signal.SIGINT)
     assert lab.latest().status == "cancelled"
     (lab.folder / "gate").touch()
     assert first.finish().out == "7\n"
@@ -553,7 +553,7 @@ def test_cancelled_by_a_third_while_another_computes(lab, mode):
     wait_until(lambda: lab._rows() == 2)
     run = lab.latest()
     run.cancel()
-    ended = run.wait(4.0)
+    ended = run.wait(15.0)
     (lab.folder / "gate").touch()
     assert first.finish().out == "7\n"
     second.finish()

@@ -263,6 +263,50 @@ def test_a_forked_child_may_run_pipelines_of_its_own(lab):
     lab.assert_sound()
 
 
+def test_a_child_that_is_forked_amid_a_commit_may_run_pipelines(lab):
+    """The fork waits for the commit's end: for the child's SQLite it would never come."""
+    lab.run("""
+        import warnings
+        warnings.simplefilter("ignore")
+        from pipedeco.store.recorder import Recorder
+
+        write = Recorder._write_entries
+
+
+        def slowly(recorder, group):
+            write(recorder, group)
+            if Path("slowly").exists():
+                note("committing")
+                time.sleep(1.0)
+
+
+        Recorder._write_entries = slowly
+
+
+        @component
+        def work(n):
+            return n
+
+
+        @pipeline(workers=1)
+        def main(n):
+            return work(n)
+
+
+        main(1)
+        note("slowly")
+        run = main.start(2)
+        wait_for("committing")
+        child = os.fork()
+        if child == 0:
+            Path("slowly").unlink()
+            sys.exit(main(42))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
+        assert run.result() == 2
+        """)
+    lab.assert_sound()
+
+
 def test_a_started_run_is_waited_for_at_exit(lab):
     """The end of the script does not cut off what it started."""
     lab.run("""

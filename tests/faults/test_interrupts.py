@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import textwrap
 
-from .support import Terminal, wait_until
+from .support import PATIENT, Terminal, wait_until
 
 LONG = """
 @component
@@ -39,9 +40,9 @@ except BaseException as error:
 """
 
 
-def interrupted(lab, answer: str) -> Terminal:
+def interrupted(lab, answer: str, patience: str = PATIENT) -> Terminal:
     """A script on a terminal whose two steps have begun."""
-    script = lab.write("long.py", LONG.replace("{answer}", answer), prelude=True)
+    script = lab.write("long.py", patience + LONG.replace("{answer}", answer), prelude=True)
     terminal = Terminal(lab, str(script))
     terminal.job.note("begun-0")
     terminal.job.note("begun-1")
@@ -52,7 +53,7 @@ def test_ctrl_c_cancels_the_run_and_leaves_as_keyboard_interrupt(lab):
     """Steps meet StepCancelled and clean up, nothing new starts, the process ends by SIGINT."""
     terminal = interrupted(lab, "raise")
     terminal.type("\x03")
-    assert terminal.finish(4.0) == -signal.SIGINT, terminal.text
+    assert terminal.finish() == -signal.SIGINT, terminal.text
     job = terminal.job
     assert job.note("left") == "KeyboardInterrupt"
     assert {job.note("met-0"), job.note("met-1")} == {"StepCancelled"}
@@ -80,33 +81,34 @@ def test_a_second_ctrl_c_does_not_wait(lab):
     terminal.job.note("met-0")
     terminal.job.note("met-1")
     terminal.type("\x03")
-    assert terminal.finish(2.0) == -signal.SIGINT, terminal.text
-    lab.assert_empty(1.0)
+    assert terminal.finish() == -signal.SIGINT, terminal.text
+    lab.assert_empty()
     assert lab.latest().status == "cancelled"
     lab.assert_sound()
 
 
 def test_a_deaf_step_is_killed_after_the_grace(lab):
     """One Ctrl-C is enough: five seconds later nobody is left."""
-    terminal = interrupted(lab, DEAF)
+    terminal = interrupted(lab, DEAF, patience="")
     terminal.type("\x03")
-    assert terminal.finish(7.5) == -signal.SIGINT, terminal.text
+    assert terminal.finish() == -signal.SIGINT, terminal.text
     assert lab.latest().status == "cancelled"
 
 
 def test_sigterm_cancels_the_run_and_ends_the_process_by_sigterm(lab):
     """The status is cancelled, `finally` has run, and the parent sees -15."""
-    job = lab.start(LONG.replace("{answer}", "raise"))
+    job = lab.start(PATIENT + LONG.replace("{answer}", "raise"))
     job.note("begun-0")
     job.note("begun-1")
     job.process.terminate()
-    assert job.finish(4.0).code == -signal.SIGTERM
+    assert job.finish().code == -signal.SIGTERM
     assert (lab.folder / "cleaned-0").exists()
     lab.assert_empty()
     assert lab.latest().status == "cancelled"
 
 
-STARTED = LONG.replace("    main()\n", "    main.start().result()\n").replace("{answer}", "raise")
+STARTED = PATIENT + LONG.replace("    main()\n", "    main.start().result()\n")
+STARTED = STARTED.replace("{answer}", "raise")
 
 
 def test_sigterm_cancels_a_started_run(lab):
@@ -115,7 +117,7 @@ def test_sigterm_cancels_a_started_run(lab):
     job.note("begun-0")
     job.note("begun-1")
     job.process.terminate()
-    assert job.finish(4.0).code == -signal.SIGTERM
+    assert job.finish().code == -signal.SIGTERM
     lab.assert_empty()
     assert lab.latest().status == "cancelled"
 
@@ -126,7 +128,7 @@ def test_ctrl_c_while_waiting_for_a_started_run(lab):
     job.note("begun-0")
     job.note("begun-1")
     job.process.send_signal(signal.SIGINT)
-    assert job.finish(4.0).code == -signal.SIGINT
+    assert job.finish().code == -signal.SIGINT
     assert job.note("left") == "KeyboardInterrupt"
     assert lab.latest().status == "cancelled"
 
@@ -137,11 +139,11 @@ def test_sigterm_that_the_script_handles_itself(lab):
         "def on_term(number, frame):\n    note('handled', number)\n    sys.exit(7)\n\n\n"
         "signal.signal(signal.SIGTERM, on_term)\n"
     )
-    job = lab.start(handler + LONG.replace("{answer}", "raise"))
+    job = lab.start(handler + PATIENT + LONG.replace("{answer}", "raise"))
     job.note("begun-0")
     job.note("begun-1")
     job.process.terminate()
-    assert job.finish(4.0).code == 7
+    assert job.finish().code == 7
     assert lab.latest().status == "cancelled"
 
 
@@ -164,13 +166,13 @@ def test_ctrl_c_at_any_moment_leaves_nobody(lab):
             main()
         """
     for delay in range(6):
-        job = lab.start(source)
+        job = lab.start(PATIENT + textwrap.dedent(source))
         job.note("ready")
         (lab.folder / "ready").unlink()
         until = os.times().elapsed + delay * 0.06
         wait_until(lambda until=until: os.times().elapsed >= until)
         job.process.send_signal(signal.SIGINT)
-        done = job.finish(5.0)
+        done = job.finish()
         assert done.code == -signal.SIGINT, done
         lab.assert_empty()
     lab.assert_sound()

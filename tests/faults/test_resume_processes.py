@@ -75,7 +75,7 @@ def start(lab, script="app.py", **variables):
 def kill(lab, job):
     """SIGKILL, and no process is left."""
     job.kill()
-    lab.assert_empty(5.0)
+    lab.assert_empty()
 
 
 # -- killed at random
@@ -247,7 +247,7 @@ def _kill_within(lab, job, chance):
     wait_until(lambda: job.process.poll() is not None or due())
     if job.process.poll() is None:
         job.kill()
-    lab.assert_empty(5.0)
+    lab.assert_empty()
 
 
 def _main_run(lab):
@@ -262,7 +262,7 @@ def _kill_after(lab, job, seconds):
         wait_until(lambda: job.process.poll() is not None or time.monotonic() > end, 30)
     if job.process.poll() is None:
         job.kill()
-    lab.assert_empty(5.0)
+    lab.assert_empty()
 
 
 # -- killed where it is known to be
@@ -405,7 +405,7 @@ def test_interrupted_at_once(lab):
     job.kill()
     done = cli(lab, "runs").finish()
     assert "interrupted" in done.out
-    lab.assert_empty(5.0)
+    lab.assert_empty()
     other = cli(lab, "resume", run.id)
     hold(lab, other)
     done = resume(lab, run, code=2)  # two at once

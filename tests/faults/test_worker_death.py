@@ -45,13 +45,10 @@ print(main())
 
 
 def test_a_killed_worker_fails_its_step_at_once_and_no_other(lab):
-    """kill -9 is seen within a second, siblings finish, and four workers are there again."""
+    """kill -9 is seen before siblings end, these finish, and four workers are there again."""
     job = lab.start(KILLED)
-    pid = int(job.note("pid"))
-    before = os.times().elapsed
-    os.kill(pid, signal.SIGKILL)
-    job.note("seen", 1.0)
-    assert os.times().elapsed - before < 1.0
+    os.kill(int(job.note("pid")), signal.SIGKILL)
+    job.note("seen")  # which the siblings wait for
     done = job.finish()
     assert done.out.splitlines()[-1] == "([0, 1, 2], [0, 1, 2, 3])", done
     assert job.note("signal") == "SIGKILL"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -42,16 +43,16 @@ class Cluster:
     def __init__(self, folder, pem=None, resources=None, **more):
         self.folder = folder
         self.more = more
-        self.port = free_port()
         self.processes = {}
         self.tls = () if pem is None else (pem[0], *pem)
         protocol = "tls" if self.tls else "tcp"
         names = "--tls-ca-file", "--tls-cert", "--tls-key"
         tls = [str(word) for pair in zip(names, self.tls, strict=False) for word in pair]
-        address = f"{protocol}://127.0.0.1:{self.port}"
-        where = "--host", f"{protocol}://127.0.0.1", "--port", str(self.port)
+        where = "--host", f"{protocol}://127.0.0.1", "--port", "0"
         self._start("scheduler", "scheduler", *where, "--no-dashboard", *tls)
-        wait_until(self._listens, START, "a Dask scheduler")
+        said = rf"Scheduler at:\s+({protocol}://127\.0\.0\.1:(\d+))\s"
+        address, port = said_in(folder / "scheduler.log", said, "a Dask scheduler")
+        self.port = int(port)
         asked = ("--resources", resources) if resources else ()
         for name, has in (("one", ()), ("two", asked)):
             self._start(name, "worker", address, "--name", name, *OPTIONS, *has, *tls)
@@ -88,10 +89,6 @@ class Cluster:
         command = [sys.executable, "-P", "-m", "dask", *arguments]
         self.processes[name] = _begun(command, self.folder, name, kept)
 
-    def _listens(self):
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
     def _count(self, text):
         logs = (self.folder / f"{name}.log" for name in ("one", "two"))
         return sum(text in log.read_text() for log in logs if log.exists())
@@ -127,6 +124,12 @@ def _kept():
     """The environment without what tells of the project."""
     told = "PIPEDECO", "PYTHONPATH"
     return {name: text for name, text in os.environ.items() if not name.startswith(told)}
+
+
+def said_in(log, pattern, what):
+    """What a server says in its log of where it listens: a port that was free may be so no more."""
+    wait_until(lambda: log.exists() and re.search(pattern, log.read_text()), START, what)
+    return re.search(pattern, log.read_text()).groups()
 
 
 def free_port():

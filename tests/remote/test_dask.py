@@ -260,11 +260,9 @@ def test_ctrl_c_stops_what_runs(lab, dask):
         **dask.variables(),
     )
     job.note("began", DEADLINE)
-    begin = time.monotonic()
     job.process.send_signal(signal.SIGINT)
     done = job.finish()
     assert "KeyboardInterrupt" in done.err
-    assert time.monotonic() - begin < 8
     assert (lab.folder / "ended").exists()
 
 
@@ -359,6 +357,7 @@ def station_of(lab):
         return list(lab.folder.glob("began-1-*"))
 
     wait_until(found, DEADLINE, "stay has begun")
+    lab.wait_recorded(DEADLINE)
     return int(found()[0].name.rpartition("-")[2])
 
 

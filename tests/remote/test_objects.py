@@ -8,7 +8,6 @@ import marshal
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -29,7 +28,7 @@ from pipedeco.worker.exchange import PART
 from pipedeco.worker.messages import Decoder, encode
 from pipedeco.worker.station import close_stations, perform_batch
 
-from .conftest import Cluster, Proxy, free_port
+from .conftest import Cluster, Proxy, free_port, said_in
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the census of processes reads /proc"),
@@ -68,12 +67,12 @@ CALL = f"\nprint(main({N}))\n"
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory):
     """The environment of whoever uses a bucket of moto's server, which is this process's, too."""
-    port = free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    log = (tmp_path_factory.mktemp("moto") / "log").open("wb")
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    words = tmp_path_factory.mktemp("moto") / "log"
+    log = words.open("wb")
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
-        wait_until(lambda: listens(port), DEADLINE, "moto's server")
+        [port] = said_in(words, r"Running on http://127\.0\.0\.1:(\d+)\s", "moto's server")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("AWS_ACCESS_KEY_ID", "a")
             patch.setenv("AWS_SECRET_ACCESS_KEY", "b")
@@ -87,11 +86,6 @@ def s3(tmp_path_factory):
         server.kill()
         server.wait(5)
         log.close()
-
-
-def listens(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="module")
@@ -298,11 +292,9 @@ def test_ctrl_c_stops_what_runs(lab, dask, blobs):
     """The step's `finally` runs, and nothing of the run is left in the object store."""
     job = lab.start(held(lab) + "\nmain()\n", **dask.variables(), PIPEDECO_BLOBS=blobs)
     wait_until(lambda: children(lab), DEADLINE)
-    begin = time.monotonic()
     job.process.send_signal(signal.SIGINT)
     done = job.finish()
     assert "KeyboardInterrupt" in done.err
-    assert time.monotonic() - begin < 10
     assert (lab.folder / "ended").exists()
     assert lab.latest().steps["stay"].state == "cancelled"
     assert_exchanged(lab)
@@ -313,8 +305,8 @@ def test_a_killed_controller(lab, dask, blobs):
     job = lab.start(held(lab) + "\nmain()\n", **dask.variables(), PIPEDECO_BLOBS=blobs)
     wait_until(lambda: children(lab), DEADLINE)
     [child] = children(lab)
-    job.process.kill()
-    job.process.wait(5)
+    lab.wait_recorded()
+    job.kill()
     run = lab.latest()
     assert run.status == "interrupted"
     resume = [sys.executable, "-m", "pipedeco", "resume", run.id]
