@@ -13,6 +13,7 @@ from pipedeco.capture import Captures  # before ours: its hook at exit must be t
 from pipedeco.display import Displays
 from pipedeco.errors import RunCancelled, Terminated
 from pipedeco.failures import first_line
+from pipedeco.forks import when_forked
 from pipedeco.interrupts import Interrupts
 from pipedeco.plugins import Plugins
 from pipedeco.runners import Runner
@@ -203,15 +204,18 @@ class Controller:
         if not self._hooked:
             self._hooked = True
             atexit.register(self.close)
-            os.register_at_fork(after_in_child=self._forget)
+            when_forked(self._forget)
 
     def _forget(self) -> None:
         """In a forked child nothing of this is ours; it is kept, as closing it would harm."""
         self._parents = (self.runners, self.recorders, self.live)
         self.displays.abandon()
         self._lock = threading.Lock()
+        former = self._former
         self._reset()
         self._hooked = True
+        self._former = former
+        self.tidy()  # our handlers would find no run here, and nothing to give way to
         current.set(None)
 
     def close(self) -> None:
