@@ -184,6 +184,44 @@ def test_a_package_run_by_dash_m(lab, method):
     check(lab, "-m", "pkg.flows.app")
 
 
+@pytest.mark.parametrize("module", ["pkg.flows.app", "pkg", "space.app"])
+def test_the_command_line_loads_what_dash_m_ran(lab, module):
+    """As that did it, with its relative imports: to go on with a run, and to make it again."""
+    package(lab, "pkg")
+    lab.write("space/kinds.py", DEFINITIONS)
+    source = """
+        {imports}
+
+        import os
+
+
+        @component
+        def fail(colour):
+            if not os.path.exists("mended"):
+                raise ValueError("not yet")
+            return colour
+
+
+        @pipeline
+        def failing(n: int = 1):
+            return fail(Colour.RED), n
+
+
+        if __name__ == "__main__":
+            failing()
+        """
+    base = {"pkg.flows.app": "..base.kinds", "pkg": ".base.kinds", "space.app": ".kinds"}[module]
+    file = "pkg/__main__.py" if module == "pkg" else module.replace(".", "/") + ".py"
+    imports = f"from pipedeco import component, pipeline\nfrom {base} import Colour"
+    lab.write(file, textwrap.dedent(source).replace("{imports}", imports))
+    assert lab.command([sys.executable, "-m", module]).finish().code == 1
+    lab.write("mended", "")
+    for words in (["resume", "latest"], ["rerun", "latest", "--n", "2"], ["check", file]):
+        done = lab.command([sys.executable, "-m", "pipedeco", *words]).finish()
+        assert done.code == 0, done.err
+    assert lab.latest().status == "completed"
+
+
 def test_a_package_with_main(lab):
     """`python -m pkg` runs pkg/__main__.py."""
     package(lab, "pkg")
