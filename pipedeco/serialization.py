@@ -14,8 +14,8 @@ import pickle
 import sys
 from contextvars import ContextVar
 from functools import cache, partial
-from types import CodeType, TracebackType
-from typing import TYPE_CHECKING, Any
+from types import CodeType, MemberDescriptorType, TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.errors import NotPicklable
 
@@ -247,7 +247,7 @@ def _cloudpickle_to(file: Any, reducers: dict[type, Any], keep: Callable[[Any], 
 
 @cache
 def cloud_pickler() -> Any:
-    """Cloudpickle's class, except that code keeps the name of its file.
+    """Cloudpickle's class, except that code keeps the name of its file, and classes their slots.
 
     From 3.1.3 on cloudpickle writes "<dynamic-code>" there, and tracebacks lose their lines.
     """
@@ -262,7 +262,33 @@ def cloud_pickler() -> Any:
     class NamingFiles(cloudpickle.Pickler):  # type: ignore[misc]
         dispatch_table = cloudpickle.Pickler.dispatch_table.new_child({CodeType: reduce_code})
 
+        def reducer_override(self, obj: Any) -> Any:
+            made = super().reducer_override(obj)
+            slotted = isinstance(obj, type) and "__slots__" in vars(obj)
+            return _with_slots(obj, made) if slotted and made is not NotImplemented else made
+
     return NamingFiles
+
+
+def _with_slots(cls: type, made: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What makes a class again, from what cloudpickle says of one with `__slots__`.
+
+    It sets them on a class that is made already, whose objects then keep their attributes in a
+    `__dict__`: what pickles such an object says so, and the class itself has none.
+    """
+    make, arguments, state, *rest = made
+    if make.__name__ != "_make_skeleton_class" or "__slots__" in arguments[3]:
+        return made
+    if NamedTuple in vars(cls).get("__orig_bases__", ()):  # makes its own
+        return made
+    given = {**arguments[3], "__slots__": vars(cls)["__slots__"]}
+    attributes = {
+        name: value
+        for name, value in state[0].items()
+        if name != "__slots__" and not isinstance(value, MemberDescriptorType)
+    }
+    arguments = (*arguments[:3], given, *arguments[4:])
+    return make, arguments, (attributes, *state[1:]), *rest
 
 
 def _code_of_file(name: str, make: Callable[..., CodeType], parts: tuple[Any, ...]) -> CodeType:

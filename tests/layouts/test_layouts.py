@@ -239,6 +239,66 @@ def test_a_relative_import_inside_a_step(lab):
     check(lab, "-m", "pkg.flows.app")
 
 
+def test_classes_of_the_script_with_slots(lab):
+    """Their objects have the slots in every process, and no `__dict__` beside them."""
+    lab.write(
+        "script.py",
+        textwrap.dedent("""
+        from dataclasses import dataclass
+        from pipedeco import component, pipeline, value
+
+
+        @dataclass(slots=True)
+        class Point:
+            x: int
+
+
+        class Base:
+            __slots__ = "name"
+
+
+        class Hidden(Base):
+            __slots__ = {"__key": "of its own", "left": "never set"}
+
+            def __init__(self):
+                self.name, self.__key = "me", 5
+
+            def key(self):
+                return self.__key
+
+
+        def seen(point, hidden):
+            return point.x, hidden.name, hidden.key(), hasattr(point, "__dict__"), vars_of(hidden)
+
+
+        def vars_of(hidden):
+            return hasattr(hidden, "__dict__"), hasattr(hidden, "left")
+
+
+        @component
+        def make():
+            return Point(3), Hidden()
+
+
+        @component
+        def look(made):
+            return seen(*made)
+
+
+        @pipeline
+        def main():
+            made = make()
+            return value(look(made)), seen(*value(made))
+
+
+        inside, here = main()
+        assert inside == here == (3, "me", 5, False, (False, False)), (inside, here)
+        """),
+    )
+    done = lab.command([sys.executable, "script.py"]).finish()
+    assert done.code == 0, done.err
+
+
 def test_a_src_layout_by_pythonpath(lab):
     """PYTHONPATH=src, as tools set it."""
     package(lab, "src/pkg")
