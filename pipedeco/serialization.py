@@ -301,9 +301,7 @@ def _dill_pickler() -> Any:
 
     class Careful(dill.Pickler):  # type: ignore[misc]
         def save(self, obj: Any, save_persistent_id: bool = True) -> None:
-            if isinstance(obj, io.IOBase) and not obj.closed and obj.writable() and _is_file(obj):
-                # dill would open it again, and so truncate it
-                raise pickle.PicklingError("a file that is open for writing cannot be carried")
+            _refuse_written(obj)
             super().save(obj, save_persistent_id)
 
     return Careful
@@ -320,6 +318,12 @@ def dumps_by_dill(value: object, reducers: dict[type, Any] | None = None) -> byt
         warnings.simplefilter("ignore")  # dill wonders at names that it finds by reference
         pickler.dump(value)
     return buffer.getvalue()
+
+
+def _refuse_written(obj: Any) -> None:
+    """Raises PicklingError for a file that dill would open again, and so truncate."""
+    if isinstance(obj, io.IOBase) and not obj.closed and obj.writable() and _is_file(obj):
+        raise pickle.PicklingError("a file that is open for writing cannot be carried")
 
 
 def _is_file(stream: io.IOBase) -> bool:
@@ -448,6 +452,7 @@ class _CulpritFinder(pickle._Pickler):
     def save(self, obj: Any, save_persistent_id: bool = True) -> Any:
         self._trail.append(obj)
         try:
+            _refuse_written(obj)  # dill, once it is loaded, has taught this class to save files
             return super().save(obj, save_persistent_id)  # type: ignore[misc]
         except Exception:
             if self._found is None and not _carries(obj):
@@ -488,11 +493,10 @@ def _is_reduction(place: tuple[Any, ...]) -> bool:
 
 
 def _carries(obj: object) -> bool:
-    """Whether cloudpickle or dill alone can carry the object."""
+    """Whether cloudpickle or dill, as we call it, can carry the object."""
     import cloudpickle
-    import dill
 
-    for dump in (cloudpickle.dumps, dill.dumps):
+    for dump in (cloudpickle.dumps, dumps_by_dill):
         try:
             dump(obj)
         except Exception:  # noqa: BLE001, S112 - users' reducers; the next pickler is tried
