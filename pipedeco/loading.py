@@ -4,10 +4,12 @@ A file is executed as Python would execute it, as `__main__`, with two differenc
 level `__name__` is `"__pipedeco__"`, so that what stands behind a main guard is left out, and it
 stops at its first call of a pipeline.  So a script without a guard can be listed, drawn and run
 with other arguments; and what it defines has the names that `python FILE` gives, in every record.
+A file with relative imports is executed as `python -m` would do it, which alone can.
 """
 
 from __future__ import annotations
 
+import ast
 import os
 import sys
 from collections.abc import Iterator, MutableMapping
@@ -143,22 +145,39 @@ def _load_file(path: str) -> Loaded:
     module = ModuleType("__main__")
     module.__file__ = os.path.abspath(path)
     module.__dict__["__builtins__"] = __builtins__
-    code = _compiled(path)
+    code, levels = _compiled(path)
+    folder = os.path.dirname(module.__file__)
+    if levels:
+        folder, module.__package__ = _package_around(folder, levels)
     sys.modules["__main__"] = module
     sys.argv = [path]
-    sys.path.insert(0, os.path.dirname(module.__file__))
+    sys.path.insert(0, folder)
     names = vars(module)
     called = _execute(path, lambda: exec(code, names, _TopLevel(names)))  # noqa: S102 - as asked
     return Loaded(path, module, called)
 
 
-def _compiled(path: str) -> CodeType:
+def _compiled(path: str) -> tuple[CodeType, int]:
+    """Its code, and how many packages are around it by its relative imports, at the least."""
     with open(path, "rb") as file:
         text = file.read()
     try:
-        return compile(text, os.path.abspath(path), "exec", dont_inherit=True)
+        tree = ast.parse(text, os.path.abspath(path))
+        code = compile(tree, os.path.abspath(path), "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
         raise ConfigError(f"{path} is no Python file: {error}") from None
+    return code, max((n.level for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)), default=0)
+
+
+def _package_around(folder: str, levels: int) -> tuple[str, str]:
+    """The folder on the import path, and the package that `folder` is from there."""
+    names: list[str] = []
+    while levels > len(names) or os.path.isfile(os.path.join(folder, "__init__.py")):
+        folder, name = os.path.split(folder)
+        if not name:  # the root: Python says what is wrong
+            break
+        names.append(name)
+    return folder, ".".join(reversed(names))
 
 
 def _load_module(name: str, folder: str | None = None) -> Loaded:

@@ -13,6 +13,7 @@ from pipedeco.capture import Captures  # before ours: its hook at exit must be t
 from pipedeco.display import Displays
 from pipedeco.errors import RunCancelled, Terminated
 from pipedeco.failures import first_line
+from pipedeco.forks import when_forked
 from pipedeco.interrupts import Interrupts
 from pipedeco.plugins import Plugins
 from pipedeco.runners import Runner
@@ -49,8 +50,6 @@ class Controller:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._sees_forks = False  # what is registered for them is so in a child, too
-        self._held: list[Recorder] = []
         self._reset()
 
     def _reset(self) -> None:
@@ -212,27 +211,22 @@ class Controller:
         if not self._hooked:
             self._hooked = True
             atexit.register(self.close)
-        if not self._sees_forks:
-            self._sees_forks = True
-            os.register_at_fork(
-                before=self._hold, after_in_parent=self._go_on, after_in_child=self._forget
-            )
+            when_forked(self._forget, before=self._hold, after=_go_on)
 
-    def _hold(self) -> None:
-        """Before a fork: no recorder is amid a commit."""
-        self._held = [each for each in list(self.recorders.values()) if each.hold()]
-
-    def _go_on(self) -> None:
-        for recorder in self._held:
-            recorder.go_on()
+    def _hold(self) -> list[Recorder]:
+        """Before a fork: no recorder is amid a commit; those of which that is sure."""
+        return [each for each in list(self.recorders.values()) if each.hold()]
 
     def _forget(self) -> None:
         """In a forked child nothing of this is ours; it is kept, as closing it would harm."""
         self._parents = (self.runners, self.recorders, self.live)
         self.displays.abandon()
         self._lock = threading.Lock()
+        former = self._former
         self._reset()
         self._hooked = True
+        self._former = former
+        self.tidy()  # our handlers would find no run here, and nothing to give way to
         current.set(None)
 
     def close(self) -> None:
@@ -255,6 +249,11 @@ class Controller:
             runner.close()
         self.runners.clear()
         self.recorders.clear()
+
+
+def _go_on(held: list[Recorder]) -> None:
+    for recorder in held:
+        recorder.go_on()
 
 
 CONTROLLER = Controller()

@@ -14,8 +14,8 @@ import pickle
 import sys
 from contextvars import ContextVar
 from functools import cache, partial
-from types import CodeType, TracebackType
-from typing import TYPE_CHECKING, Any
+from types import CodeType, MemberDescriptorType, TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.errors import NotPicklable
 
@@ -247,7 +247,7 @@ def _cloudpickle_to(file: Any, reducers: dict[type, Any], keep: Callable[[Any], 
 
 @cache
 def cloud_pickler() -> Any:
-    """Cloudpickle's class, except that code keeps the name of its file.
+    """Cloudpickle's class, except that code keeps the name of its file, and classes their slots.
 
     From 3.1.3 on cloudpickle writes "<dynamic-code>" there, and tracebacks lose their lines.
     """
@@ -262,7 +262,33 @@ def cloud_pickler() -> Any:
     class NamingFiles(cloudpickle.Pickler):  # type: ignore[misc]
         dispatch_table = cloudpickle.Pickler.dispatch_table.new_child({CodeType: reduce_code})
 
+        def reducer_override(self, obj: Any) -> Any:
+            made = super().reducer_override(obj)
+            slotted = isinstance(obj, type) and "__slots__" in vars(obj)
+            return _with_slots(obj, made) if slotted and made is not NotImplemented else made
+
     return NamingFiles
+
+
+def _with_slots(cls: type, made: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What makes a class again, from what cloudpickle says of one with `__slots__`.
+
+    It sets them on a class that is made already, whose objects then keep their attributes in a
+    `__dict__`: what pickles such an object says so, and the class itself has none.
+    """
+    make, arguments, state, *rest = made
+    if make.__name__ != "_make_skeleton_class" or "__slots__" in arguments[3]:
+        return made
+    if NamedTuple in vars(cls).get("__orig_bases__", ()):  # makes its own
+        return made
+    given = {**arguments[3], "__slots__": vars(cls)["__slots__"]}
+    attributes = {
+        name: value
+        for name, value in state[0].items()
+        if name != "__slots__" and not isinstance(value, MemberDescriptorType)
+    }
+    arguments = (*arguments[:3], given, *arguments[4:])
+    return make, arguments, (attributes, *state[1:]), *rest
 
 
 def _code_of_file(name: str, make: Callable[..., CodeType], parts: tuple[Any, ...]) -> CodeType:
@@ -275,9 +301,7 @@ def _dill_pickler() -> Any:
 
     class Careful(dill.Pickler):  # type: ignore[misc]
         def save(self, obj: Any, save_persistent_id: bool = True) -> None:
-            if isinstance(obj, io.IOBase) and not obj.closed and obj.writable() and _is_file(obj):
-                # dill would open it again, and so truncate it
-                raise pickle.PicklingError("a file that is open for writing cannot be carried")
+            _refuse_written(obj)
             super().save(obj, save_persistent_id)
 
     return Careful
@@ -294,6 +318,12 @@ def dumps_by_dill(value: object, reducers: dict[type, Any] | None = None) -> byt
         warnings.simplefilter("ignore")  # dill wonders at names that it finds by reference
         pickler.dump(value)
     return buffer.getvalue()
+
+
+def _refuse_written(obj: Any) -> None:
+    """Raises PicklingError for a file that dill would open again, and so truncate."""
+    if isinstance(obj, io.IOBase) and not obj.closed and obj.writable() and _is_file(obj):
+        raise pickle.PicklingError("a file that is open for writing cannot be carried")
 
 
 def _is_file(stream: io.IOBase) -> bool:
@@ -422,6 +452,7 @@ class _CulpritFinder(pickle._Pickler):
     def save(self, obj: Any, save_persistent_id: bool = True) -> Any:
         self._trail.append(obj)
         try:
+            _refuse_written(obj)  # dill, once it is loaded, has taught this class to save files
             return super().save(obj, save_persistent_id)  # type: ignore[misc]
         except Exception:
             if self._found is None and not _carries(obj):
@@ -462,11 +493,10 @@ def _is_reduction(place: tuple[Any, ...]) -> bool:
 
 
 def _carries(obj: object) -> bool:
-    """Whether cloudpickle or dill alone can carry the object."""
+    """Whether cloudpickle or dill, as we call it, can carry the object."""
     import cloudpickle
-    import dill
 
-    for dump in (cloudpickle.dumps, dill.dumps):
+    for dump in (cloudpickle.dumps, dumps_by_dill):
         try:
             dump(obj)
         except Exception:  # noqa: BLE001, S112 - users' reducers; the next pickler is tried

@@ -192,6 +192,13 @@ def test_the_culprit_beside_what_only_dill_carries(pickler):
     connection.close()
 
 
+def test_the_culprit_is_a_file_open_for_writing(pickler, tmp_path):
+    """dill alone would carry it, and truncate it where it arrives."""
+    with (tmp_path / "out").open("w") as file, pytest.raises(NotPicklable) as caught:
+        pickler.dump({"a": [1, file]}, "result")
+    assert str(caught.value).startswith("result['a'][1] is a _io.TextIOWrapper, which cannot")
+
+
 def test_an_object_whose_reducer_raises_is_the_culprit(pickler):
     """Its own reason stands in the message."""
 

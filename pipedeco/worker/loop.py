@@ -155,9 +155,8 @@ class Loop:
             return
         timer.clear()
         self._cancelled += timer.listed
-        if (
-            self._cancelled > FEW + len(self._timers) // 2
-        ):  # those of an hour would lie there for it
+        crowded = self._cancelled > FEW + len(self._timers) // 2
+        if crowded:  # those of an hour would lie there for it
             self._timers = [entry for entry in self._timers if entry[2].action is not None]
             heapq.heapify(self._timers)
             self._cancelled = 0

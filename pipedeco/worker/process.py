@@ -24,6 +24,7 @@ from pipedeco.autolog import AutoLog
 from pipedeco.blobs import BlobStore, make_private
 from pipedeco.definitions import find, main_globals
 from pipedeco.errors import PipedecoError, StepFailed
+from pipedeco.forks import when_forked
 from pipedeco.graph import CANCELLED, COMPLETED, FAILED, Outcome, numbered
 from pipedeco.reporter import ADDRESS, Reporter, StepName
 from pipedeco.serialization import Pickler, loads, main_names, unpack, unpack_arguments
@@ -94,6 +95,7 @@ class Worker:
         watch_threads()
         signal.signal(signal.SIGTERM, self.on_sigterm)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        when_forked(self.forked)
         sys.unraisablehook = self.on_unraisable
         if not os.environ.get("PYTHONBREAKPOINT"):  # else the user has a remote debugger
             sys.breakpointhook = _no_breakpoint
@@ -354,6 +356,15 @@ class Worker:
             self.lost = False
             self.cancel = StepCancelled("the run was cancelled")
             raise self.cancel
+
+    def forked(self) -> None:
+        """In a process that the step forked: SIGTERM is no cancel there, and ends it.
+
+        The page is not its own, and nobody reminds it of a signal that came just before it blocked:
+        `multiprocessing.Pool` would wait for ever for such a process that it has terminated.
+        """
+        if signal.getsignal(signal.SIGTERM) == self.on_sigterm:  # else the step's own
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def remind(self) -> None:
         """Signal a cancel to a step that has not met it; for the watch thread.

@@ -205,6 +205,46 @@ def test_a_child_forked_in_the_body_ends_without_harm(lab, end):
     lab.assert_sound()
 
 
+@pytest.mark.parametrize("mode", ["local", "debug"])
+def test_a_process_that_a_step_forked_ends_by_sigterm(lab, mode):
+    """At once, and by the signal, as without us; a pool of processes waits for that."""
+    done = lab.run(f"""
+        import multiprocessing
+        import signal
+        import warnings
+        warnings.simplefilter("ignore")
+
+
+        @component
+        def ended():
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL else 1)
+            default = os.waitpid(child, 0)[1] == 0
+            sleeper = multiprocessing.get_context("fork").Process(target=time.sleep, args=(20,))
+            sleeper.start()
+            sleeper.terminate()
+            sleeper.join()
+            return default, sleeper.exitcode
+
+
+        @component
+        def pooled(n):
+            with multiprocessing.get_context("fork").Pool(2) as pool:
+                return sum(pool.map(abs, [n, -n]))
+
+
+        @pipeline(mode="{mode}", workers=2)
+        def main():
+            return value(ended()), sum(value([pooled(n) for n in range(60)]))
+
+
+        print(main())
+        """)
+    assert done.out == f"((True, -15), {60 * 59})\n"
+    assert "Traceback" not in done.err
+
+
 def test_a_child_forked_between_runs_ends_without_harm(lab):
     """A child that ends normally leaves its parent's pool and store as they are."""
     done = lab.run("""

@@ -184,6 +184,44 @@ def test_a_package_run_by_dash_m(lab, method):
     check(lab, "-m", "pkg.flows.app")
 
 
+@pytest.mark.parametrize("module", ["pkg.flows.app", "pkg", "space.app"])
+def test_the_command_line_loads_what_dash_m_ran(lab, module):
+    """As that did it, with its relative imports: to go on with a run, and to make it again."""
+    package(lab, "pkg")
+    lab.write("space/kinds.py", DEFINITIONS)
+    source = """
+        {imports}
+
+        import os
+
+
+        @component
+        def fail(colour):
+            if not os.path.exists("mended"):
+                raise ValueError("not yet")
+            return colour
+
+
+        @pipeline
+        def failing(n: int = 1):
+            return fail(Colour.RED), n
+
+
+        if __name__ == "__main__":
+            failing()
+        """
+    base = {"pkg.flows.app": "..base.kinds", "pkg": ".base.kinds", "space.app": ".kinds"}[module]
+    file = "pkg/__main__.py" if module == "pkg" else module.replace(".", "/") + ".py"
+    imports = f"from pipedeco import component, pipeline\nfrom {base} import Colour"
+    lab.write(file, textwrap.dedent(source).replace("{imports}", imports))
+    assert lab.command([sys.executable, "-m", module]).finish().code == 1
+    lab.write("mended", "")
+    for words in (["resume", "latest"], ["rerun", "latest", "--n", "2"], ["check", file]):
+        done = lab.command([sys.executable, "-m", "pipedeco", *words]).finish()
+        assert done.code == 0, done.err
+    assert lab.latest().status == "completed"
+
+
 def test_a_package_with_main(lab):
     """`python -m pkg` runs pkg/__main__.py."""
     package(lab, "pkg")
@@ -199,6 +237,66 @@ def test_a_relative_import_inside_a_step(lab):
     )
     lab.write("pkg/flows/app.py", "from ..base.kinds import *\n" + steps + CALL)
     check(lab, "-m", "pkg.flows.app")
+
+
+def test_classes_of_the_script_with_slots(lab):
+    """Their objects have the slots in every process, and no `__dict__` beside them."""
+    lab.write(
+        "script.py",
+        textwrap.dedent("""
+        from dataclasses import dataclass
+        from pipedeco import component, pipeline, value
+
+
+        @dataclass(slots=True)
+        class Point:
+            x: int
+
+
+        class Base:
+            __slots__ = "name"
+
+
+        class Hidden(Base):
+            __slots__ = {"__key": "of its own", "left": "never set"}
+
+            def __init__(self):
+                self.name, self.__key = "me", 5
+
+            def key(self):
+                return self.__key
+
+
+        def seen(point, hidden):
+            return point.x, hidden.name, hidden.key(), hasattr(point, "__dict__"), vars_of(hidden)
+
+
+        def vars_of(hidden):
+            return hasattr(hidden, "__dict__"), hasattr(hidden, "left")
+
+
+        @component
+        def make():
+            return Point(3), Hidden()
+
+
+        @component
+        def look(made):
+            return seen(*made)
+
+
+        @pipeline
+        def main():
+            made = make()
+            return value(look(made)), seen(*value(made))
+
+
+        inside, here = main()
+        assert inside == here == (3, "me", 5, False, (False, False)), (inside, here)
+        """),
+    )
+    done = lab.command([sys.executable, "script.py"]).finish()
+    assert done.code == 0, done.err
 
 
 def test_a_src_layout_by_pythonpath(lab):
