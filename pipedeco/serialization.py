@@ -18,6 +18,7 @@ from types import CodeType, MemberDescriptorType, TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.errors import NotPicklable
+from pipedeco.tracebacks import reduce_raised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -231,13 +232,26 @@ class _Inband:
         return partial(pickle.loads, buffers=self.buffers), (self.data,)
 
 
-def _cloudpickle_to(file: Any, reducers: dict[type, Any], keep: Callable[[Any], None]) -> Any:
-    """Cloudpickle with reducers of ours; what __main__ names travels by its name, as in pickle."""
+def _cloudpickle_to(
+    file: Any,
+    reducers: dict[type, Any],
+    keep: Callable[[Any], None] | None,
+    override: Callable[[Any], Any] = lambda _: NotImplemented,
+) -> Any:
+    """Cloudpickle with reducers of ours; what __main__ names travels by its name, as in pickle.
+
+    Parameters
+    ----------
+    override: asked first, for what is of no one type.
+    """
 
     class ByReference(cloud_pickler()):  # type: ignore[misc]
         def reducer_override(self, obj: Any) -> Any:
             if type(obj) in reducers:
                 return reducers[type(obj)](obj)
+            made = override(obj)
+            if made is not NotImplemented:
+                return made
             if getattr(obj, "__module__", None) == "__main__" and named_in_main(obj):
                 return NotImplemented
             return super().reducer_override(obj)
@@ -518,16 +532,28 @@ def pack_exception(error: BaseException) -> bytes | None:
 
     The trip is tried here, so that the process that reads it meets no surprise.
     """
-    from tblib import pickling_support
-
     try:
-        pickling_support.install(error)
-        data = Pickler(None).dump_inline(error)  # type: ignore[arg-type]
+        data = _dump_raised(error)
         back = pickle.loads(data)
         same = type(back) is type(error) and str(back) == str(error)
     except Exception:  # noqa: BLE001 - users' exceptions may do anything here
         return None
     return data if same and len(data) <= 16 * INLINE_LIMIT else None
+
+
+def _dump_raised(error: BaseException) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        _RaisedPickler(buffer, PROTOCOL).dump(error)
+    except Exception:  # noqa: BLE001 - users' reducers; classes of __main__
+        buffer = io.BytesIO()
+        _cloudpickle_to(buffer, {}, None, reduce_raised).dump(error)
+    return buffer.getvalue()
+
+
+class _RaisedPickler(pickle.Pickler):
+    def reducer_override(self, obj: Any) -> Any:
+        return reduce_raised(obj)
 
 
 def unpack_exception(data: bytes) -> BaseException:

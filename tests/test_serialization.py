@@ -1,14 +1,21 @@
 """Values to bytes or blobs and back, and the path to what cannot travel."""
 
+import ast
 import contextlib
 import copyreg
 import datetime
 import enum
+import importlib
+import json
 import pickle
 import sqlite3
+import subprocess
+import sys
 import threading
+import traceback
 import types
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -333,6 +340,99 @@ def test_an_exception_travels_with_traceback_causes_and_notes():
     assert (type(back), back.args, back.__notes__) == (ValueError, ("outer",), ["a note"])
     assert repr(back.__cause__) == "KeyError('inner')"
     assert back.__traceback__.tb_frame.f_code.co_name == error.__traceback__.tb_frame.f_code.co_name
+
+
+def caught(fails, *args):
+    """What it raises."""
+    try:
+        fails(*args)
+    except BaseException as error:  # noqa: BLE001 - SystemExit, too
+        return error
+    raise AssertionError("it should fail")
+
+
+def divide(a, b):
+    return [
+        "ünï", a
+        / b,
+    ]  # fmt: skip
+
+
+def recurse():
+    return recurse()
+
+
+class Body:
+    call = staticmethod(lambda: [divide(n, 0) for n in (1,)])
+
+
+def wrapped():
+    try:
+        divide(1, 0)
+    except ZeroDivisionError as cause:
+        raise RuntimeError("above") from cause
+
+
+def without_columns():
+    node = ast.parse("\n\nint('x')")
+    for each in ast.walk(node):
+        if hasattr(each, "lineno"):
+            each.col_offset = each.end_col_offset = -1
+            each.end_lineno = each.lineno
+    exec(compile(node, "<no file>", "exec"), {"__name__": "elsewhere"})
+
+
+@pytest.mark.parametrize(
+    "fails", [lambda: divide(1, 0), recurse, Body.call, wrapped, without_columns]
+)
+def test_a_traceback_is_printed_as_it_was(fails):
+    """With names, lines and columns, of causes, too."""
+    error = caught(fails)
+    back = unpack_exception(pack_exception(error))
+    assert traceback.format_exception(back) == traceback.format_exception(error)
+    [(there, _), (here, _)] = (
+        list(traceback.walk_tb(each.__traceback__))[-1] for each in (error, back)
+    )
+    for name in ("co_filename", "co_name", "co_qualname", "co_firstlineno"):
+        assert getattr(here.f_code, name) == getattr(there.f_code, name)
+    assert here.f_globals["__name__"] == there.f_globals["__name__"]
+
+
+@pytest.mark.parametrize(
+    "fails",
+    [
+        b"\xff".decode,
+        lambda: "é".encode("ascii"),
+        lambda: compile("a b", "file", "exec"),
+        lambda: compile("if 1:\n a\n  b", "file", "exec"),
+        lambda: json.loads("{"),
+        Path("/nowhere/at/all").read_text,
+        lambda: importlib.import_module("nowhere.at.all"),
+        lambda: not_defined,  # noqa: F821
+        lambda: (1).not_there,
+        lambda: next(iter([])),
+        lambda: {}[1],
+        lambda: sys.exit(3),
+        lambda: subprocess.run(["false"], check=True),
+    ],
+)
+def test_exceptions_of_python_travel_whole(fails):
+    """Who catches one finds what it is made of, as where it was raised."""
+    error = caught(fails)
+    back = unpack_exception(pack_exception(error))
+    assert (type(back), str(back), back.args) == (type(error), str(error), error.args)
+    for kind in type(error).__mro__[: -len(BaseException.__mro__)]:
+        for name in vars(kind).keys() - {"obj"}:  # of AttributeError: whatever it may be
+            if not name.startswith("_"):
+                assert getattr(back, name, None) == getattr(error, name, None)
+
+
+def test_a_group_of_exceptions_travels():
+    """And each that is in it with its own."""
+    inner = caught(b"\xff".decode)
+    error = caught(lambda: (_ for _ in ()).throw(ExceptionGroup("several", [inner, KeyError(1)])))
+    back = unpack_exception(pack_exception(error))
+    assert traceback.format_exception(back) == traceback.format_exception(error)
 
 
 def test_an_exception_with_a_constructor_of_its_own_travels():

@@ -84,6 +84,30 @@ def test_the_traceback_reaches_the_line_that_failed(mode):
     assert "the line that fails" in "".join(traceback.format_exception(caught.value))
 
 
+@component
+def decode(text):
+    return text.decode()
+
+
+@component
+def deep():
+    return deep.fn()
+
+
+@pytest.mark.parametrize(("call", "kind"), [(deep, RecursionError), (decode, UnicodeDecodeError)])
+def test_exceptions_of_python_are_caught_as_such(mode, call, kind):
+    """Those too whose constructor takes more than a text, and that come from very deep."""
+
+    @pipeline
+    def body():
+        try:
+            return value(call(*([b"\xff"] if call is decode else [])))
+        except kind as error:
+            return str(error)
+
+    assert body() == body.fn()
+
+
 def test_the_note(mode):
     """A note names the step, the attempt, the worker, the run, and how to see it again."""
 
