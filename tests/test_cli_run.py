@@ -334,6 +334,20 @@ def test_logs_of_all_steps_and_of_one(folder):
     assert "there is no step 'nothing'" in err
 
 
+def test_logs_of_child_runs(folder):
+    """Their steps stand behind the one that the child run is, which can be asked for alone."""
+    (folder / "more.py").write_text(
+        "from app import echo, lines, pipeline\n\n"
+        "@pipeline\ndef nested():\n    return [lines(2), echo(2)]\n"
+    )
+    call(folder, "run", "more.py:nested")
+    lines = ["[lines/echo] value 0", "[lines/echo-2] value 1"]
+    assert call(folder, "logs", "nested#1")[1].splitlines() == [*lines, "[echo] value 2"]
+    assert call(folder, "logs", "nested#1", "lines")[1].splitlines() == lines
+    found = json.loads(call(folder, "logs", "nested#1", "--json")[1])
+    assert [each["step"] for each in found] == ["lines/echo", "lines/echo-2", "echo"]
+
+
 @pytest.mark.parametrize("step", [[], ["wait"]])
 def test_logs_follow_a_run(folder, start, step):
     """Lines come while the step runs, and the command ends with the run."""
@@ -357,8 +371,8 @@ def test_what_the_next_step_writes_is_not_shown_as_the_last_ones(capsys):
         ("running", "one\ntwo\nof the next\n"),
         ("completed", "one\ntwo\n"),
     ]:
-        record = SimpleNamespace(name="s", state=state, logs=lambda text=text: text)
-        reading._print_new(record, shown, labelled=False, follow=True)
+        record = SimpleNamespace(state=state, logs=lambda text=text: text)
+        reading._print_new(record, shown, "", follow=True)
         told.append(capsys.readouterr().out)
     assert told == ["", "one\n", "two\n"]
 

@@ -14,6 +14,8 @@ from pipedeco.errors import ConfigError, RunNotFound
 from pipedeco.text import duration, when
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cyclopts.completion import CompletionContext
 
     from pipedeco.graph import Drawn
@@ -167,10 +169,10 @@ def logs(
     json: Json = False,
     store: Store = None,
 ) -> None:
-    """Print what the steps of a run wrote.
+    """Print what the steps of a run wrote, and those of its child runs.
 
     Args:
-        step: Only this step; of all steps each line has its step in front.
+        step: Only this step; of several steps each line has its step in front.
         follow: Go on while the run goes on.
     """
     from pipedeco.run import get_run
@@ -181,15 +183,16 @@ def logs(
             find_step(found, step)
         time.sleep(POLL)
     if json:
-        print_json([{"step": s.name, "text": s.logs()} for s in _chosen(found, step)])
+        chosen = _chosen(found, step)
+        print_json([{"step": name, "text": record.logs()} for name, record in chosen])
         return
     shown: dict[str, _Shown] = {}
     while True:
         going = found.status in ("pending", "running")
         begin = time.monotonic()
-        for record in _chosen(found, step):
-            known = shown.setdefault(record.name, _Shown())
-            _print_new(record, known, labelled=step is None, follow=follow)
+        for name, record in _chosen(found, step):
+            label = "" if name == step else f"[{name}] "
+            _print_new(record, shown.setdefault(name, _Shown()), label, follow=follow)
         sys.stdout.flush()
         if not follow or not going:
             return
@@ -197,9 +200,19 @@ def logs(
         time.sleep(max(POLL, 4 * (time.monotonic() - begin)))
 
 
-def _chosen(run: Run, step: str | None) -> list[StepRecord]:
+def _chosen(run: Run, step: str | None) -> Iterator[tuple[str, StepRecord]]:
+    """The steps by what they are called here: those of child runs behind the step that one is."""
     steps = run.steps
-    return list(steps.values()) if step is None else [steps[step]]
+    records = steps.values() if step is None else [steps[step]]
+    children = {}
+    if any(record.child_run is not None for record in records):
+        children = {child.id: child for child in run.children}
+    for record in records:
+        if record.child_run in children:
+            for name, inner in _chosen(children[record.child_run], None):
+                yield f"{record.name}/{name}", inner
+        else:
+            yield record.name, record
 
 
 class _Shown:
@@ -211,7 +224,7 @@ class _Shown:
         self.ended = False
 
 
-def _print_new(record: StepRecord, shown: _Shown, *, labelled: bool, follow: bool) -> None:
+def _print_new(record: StepRecord, shown: _Shown, label: str, *, follow: bool) -> None:
     """What a step wrote since the last look; of a step that goes on only whole lines.
 
     Of such a one that is followed, only what was there at the last look: what came since may be the
@@ -224,7 +237,7 @@ def _print_new(record: StepRecord, shown: _Shown, *, labelled: bool, follow: boo
     end = len(text) if shown.ended else text.rfind("\n") + 1
     end, shown.seen = (min(end, shown.seen) if follow and not shown.ended else end), end
     for line in text[shown.printed : end].splitlines():
-        say(f"[{record.name}] {line}" if labelled else line)
+        say(f"{label}{line}")
     shown.printed = max(shown.printed, end)
 
 
