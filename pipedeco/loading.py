@@ -195,7 +195,7 @@ def _load_module(name: str, folder: str | None = None) -> Loaded:
     except (ImportError, ValueError):
         spec = None
     if spec is None or spec.loader is None:
-        raise ConfigError(f"there is no file and no module {name}")
+        raise ConfigError(f"there is no file and no module {name}{_elsewhere(name, folder)}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     loader = spec.loader
@@ -205,6 +205,14 @@ def _load_module(name: str, folder: str | None = None) -> Loaded:
         sys.modules.pop(name, None)  # half of it
         raise
     return Loaded(name, module, called)
+
+
+def _elsewhere(name: str, folder: str | None) -> str:
+    """What may help where a module was not found."""
+    source = os.path.join(folder or os.getcwd(), "src", *name.split("."))
+    if not os.path.isdir(source) and not os.path.isfile(f"{source}.py"):
+        return ""
+    return "; it is below src/: install the project (pip install -e .), or set PYTHONPATH=src"
 
 
 def _execute(source: str, action: Callable[[], None]) -> Any:

@@ -140,6 +140,21 @@ def test_a_queue_that_is_not_configured(project):
         asks()
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("local://2?color=red", r"has no option 'color'; there are max_in_flight"),
+        ("dask://host", "is to name a host and a port"),
+        ("executor://module", "is to name a function"),
+    ],
+)
+def test_a_queue_whose_url_is_wrong(project, url, said):
+    """The call raises, before anything is sent."""
+    pipedeco.configure(queues={"gpu": url})
+    with pytest.raises(ConfigError, match=f"component on_gpu of run .*: .*{said}"):
+        asks()
+
+
 def test_a_default_queue(project):
     """A pipeline's own serves components that name none, in its child runs, too."""
 

@@ -199,3 +199,13 @@ def test_what_rerun_has_loaded_from_a_record(tmp_path):
     gone = tmp_path / f"{RESTORED}x" / "app.py"
     with pytest.raises(ConfigError, match="make such a run again with that command"):
         find_recorded("__main__", "p", str(gone))
+
+
+def test_a_module_below_src(run, tmp_path):
+    """Where nobody has installed it, the sentence says what to do."""
+    (tmp_path / "src" / "acme").mkdir(parents=True)
+    (tmp_path / "src" / "acme" / "train.py").write_text("")
+    for name in ("acme.train", "acme"):
+        code, _, err = run("", source=name)
+        assert code == 2
+        assert f"no module {name}; it is below src/: install the project" in err

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 from concurrent.futures import InvalidStateError
 from typing import TYPE_CHECKING, Any
@@ -163,6 +164,8 @@ def open_dask(url: EngineURL) -> DaskEngine:
     if not url.address:
         cluster = Cluster(count)
         address = cluster.address
+    else:
+        _find(url)
     try:
         client = Client(  # type: ignore[no-untyped-call]
             address, timeout=CONNECT, set_as_default=False, name="pipedeco", security=secured
@@ -172,6 +175,15 @@ def open_dask(url: EngineURL) -> DaskEngine:
             f"{url.text} cannot be reached: {error}; is `dask scheduler` running there?"
         ) from error
     return DaskEngine(url.text, client, resources, cluster)
+
+
+def _find(url: EngineURL) -> None:
+    """Raises EngineLost where the host has no address; Dask would go on trying, and not say why."""
+    host, port = url.place()
+    try:
+        socket.getaddrinfo(host, port)
+    except OSError as error:
+        raise EngineLost(f"{url.text} cannot be reached: {host}: {error.strerror}") from None
 
 
 def read_url(url: EngineURL) -> tuple[dict[str, float], int]:

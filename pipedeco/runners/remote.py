@@ -20,7 +20,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.config import engine_url
-from pipedeco.engines import Engine, error_of, parse
+from pipedeco.engines import Engine, check_url, error_of, parse
 from pipedeco.errors import ConfigError, PipedecoError, WorkerDied
 from pipedeco.graph import FAILED, Called, LogPosition, Logs, StepCall
 from pipedeco.runners import UnderWay
@@ -92,7 +92,9 @@ class RemoteSession(CallSession):
         if not called.is_pipeline and called.function.line is None:
             queue, resources, environment = self.place(called)
             try:
-                url = parse(engine_url(queue))
+                text = engine_url(queue)
+                check_url(text)
+                url = parse(text)
             except ConfigError as error:
                 raise ConfigError(
                     f"component {called.name} of run {self.facts.id}: {error}"

@@ -213,6 +213,12 @@ def test_nobody_listens(monkeypatch):
         open_engine("dask://127.0.0.1:9")
 
 
+def test_a_host_that_has_no_address():
+    """That is known at once, and said."""
+    with pytest.raises(EngineLost, match=r"dask://no-such.invalid:1 .*: no-such.invalid: "):
+        open_engine("dask://no-such.invalid:1")
+
+
 # -- while it runs -------------------------------------------------------------------------------
 
 
