@@ -788,6 +788,14 @@ def test_a_notebooks_cell_is_read_from_where_ipython_keeps_it():
     assert key_of(one).digest == key_of(two).digest != key_of(three).digest
 
 
+def test_code_of_no_file_is_read_while_another_thread_imports_linecache(monkeypatch):
+    """As the main thread does whose run has failed; the key is the same as without it."""
+    one = executed("def step(x):\n    return x\n", filename="<stdin>")
+    for module in (None, types.ModuleType("linecache")):  # whose body is not executed yet
+        monkeypatch.setitem(sys.modules, "linecache", module)
+        assert not key_of(one).unproven
+
+
 def test_docstrings_count_where_code_reads_them(load):
     """A parser made of `__doc__` depends on it."""
     text = "def step(x): return helper.__doc__\ndef helper(x):\n    'DOC'\n"

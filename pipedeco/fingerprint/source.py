@@ -65,9 +65,8 @@ def _read(filename: str) -> _File | None:
         with open(filename, "rb") as file:
             text = file.read()
     except (OSError, ValueError):
-        cached = (
-            sys.modules["linecache"].cache.get(filename) if "linecache" in sys.modules else None
-        )
+        # Another thread may be amid its import.
+        cached = getattr(sys.modules.get("linecache"), "cache", {}).get(filename)
         if cached is None or len(cached) < 3:
             return None
         text = "".join(cached[2])
