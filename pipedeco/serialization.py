@@ -18,7 +18,6 @@ from types import CodeType, MemberDescriptorType, TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.errors import NotPicklable
-from pipedeco.tracebacks import reduce_raised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -542,18 +541,15 @@ def pack_exception(error: BaseException) -> bytes | None:
 
 
 def _dump_raised(error: BaseException) -> bytes:
+    from pipedeco.tracebacks import RaisedPickler, reduce_raised  # most steps do not fail
+
     buffer = io.BytesIO()
     try:
-        _RaisedPickler(buffer, PROTOCOL).dump(error)
+        RaisedPickler(buffer, PROTOCOL).dump(error)
     except Exception:  # noqa: BLE001 - users' reducers; classes of __main__
         buffer = io.BytesIO()
         _cloudpickle_to(buffer, {}, None, reduce_raised).dump(error)
     return buffer.getvalue()
-
-
-class _RaisedPickler(pickle.Pickler):
-    def reducer_override(self, obj: Any) -> Any:
-        return reduce_raised(obj)
 
 
 def unpack_exception(data: bytes) -> BaseException:

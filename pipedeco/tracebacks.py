@@ -8,6 +8,7 @@ Python prints, or a notebook, as if the function had been called there.
 from __future__ import annotations
 
 import ast
+import pickle
 import sys
 from itertools import islice
 from types import TracebackType, WrapperDescriptorType
@@ -34,11 +35,15 @@ class Line(NamedTuple):
     module: dict[str, Any]
 
 
-def reduce_raised(item: object) -> Any:
-    """What makes an exception again, or a traceback; NotImplemented for anything else.
+class RaisedPickler(pickle.Pickler):
+    """Pickles exceptions with all that `reduce_raised` keeps of them."""
 
-    It serves as `reducer_override` of a pickler.
-    """
+    def reducer_override(self, obj: Any) -> Any:
+        return reduce_raised(obj)
+
+
+def reduce_raised(item: object) -> Any:
+    """What makes an exception again, or a traceback; NotImplemented for anything else."""
     if isinstance(item, BaseException):
         return _reduce_exception(item)
     if isinstance(item, TracebackType):
