@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 
 MEBI = 1 << 20
@@ -274,30 +276,35 @@ def test_a_child_forked_between_runs_ends_without_harm(lab):
     lab.assert_sound()
 
 
+FORKING = """
+import warnings
+warnings.simplefilter("ignore")
+
+
+@component
+def work(n):
+    return n
+
+
+@pipeline(workers=1)
+def main(n):
+    return work(n)
+
+
+main(1)
+"""
+
+
 def test_a_forked_child_may_run_pipelines_of_its_own(lab):
     """The child starts workers of its own, and both records are there."""
-    done = lab.run("""
-        import warnings
-        warnings.simplefilter("ignore")
-
-
-        @component
-        def work(n):
-            return n
-
-
-        @pipeline(workers=1)
-        def main(n):
-            return work(n)
-
-
-        main(1)
+    source = """
         child = os.fork()
         if child == 0:
             sys.exit(main(42))
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         print(status, main(3))
-        """)
+        """
+    done = lab.run(FORKING + textwrap.dedent(source))
     assert done.out == "42 3\n"
     assert lab.latest().number == 3
     lab.assert_sound()
@@ -305,9 +312,7 @@ def test_a_forked_child_may_run_pipelines_of_its_own(lab):
 
 def test_a_child_that_is_forked_amid_a_commit_may_run_pipelines(lab):
     """The fork waits for the commit's end: for the child's SQLite it would never come."""
-    lab.run("""
-        import warnings
-        warnings.simplefilter("ignore")
+    source = """
         from pipedeco.store.recorder import Recorder
 
         write = Recorder._write_entries
@@ -321,19 +326,6 @@ def test_a_child_that_is_forked_amid_a_commit_may_run_pipelines(lab):
 
 
         Recorder._write_entries = slowly
-
-
-        @component
-        def work(n):
-            return n
-
-
-        @pipeline(workers=1)
-        def main(n):
-            return work(n)
-
-
-        main(1)
         note("slowly")
         run = main.start(2)
         wait_for("committing")
@@ -343,7 +335,8 @@ def test_a_child_that_is_forked_amid_a_commit_may_run_pipelines(lab):
             sys.exit(main(42))
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
         assert run.result() == 2
-        """)
+        """
+    lab.run(FORKING + textwrap.dedent(source))
     lab.assert_sound()
 
 
