@@ -106,7 +106,8 @@ def compare(left: Run, right: Run) -> Differences:
     # A run that goes on is at one moment only, which comparing it with itself is about.
     same = (left.store, left.id) == (right.store, right.id)
     # Asking for the status waits until a run that has just begun is recorded.
-    found = Differences(named := _named(left), named if same else _named(right))
+    named = _named(left)
+    found = Differences(named, named if same else _named(right))
     with closing(connect_to_read(left.store)) as one, closing(connect_to_read(right.store)) as two:
         try:
             side = _read(one, found.left)

@@ -93,9 +93,8 @@ def _position(part: TracebackType, code: CodeType) -> tuple[int, int, int, int]:
     at = part.tb_lasti // 2
     line, last, column, end = next(islice(code.co_positions(), at, None), (None,) * 4)
     if line is None or last is None or column is None or end is None:
-        known = (
-            part.tb_lineno or code.co_firstlineno
-        )  # instructions of the compiler's own have none
+        # Instructions of the compiler's own have no line at all.
+        known = part.tb_lineno or code.co_firstlineno
         return known, known, UNKNOWN, UNKNOWN
     return line, last, column, end
 

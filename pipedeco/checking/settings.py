@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pipedeco.checking.findings import ERROR, WARNING, Finding, named, place_of
 from pipedeco.config import engine_url, find_blobs, find_queues, find_start_method
-from pipedeco.engines import check_url
+from pipedeco.engines import check_url, parse
 from pipedeco.errors import ConfigError
 from pipedeco.objects import ObjectFolder
 
@@ -84,7 +84,7 @@ class Queues:
     def _look_at(self, queue: str) -> tuple[str, bool | None]:
         if queue not in self._known:
             try:
-                self._known[queue] = "", check_url(engine_url(queue))
+                self._known[queue] = "", check_url(parse(engine_url(queue)))
             except ConfigError as error:
                 self._known[queue] = str(error), None
         return self._known[queue]

@@ -234,8 +234,9 @@ def _print_new(record: StepRecord, shown: _Shown, label: str, *, follow: bool) -
         return
     text = record.logs()
     shown.ended = record.state not in ("pending", "queued", "running")
-    end = len(text) if shown.ended else text.rfind("\n") + 1
-    end, shown.seen = (min(end, shown.seen) if follow and not shown.ended else end), end
+    whole = len(text) if shown.ended else text.rfind("\n") + 1
+    end = min(whole, shown.seen) if follow and not shown.ended else whole
+    shown.seen = whole
     for line in text[shown.printed : end].splitlines():
         say(f"{label}{line}")
     shown.printed = max(shown.printed, end)

@@ -48,7 +48,6 @@ def terminal_tree(boxes: list[Box], links: list[Link], title: str) -> Tree:
 
 
 def _forward(count: int, links: list[Link]) -> list[Link]:
-
     lines = [Line(link.source, link.target, link.kind) for link in links]
     turned = forward_edges(count, lines)
     return [link for link, line, now in zip(links, lines, turned, strict=True) if line == now]

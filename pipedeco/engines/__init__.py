@@ -162,7 +162,7 @@ def schemes() -> dict[str, str]:
     return BUILT_IN | {point.name: point.value for point in find(GROUP, sys.path)}
 
 
-def check_url(text: str) -> bool | None:
+def check_url(url: EngineURL) -> bool | None:
     """Look at a URL without opening its engine; whether that takes resources, None for unknown.
 
     An adapter's module may have `read_url(url)`, which raises ConfigError for what cannot be, and
@@ -170,12 +170,11 @@ def check_url(text: str) -> bool | None:
     resources.
     Raises ConfigError.
     """
-    url = parse(text)
     opener = schemes()[url.scheme]
     try:
         open_it = named_object(opener)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{text} names an engine that cannot be loaded: {error}") from error
+        raise ConfigError(f"{url.text} names an engine that cannot be loaded: {error}") from error
     adapter = sys.modules[opener.partition(":")[0]].__dict__
     if "read_url" in adapter:
         adapter["read_url"](url)

@@ -92,9 +92,8 @@ class RemoteSession(CallSession):
         if not called.is_pipeline and called.function.line is None:
             queue, resources, environment = self.place(called)
             try:
-                text = engine_url(queue)
-                check_url(text)
-                url = parse(text)
+                url = parse(engine_url(queue))
+                check_url(url)
             except ConfigError as error:
                 raise ConfigError(
                     f"component {called.name} of run {self.facts.id}: {error}"

@@ -71,9 +71,8 @@ class Worker:
         self.logs: _Logs | None = None
         self.blobs = BlobStore("")
         self.pickler = Pickler(self.blobs)
-        self.unloadable: dict[
-            str, str
-        ] = {}  # names that `__main__` was to have, and why it has not
+        # Names that `__main__` was to have, and why it has not.
+        self.unloadable: dict[str, str] = {}
         self.made: dict[int, Any] = {}  # packed values of the calls since the last wait
         self.run = 0
         self.pid = os.getpid()
