@@ -10,6 +10,7 @@ import sys
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from pipedeco.ambient.snapshot import AmbientState, capture, parts
 from pipedeco.definitions import MAIN
 
 _signal = importlib.import_module("_signal")
@@ -29,6 +30,7 @@ class Surroundings(NamedTuple):
     umask: int
     recursion_limit: int
     moved: tuple[str, str] = ("", "")  # where the project's code stands, and where it is from
+    ambient: bytes = b""  # a snapshot, see pipedeco.ambient
 
 
 def here() -> Surroundings:
@@ -44,6 +46,7 @@ def here() -> Surroundings:
         {name: _exact(value) for name, value in facts.items() if isinstance(value, str)},
         _umask(),
         sys.getrecursionlimit(),
+        ambient=capture(parts()),
     )
 
 
@@ -77,6 +80,7 @@ class Environment:
         self._stamps: dict[str, tuple[str, int]] = {}
         self._handlers: dict[int, Any] = {}
         self._path: list[str] = []
+        self._ambient = AmbientState()
 
     def enter(self, wanted: Surroundings) -> None:
         """Take on the surroundings of a run."""
@@ -98,6 +102,7 @@ class Environment:
         sys.path_importer_cache.clear()  # the user may have written modules since
         self._note_modules()
         self._handlers = {number: _signal.getsignal(number) for number in WATCHED_SIGNALS}
+        self._ambient.enter(wanted.ambient)
 
     def restore(self) -> None:
         """Undo what a step did to the process; cheap where it did nothing."""
@@ -116,6 +121,7 @@ class Environment:
             sys.setrecursionlimit(wanted.recursion_limit)
         os.umask(wanted.umask)
         self._restore_signals()
+        self._ambient.restore()
         if len(sys.modules) != self._modules:
             self._note_modules()
 

@@ -59,6 +59,7 @@ class Setting(NamedTuple):
     main: dict[str, str | None]
     umask: int
     recursion_limit: int
+    ambient: bytes  # a snapshot, see pipedeco.ambient
     # Folders that both sides see; "" where an object store stands between them.
     blobs: str = ""
     logs: str = ""
@@ -85,6 +86,7 @@ def setting_of(here: Surroundings, project: str, code: str | None, **facts: str)
         main=here.main,
         umask=here.umask,
         recursion_limit=here.recursion_limit,
+        ambient=here.ambient,
         **facts,
     )
 
@@ -162,6 +164,7 @@ def surroundings(setting: Setting, archives: BlobStore) -> Surroundings:
         setting.umask,
         setting.recursion_limit,
         (folder, setting.project),
+        setting.ambient,
     )
 
 
