@@ -64,9 +64,15 @@ class FunctionSpec(NamedTuple):
 
 
 class MainDefinitions:
-    """What workers must know of this process's `__main__`; one for each run."""
+    """What workers must know of this process's `__main__`; one for each run.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    given: whether workers have a name with this value by themselves, as they import the main file.
+    """
+
+    def __init__(self, given: Callable[[str, Any], bool] = lambda name, value: False) -> None:
+        self._given = given
         self._main = sys.modules[MAIN].__dict__
         self._made: dict[str, Definition | None] = {}
         self._needs: dict[str, tuple[str, ...]] = {}
@@ -107,7 +113,7 @@ class MainDefinitions:
         value = self._main[name]
         self._needs[name] = ()
         self._made[name] = None
-        if name in _OWN_NAMES:
+        if name in _OWN_NAMES or self._given(name, value):
             return
         definer = _Definer(value, self._main)
         data = definer.define(name)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from pipedeco.ambient.snapshot import AmbientState, capture, parts
 from pipedeco.definitions import MAIN
+from pipedeco.main_file import MainFile, is_users
 
 _signal = importlib.import_module("_signal")
 
@@ -31,6 +32,7 @@ class Surroundings(NamedTuple):
     recursion_limit: int
     moved: tuple[str, str] = ("", "")  # where the project's code stands, and where it is from
     ambient: bytes = b""  # a snapshot, see pipedeco.ambient
+    main_file: tuple[Any, ...] | None = None  # a MainFile, where workers import it
 
 
 def here() -> Surroundings:
@@ -73,7 +75,8 @@ def _umask() -> int:
 class Environment:
     """Puts a worker into a run's surroundings, and back into them after each step."""
 
-    def __init__(self) -> None:
+    def __init__(self, main_file: MainFile | None = None) -> None:
+        self.main_file = main_file  # what `__main__` was imported from
         self._wanted: Surroundings | None = None
         self._variables: dict[Any, Any] = {}
         self._modules = 0
@@ -81,9 +84,14 @@ class Environment:
         self._handlers: dict[int, Any] = {}
         self._path: list[str] = []
         self._ambient = AmbientState()
+        if main_file is not None:
+            self._note_modules()
 
     def enter(self, wanted: Surroundings) -> None:
-        """Take on the surroundings of a run."""
+        """Take on the surroundings of a run.
+
+        Raises CannotImport where the program's main file is to be imported, and cannot be.
+        """
         self._wanted = wanted
         os.environ.clear()
         os.environ.update(wanted.environment)
@@ -100,9 +108,22 @@ class Environment:
 
             name_by_origin(*wanted.moved)
         sys.path_importer_cache.clear()  # the user may have written modules since
+        if wanted.main_file is not None and self.main_file is None:
+            self._import_main(MainFile(*wanted.main_file))
         self._note_modules()
         self._handlers = {number: _signal.getsignal(number) for number in WATCHED_SIGNALS}
         self._ambient.enter(wanted.ambient)
+
+    def _import_main(self, file: MainFile) -> None:
+        from pipedeco.worker.main_import import import_quietly
+
+        import_quietly(file)
+        self.main_file = file
+
+    @property
+    def moved(self) -> tuple[str, str]:
+        """Where the project's code stands here, and where it is from; else ("", "")."""
+        return ("", "") if self._wanted is None else self._wanted.moved
 
     def restore(self) -> None:
         """Undo what a step did to the process; cheap where it did nothing."""
@@ -135,10 +156,16 @@ class Environment:
             if _signal.getsignal(number) is not handler:
                 _signal.signal(number, handler)
 
-    def stale(self, path: list[str]) -> bool:
-        """Whether a module of the user's that this process has imported changed on disk, or
-        would not be found on `path` as it was."""
-        if self._stamps and set(self._path) - set(path):
+    def unfit(self, wanted: Surroundings) -> bool:
+        """Whether only a fresh process can enter these surroundings.
+
+        A module of the user's that this process has imported changed on disk, or would not be found
+        on the new path as it was; or `__main__` is that of another program.
+        """
+        main_file = None if wanted.main_file is None else MainFile(*wanted.main_file)
+        if self.main_file is not None and self.main_file != main_file:
+            return True
+        if self._stamps and self._path and set(self._path) - set(wanted.path):
             return True
         return any(_stamp(file) != stamp for file, stamp in self._stamps.values())
 
@@ -146,24 +173,13 @@ class Environment:
         self._modules = len(sys.modules)
         for name, module in list(sys.modules.items()):
             path = getattr(module, "__file__", None)
-            if name not in self._stamps and path and _is_users(path):
+            if name not in self._stamps and path and is_users(path):
                 self._stamps[name] = (path, _stamp(path))
 
 
 def _raw_environment() -> Any:
     """The mapping under os.environ: comparing it costs a microsecond, not forty."""
     return getattr(os.environ, "_data", None) or dict(os.environ)
-
-
-# Where modules live that do not change under a run: pipedeco, the standard library, packages.
-_OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_STANDARD = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
-_PACKAGES = ("site-packages", "dist-packages")
-
-
-def _is_users(path: str) -> bool:
-    installed = path.startswith((_OWN, _STANDARD)) or any(part in path for part in _PACKAGES)
-    return not installed
 
 
 def _stamp(path: str) -> int:

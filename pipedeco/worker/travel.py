@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipedeco.blobs import BlobStore, make_private
 from pipedeco.errors import PipedecoError, StoreError
@@ -60,6 +60,7 @@ class Setting(NamedTuple):
     umask: int
     recursion_limit: int
     ambient: bytes  # a snapshot, see pipedeco.ambient
+    main_file: tuple[Any, ...] | None  # a MainFile, where workers import it
     # Folders that both sides see; "" where an object store stands between them.
     blobs: str = ""
     logs: str = ""
@@ -87,6 +88,7 @@ def setting_of(here: Surroundings, project: str, code: str | None, **facts: str)
         umask=here.umask,
         recursion_limit=here.recursion_limit,
         ambient=here.ambient,
+        main_file=here.main_file,
         **facts,
     )
 
@@ -165,6 +167,9 @@ def surroundings(setting: Setting, archives: BlobStore) -> Surroundings:
         setting.recursion_limit,
         (folder, setting.project),
         setting.ambient,
+        None
+        if setting.main_file is None
+        else (moved(setting.main_file[0]), *setting.main_file[1:]),
     )
 
 

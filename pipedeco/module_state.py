@@ -1,0 +1,408 @@
+"""Globals of the user's modules that a program may have changed, for workers that import them.
+
+A worker imports a component's module anew, so it would miss what the program has set since:
+`settings.K = 6`, a registry that was filled, a global that `main()` assigns.  The globals that a
+component reaches therefore go along, and a worker sets those of which its own value is another.
+Functions, classes and modules are what the import gives.
+"""
+
+from __future__ import annotations
+
+import _ast
+import copyreg
+import io
+import pickle
+import sys
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipedeco.definitions import MAIN, Decorated
+from pipedeco.instructions import codes
+from pipedeco.main_file import is_users
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import CodeType
+
+    from pipedeco.main_file import MainSource
+
+CODE = (type, FunctionType, BuiltinFunctionType, MethodType, ModuleType, Decorated)
+COMPARED = 3  # the pickle protocol of values that are compared; the last one without frames
+WRAPPED = 50  # layers of decorators that are looked through, as they may form a circle
+ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
+GENERATORS = (
+    "random.Random",
+    "numpy.random._generator.Generator",
+    "numpy.random.mtrand.RandomState",
+)
+
+
+class Global(NamedTuple):
+    """A global of a module, by their names."""
+
+    module: str
+    name: str
+
+
+class Change(NamedTuple):
+    """The value of a global as the program has it; the worker's own may be the same."""
+
+    module: str
+    name: str
+    data: bytes
+
+
+class Needed(NamedTuple):
+    """What a worker needs for a call beside the modules that it imports."""
+
+    changes: list[Change]
+    definitions: list[str]  # names of `__main__` that the import of the main file does not give
+
+
+class Unsent(NamedTuple):
+    """A global that was changed since its module was imported, and cannot travel."""
+
+    where: Global
+    imported: str  # what the import has given it
+    reason: str
+
+
+class ModuleState:
+    """The globals that the components of one run reach, as they are now.
+
+    Parameters
+    ----------
+    main : MainSource, optional
+        The main file, where workers import it; else its globals travel as definitions.
+    elsewhere : bool
+        Whether workers may be on other machines, where a module computes values of its own, such
+        as a device's name: these stay, and only what the source shows to be changed goes along.
+    """
+
+    def __init__(self, main: MainSource | None, *, elsewhere: bool = False) -> None:
+        self._main = main
+        self._elsewhere = elsewhere
+        self._reach = Reach(main is not None)
+        self._pickled: dict[Global, bytes | None] = {}
+        self.unsent: list[Unsent] = []
+
+    def needed(self, fn: Callable[..., Any], names: Iterable[str] = ()) -> Needed:
+        """Return what a worker must be told before it calls `fn`.
+
+        Parameters
+        ----------
+        fn : callable
+            A component's function.
+        names : iterable of str
+            Names of `__main__` that its arguments refer to.
+        """
+        reached = self._reach.of(fn, names)
+        changes = []
+        definitions = [name for name, value in reached.code.items() if not self.given(name, value)]
+        for where, value in reached.values.items():
+            if where not in self._pickled:
+                self._pickled[where] = self._dump(where, value)
+            data = self._pickled[where]
+            if data is not None:
+                changes.append(Change(*where, data))
+            elif self._is_missing(where):
+                definitions.append(where.name)
+        return Needed(changes, definitions)
+
+    def given(self, name: str, value: Any) -> bool:
+        """Return whether the import of the main file gives `__main__` this name and value."""
+        if self._main is None:
+            return False
+        if isinstance(value, CODE):
+            inner = value.fn if isinstance(value, Decorated) else value
+            return self._main.defines(name, inner)
+        return name in self._main.bound
+
+    def _is_missing(self, where: Global) -> bool:
+        """Return whether only a definition can give workers this global of `__main__`."""
+        main = self._main
+        return where.module == MAIN and main is not None and where.name not in main.bound
+
+    def _dump(self, where: Global, value: Any) -> bytes | None:
+        if _type_name(value) in GENERATORS and _is_bare_call(where):
+            return None  # of its own entropy in each process, as it was made to be
+        if self._elsewhere and where.module != MAIN and not self._is_changed(where, value):
+            return None
+        try:
+            data = dump_global(value)
+        except Exception as error:  # noqa: BLE001 - users' reducers
+            self._note_unsent(where, value, error)
+            return None
+        # What a definition of `__main__` is needed for travels with a call, and not with a module.
+        return None if self._main is None and MAIN.encode() in data else data
+
+    def _is_changed(self, where: Global, value: Any) -> bool:
+        """Return whether a value may be another than the import gives on any machine."""
+        if type(value) in ATOMS or type(value).__module__ == "pathlib":
+            node = _assigned(where)
+            return isinstance(node, _ast.Constant) and node.value != value
+        return True
+
+    def _note_unsent(self, where: Global, value: Any, error: Exception) -> None:
+        """Remember a value of which the module's source says that the import has not made it."""
+        node = _assigned(where)
+        if isinstance(node, _ast.Constant) and type(value) is not type(node.value):
+            reason = f"{_type_name(value)} cannot be pickled ({str(error)[:120]})"
+            self.unsent.append(Unsent(where, repr(node.value), reason))
+
+
+class Reached(NamedTuple):
+    """What the functions that a component reaches use of the user's modules."""
+
+    values: dict[Global, Any]
+    code: dict[str, Any]  # functions, classes and modules of `__main__`
+
+
+class Reach:
+    """Finds the globals that functions of the user's modules use, directly or through others.
+
+    Parameters
+    ----------
+    of_main : bool
+        Whether globals of `__main__` count.
+    """
+
+    def __init__(self, of_main: bool) -> None:
+        self._of_main = of_main
+        self._users: dict[str, bool] = {MAIN: True}
+        self._known: dict[Any, Reached] = {}
+
+    def of(self, fn: Callable[..., Any], names: Iterable[str]) -> Reached:
+        key = fn, *names
+        if key not in self._known:
+            walk = _Walk(self)
+            walk.meet(fn)
+            main = sys.modules[MAIN].__dict__
+            for name in names:
+                if name in main:
+                    walk.use(MAIN, name, main[name], frozenset())
+            walk.go_on()
+            self._known[key] = Reached(
+                {w: v for w, v in walk.values.items() if self._of_main or w.module != MAIN},
+                walk.code if self._of_main else {},
+            )
+        return self._known[key]
+
+    def is_users(self, module: Any) -> bool:
+        """Return whether a module of this name is the user's own."""
+        if not isinstance(module, str):
+            return False
+        if module not in self._users:
+            path = getattr(sys.modules.get(module), "__file__", None)
+            self._users[module] = isinstance(path, str) and is_users(path)
+        return self._users[module]
+
+
+class _Walk:
+    """One way through the functions that a component reaches."""
+
+    def __init__(self, reach: Reach) -> None:
+        self.reach = reach
+        self.values: dict[Global, Any] = {}
+        self.code: dict[str, Any] = {}
+        self._todo: list[FunctionType] = []
+        self._seen: set[int] = set()  # functions and classes
+        self._entered: set[tuple[int, str]] = set()  # modules and names in them
+
+    def go_on(self) -> None:
+        while self._todo:
+            self._function(self._todo.pop())
+
+    def use(self, module: str, name: str, value: Any, words: frozenset[str]) -> None:
+        """A function of `module` uses this global of it; `words` are the names in its code."""
+        alias = _is_alias(name, value)
+        if module == MAIN and isinstance(value, CODE) and not alias:
+            self.code[name] = value
+        if isinstance(value, ModuleType):
+            self._module(value, words)
+            return
+        self.meet(value)
+        where = Global(module, name)
+        if alias or (not isinstance(value, CODE) and where not in self.values):
+            self.values[where] = value
+            self.meet(type(value))
+
+    def meet(self, value: Any) -> None:
+        """Look into the functions of a value: its own, or a class's."""
+        if isinstance(value, type):
+            if id(value) not in self._seen and self.reach.is_users(value.__module__):
+                self._seen.add(id(value))
+                for item in list(vars(value).values()):
+                    self._push(item)
+        else:
+            self._push(value)
+
+    def _push(self, value: Any) -> None:
+        for function in _functions(value):
+            if id(function) not in self._seen:
+                self._seen.add(id(function))
+                self._todo.append(function)
+
+    def _function(self, function: FunctionType) -> None:
+        namespace = function.__globals__
+        module = namespace.get("__name__")
+        if not self.reach.is_users(module):
+            return
+        words = _words(function.__code__)
+        for name in words:
+            if name in namespace:
+                self.use(str(module), name, namespace[name], words)
+            elif isinstance(found := sys.modules.get(name), ModuleType):  # imported in the function
+                self._module(found, words)
+        for cell in function.__closure__ or ():
+            try:
+                self.meet(cell.cell_contents)
+            except ValueError:  # an empty cell
+                pass
+
+    def _module(self, module: ModuleType, words: frozenset[str]) -> None:
+        name = module.__name__
+        if not self.reach.is_users(name):
+            return
+        names = vars(module)
+        for word in words & names.keys():
+            if (id(module), word) not in self._entered:
+                self._entered.add((id(module), word))
+                self.use(name, word, names[word], words)
+
+
+def _is_alias(name: str, value: Any) -> bool:
+    """Whether a function or class has this name beside its own, and may be changed for another."""
+    own = getattr(value, "__qualname__", None)
+    return isinstance(value, FunctionType | type) and own not in (name, "<lambda>")
+
+
+def _words(code: CodeType) -> frozenset[str]:
+    """Every name of a global, an attribute or a module in the code; but none of Python's own."""
+    return frozenset(
+        name for inner in codes(code) for name in inner.co_names if not name.startswith("__")
+    )
+
+
+def _functions(value: Any) -> Iterator[FunctionType]:
+    """The functions of a value, within what decorators have put around them."""
+    for _ in range(WRAPPED):
+        if isinstance(value, FunctionType):
+            yield value
+        if isinstance(value, Decorated):
+            value = value.fn
+        elif isinstance(value, staticmethod | classmethod | MethodType):
+            value = value.__func__
+        elif isinstance(value, partial):
+            value = value.func
+        elif isinstance(value, property):
+            value = value.fget
+        else:
+            held = getattr(value, "__dict__", None)
+            value = held.get("__wrapped__") if isinstance(held, dict) else None
+        if value is None:
+            return
+
+
+def _type_name(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+# -- what the source says ----------------------------------------------------------------------
+
+
+def _assigned(where: Global) -> Any:
+    """The expression that the top level of a module's source gives a name; None where unknown."""
+    path = getattr(sys.modules.get(where.module), "__file__", None)
+    try:
+        with open(path or "", "rb") as file:
+            tree: Any = compile(file.read(), "", "exec", _ast.PyCF_ONLY_AST, dont_inherit=True)
+    except (OSError, SyntaxError, ValueError):
+        return None
+    for statement in tree.body:
+        targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
+        for target in targets:
+            if isinstance(target, _ast.Name) and target.id == where.name:
+                return getattr(statement, "value", None)
+    return None
+
+
+def _is_bare_call(where: Global) -> bool:
+    """Whether a module gives the name what a call without arguments returns."""
+    node = _assigned(where)
+    return isinstance(node, _ast.Call) and not node.args and not node.keywords
+
+
+# -- in a worker -------------------------------------------------------------------------------
+
+
+def apply_change(module: ModuleType, change: Change, moved: tuple[str, str]) -> None:
+    """Give a module of this worker the value, unless its own is the same.
+
+    Parameters
+    ----------
+    module : module
+    change : Change
+    moved : (str, str)
+        The folder in which the project stands here, and that of the controller; else ("", "").
+
+    Raises whatever loading the value raises.
+    """
+    names = vars(module)
+    data = with_paths_moved(change.data, moved[1], moved[0]) if moved[0] else change.data
+    if change.name in names:
+        try:
+            if dump_global(names[change.name]) == data:
+                return
+        except Exception:  # noqa: BLE001, S110 - users' reducers; then it is another value
+            pass
+    names[change.name] = pickle.loads(data)
+
+
+# -- values as bytes that can be compared --------------------------------------------------------
+
+
+def dump_global(value: Any) -> bytes:
+    """Return a pickle in which each path is one string.
+
+    Raises whatever pickling the value raises.
+    """
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, COMPARED)
+    pathlib = sys.modules.get("pathlib")
+    if pathlib is not None:
+        own = dict.fromkeys((type(pathlib.Path()), type(pathlib.PurePath())), _reduce_path)
+        pickler.dispatch_table = {**copyreg.dispatch_table, **own}
+    pickler.dump(value)
+    return file.getvalue()
+
+
+def _reduce_path(path: Any) -> tuple[Any, ...]:
+    return type(path), (str(path),)
+
+
+def with_paths_moved(data: bytes, origin: str, folder: str) -> bytes:
+    """Return a pickle of `dump_global` in which strings below one folder are below another."""
+    if origin.encode() not in data:
+        return data
+    import pickletools
+
+    parts = []
+    begin = 0
+    text = ""
+    found: Iterable[Any] = pickletools.genops(data)
+    for opcode, argument, position in found:
+        if text:
+            raw = text.encode("utf-8", "surrogatepass")
+            parts += [pickle.BINUNICODE, len(raw).to_bytes(4, "little"), raw]
+            begin, text = position, ""
+        if opcode.name == "BINUNICODE" and _is_below(argument, origin):
+            parts.append(data[begin:position])
+            text = folder + argument[len(origin) :]
+    parts.append(data[begin:])
+    return b"".join(parts)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + "/")
