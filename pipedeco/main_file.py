@@ -212,7 +212,7 @@ def import_main(file: MainFile) -> ModuleType:
     module = ModuleType(MAIN)
     names = vars(module)
     names["__builtins__"] = builtins  # C code that imports looks for it
-    names["__file__"] = file.shown
+    names["__file__"] = file.path
     if file.module:
         _place_in_package(module, file.module)
     former = sys.modules[MAIN]

@@ -323,15 +323,50 @@ def _assigned(where: Global) -> Any:
     for statement in tree.body:
         targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
         for target in targets:
-            if isinstance(target, _ast.Name) and target.id == where.name:
-                return getattr(statement, "value", None)
+            for name, value in _pairs(target, getattr(statement, "value", None)):
+                if name == where.name:
+                    return value
     return None
+
+
+def _pairs(target: Any, value: Any) -> Iterator[tuple[str, Any]]:
+    """The names that an assignment binds, with their expressions."""
+    if isinstance(target, _ast.Name):
+        yield target.id, value
+    elif isinstance(target, _ast.Tuple) and isinstance(value, _ast.Tuple):
+        for inner in zip(target.elts, value.elts, strict=False):
+            yield from _pairs(*inner)
 
 
 def _is_bare_call(where: Global) -> bool:
     """Whether a module gives the name what a call without arguments returns."""
     node = _assigned(where)
     return isinstance(node, _ast.Call) and not node.args and not node.keywords
+
+
+# -- in the nursery ----------------------------------------------------------------------------
+
+
+def unseeded_generators() -> list[Any]:
+    """Return the random generators of the user's modules that draw from the system's entropy."""
+    reach = Reach(of_main=True)
+    return [
+        value
+        for module, imported in list(sys.modules.items())
+        if reach.is_users(module)
+        for name, value in list(vars(imported).items())
+        if _type_name(value) in GENERATORS and _is_bare_call(Global(module, name))
+    ]
+
+
+def reseed(generators: Iterable[Any]) -> None:
+    """Let forked processes draw numbers of their own."""
+    for generator in generators:
+        if hasattr(generator, "seed"):
+            generator.seed()
+        else:  # a Generator of numpy
+            bits = generator.bit_generator
+            bits.state = type(bits)().state
 
 
 # -- in a worker -------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
+FORK_AWARE = ("jemalloc_bg_thd",)  # of pyarrow's allocator
 SHOWN = 2000  # characters of what a failed import has written
 
 
@@ -104,10 +105,9 @@ class Leftovers:
 
         others = [t.name for t in threading.enumerate() if t is not threading.current_thread()]
         found = [f"the thread {name}" for name in others]
-        if not found and _native_threads() > 1:
+        if not found and _native_threads():
             _fork_once()  # libraries that know of forks end their threads before one
-            if _native_threads() > 1:
-                found.append("threads of a native library")
+            found += [f"the native thread {name}" for name in _native_threads()]
         if _has_children():
             found.append("a child process")
         found += [text for file in _descriptors() - self._files if (text := _shared(file))]
@@ -121,8 +121,18 @@ def _descriptors() -> frozenset[int]:
     return frozenset(int(name) for name in os.listdir("/proc/self/fd"))
 
 
-def _native_threads() -> int:
-    return len(os.listdir("/proc/self/task"))
+def _native_threads() -> list[str]:
+    """The names of threads beside this one, but for those that a forked process begins anew."""
+    found = []
+    for task in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{task}/comm") as file:
+                name = file.read().strip()
+        except OSError:  # it ended meanwhile
+            continue
+        if int(task) != os.getpid() and name not in FORK_AWARE:
+            found.append(name)
+    return found
 
 
 def _fork_once() -> None:

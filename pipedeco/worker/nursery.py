@@ -26,6 +26,7 @@ from typing import Any
 
 from pipedeco.descriptors import out_of_reach
 from pipedeco.main_file import MainFile
+from pipedeco.module_state import reseed, unseeded_generators
 from pipedeco.worker import process
 from pipedeco.worker.environment import bury, children_of, has_children, new_main
 
@@ -49,6 +50,7 @@ class Nursery:
         self.controller = os.pidfd_open(controller)
         self.workers: dict[int, int] = {}  # pid -> worker
         self.main_file: MainFile | None = None  # what `__main__` was imported from
+        self.generators: list[Any] = []  # that it has, and that forked workers must not share
         self.ears = _signal_pipe()
 
     def serve(self) -> None:
@@ -99,6 +101,7 @@ class Nursery:
             new_main()
         else:
             self.main_file = file
+            self.generators = unseeded_generators()
         found = leftovers.found()
         if found:
             self.report(("told", _each_imports(file, found)))
@@ -135,6 +138,7 @@ class Nursery:
             os._exit(0)
         shared = memoryview(mmap.mmap(page, PAGE)).cast("q")
         try:
+            reseed(self.generators)
             connected = socket.socket(fileno=out_of_reach(connection))
             process.main(connected, shared, self.main_file)
         finally:
