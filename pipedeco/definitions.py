@@ -150,7 +150,7 @@ class _Definer(pickle.Pickler):
 
     def _cloud(self, name: str) -> bytes:
         try:
-            return _cloudpickle_main(self._value, self._main)
+            return cloudpickle_main(self._value, self._main)
         except Exception as error:  # noqa: BLE001 - users' reducers
             return self._dill(name, error)
 
@@ -270,7 +270,7 @@ class _MainGlobals(dict[str, Any]):
         return main_globals, ()
 
 
-def _cloudpickle_main(value: Any, main: dict[str, Any]) -> bytes:
+def cloudpickle_main(value: Any, main: dict[str, Any]) -> bytes:
     """A value by cloudpickle, its functions bound to the worker's `__main__`."""
     file = io.BytesIO()
     pickler = cloud_pickler()(file, PROTOCOL)
@@ -325,7 +325,7 @@ def describe(function: Callable[..., Any]) -> FunctionSpec:
 def _by_value(function: Callable[..., Any], module: str) -> FunctionSpec:
     main = sys.modules[MAIN].__dict__
     try:
-        data = _cloudpickle_main(function, main)
+        data = cloudpickle_main(function, main)
     except Exception as error:  # noqa: BLE001 - users' reducers
         try:
             data = dumps_by_dill(function)

@@ -67,6 +67,7 @@ class MainSource:
     def __init__(self, file: MainFile, tree: Any) -> None:
         self.file = file
         self.bound = frozenset(_bound(tree.body))
+        self._lambdas = frozenset(_lambdas(tree.body))
         self._tree = tree
         self._known: frozenset[CodeType] | None = None
 
@@ -77,11 +78,18 @@ class MainSource:
         if isinstance(value, ModuleType):
             return True
         if isinstance(value, FunctionType):
-            return value.__qualname__ in (name, "<lambda>") and self._has(value)
+            return self._has(value) and self._is_of(name, value)
         if isinstance(value, type):
             own = [item for item in vars(value).values() if isinstance(item, FunctionType)]
             return value.__qualname__ == name and all(self._has(item) for item in own)
         return False
+
+    def _is_of(self, name: str, function: FunctionType) -> bool:
+        """Whether a function of the file is the one that the top level gives the name."""
+        if function.__qualname__ == "<lambda>":
+            return (name, function.__code__.co_firstlineno) in self._lambdas
+        # What a decorator returns without `wraps` is made anew by the import.
+        return function.__qualname__ == name or "<locals>" in function.__qualname__
 
     def _has(self, function: FunctionType) -> bool:
         """Whether a function is as the file says; what libraries generate has no file."""
@@ -430,6 +438,14 @@ def _everything(body: list[Any]) -> Iterator[Any]:
         yield statement
         for field in ("body", "orelse", "finalbody", "handlers", "cases"):
             yield from _everything(getattr(statement, field, []))
+
+
+def _lambdas(body: list[Any]) -> Iterator[tuple[str, int]]:
+    """Names that the top level gives a lambda, with its line."""
+    for statement in _everything(body):
+        if isinstance(getattr(statement, "value", None), _ast.Lambda):
+            for name in _stored(statement):
+                yield name, statement.value.lineno
 
 
 def _public_names(module: str) -> Iterable[str]:

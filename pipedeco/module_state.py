@@ -17,9 +17,10 @@ from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipedeco.definitions import MAIN, Decorated
+from pipedeco.definitions import MAIN, Decorated, cloudpickle_main, names_of_main
 from pipedeco.instructions import codes
 from pipedeco.main_file import is_users
+from pipedeco.serialization import main_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 CODE = (type, FunctionType, BuiltinFunctionType, MethodType, ModuleType, Decorated)
 COMPARED = 3  # the pickle protocol of values that are compared; the last one without frames
 WRAPPED = 50  # layers of decorators that are looked through, as they may form a circle
+ATTRIBUTES = frozenset({type(None), bool, int, float, str, bytes, tuple, list, dict, set})
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 GENERATORS = (
     "random.Random",
@@ -39,7 +41,7 @@ GENERATORS = (
 
 
 class Global(NamedTuple):
-    """A global of a module, by their names."""
+    """A global of a module, or an attribute of a class there, by their names."""
 
     module: str
     name: str
@@ -84,6 +86,7 @@ class ModuleState:
         self._main = main
         self._elsewhere = elsewhere
         self._reach = Reach(main is not None)
+        self._sources = Sources()
         self._pickled: dict[Global, bytes | None] = {}
         self.unsent: list[Unsent] = []
 
@@ -106,6 +109,8 @@ class ModuleState:
             data = self._pickled[where]
             if data is not None:
                 changes.append(Change(*where, data))
+                if self._main is None and MAIN.encode() in data:
+                    definitions += self._names_for(value, data)
             elif self._is_missing(where):
                 definitions.append(where.name)
         return Needed(changes, definitions)
@@ -119,37 +124,54 @@ class ModuleState:
             return self._main.defines(name, inner)
         return name in self._main.bound
 
+    def _names_for(self, value: Any, data: bytes) -> set[str]:
+        """Return the names of `__main__` that a changed global needs, where nobody imports it."""
+        found = set(main_names(data, sys.modules[MAIN].__dict__))
+        if isinstance(value, FunctionType) and value.__module__ == MAIN:
+            found |= names_of_main(value.__code__) & sys.modules[MAIN].__dict__.keys()
+        return found
+
     def _is_missing(self, where: Global) -> bool:
         """Return whether only a definition can give workers this global of `__main__`."""
         main = self._main
-        return where.module == MAIN and main is not None and where.name not in main.bound
+        name = where.name.partition(".")[0]
+        return where.module == MAIN and main is not None and name not in main.bound
 
     def _dump(self, where: Global, value: Any) -> bytes | None:
-        if _type_name(value) in GENERATORS and _is_bare_call(where):
+        if _type_name(value) in GENERATORS and self._sources.is_bare_call(where):
             return None  # of its own entropy in each process, as it was made to be
         if self._elsewhere and where.module != MAIN and not self._is_changed(where, value):
             return None
         try:
-            data = dump_global(value)
+            return dump_global(value)
         except Exception as error:  # noqa: BLE001 - users' reducers
-            self._note_unsent(where, value, error)
+            return self._carried(where, value, error)
+
+    def _carried(self, where: Global, value: Any, error: Exception) -> bytes | None:
+        """Return a pickle by value of what is certainly changed; else a worker's own is kept."""
+        node = self._sources.assigned(where)
+        imported = (
+            repr(node.value) if isinstance(node, _ast.Constant) else "what the module defines"
+        )
+        if isinstance(value, FunctionType):
+            changed = value.__module__ == MAIN != where.module
+        else:
+            changed = isinstance(node, _ast.Constant) and type(value) is not type(node.value)
+        if not changed:
             return None
-        # What a definition of `__main__` is needed for travels with a call, and not with a module.
-        return None if self._main is None and MAIN.encode() in data else data
+        try:
+            return cloudpickle_main(value, sys.modules[MAIN].__dict__)
+        except Exception:  # noqa: BLE001 - users' reducers
+            reason = f"{_type_name(value)} cannot be pickled ({str(error)[:120]})"
+            self.unsent.append(Unsent(where, imported, reason))
+            return None
 
     def _is_changed(self, where: Global, value: Any) -> bool:
         """Return whether a value may be another than the import gives on any machine."""
         if type(value) in ATOMS or type(value).__module__ == "pathlib":
-            node = _assigned(where)
+            node = self._sources.assigned(where)
             return isinstance(node, _ast.Constant) and node.value != value
         return True
-
-    def _note_unsent(self, where: Global, value: Any, error: Exception) -> None:
-        """Remember a value of which the module's source says that the import has not made it."""
-        node = _assigned(where)
-        if isinstance(node, _ast.Constant) and type(value) is not type(node.value):
-            reason = f"{_type_name(value)} cannot be pickled ({str(error)[:120]})"
-            self.unsent.append(Unsent(where, repr(node.value), reason))
 
 
 class Reached(NamedTuple):
@@ -216,7 +238,7 @@ class _Walk:
 
     def use(self, module: str, name: str, value: Any, words: frozenset[str]) -> None:
         """A function of `module` uses this global of it; `words` are the names in its code."""
-        alias = _is_alias(name, value)
+        alias = _is_alias(module, name, value)
         if module == MAIN and isinstance(value, CODE) and not alias:
             self.code[name] = value
         if isinstance(value, ModuleType):
@@ -233,10 +255,19 @@ class _Walk:
         if isinstance(value, type):
             if id(value) not in self._seen and self.reach.is_users(value.__module__):
                 self._seen.add(id(value))
-                for item in list(vars(value).values()):
-                    self._push(item)
+                self._class(value)
         else:
             self._push(value)
+
+    def _class(self, cls: type) -> None:
+        """Look into the methods of a class, and note its attributes."""
+        plain = type(cls).__module__ in ("builtins", "abc") and "<" not in cls.__qualname__
+        for name, item in list(vars(cls).items()):
+            self._push(item)
+            if plain and type(item) in ATTRIBUTES and not name.startswith("__"):
+                self.values[Global(cls.__module__, f"{cls.__qualname__}.{name}")] = item
+        for base in cls.__bases__:
+            self.meet(base)
 
     def _push(self, value: Any) -> None:
         for function in _functions(value):
@@ -272,10 +303,13 @@ class _Walk:
                 self.use(name, word, names[word], words)
 
 
-def _is_alias(name: str, value: Any) -> bool:
+def _is_alias(module: str, name: str, value: Any) -> bool:
     """Whether a function or class has this name beside its own, and may be changed for another."""
-    own = getattr(value, "__qualname__", None)
-    return isinstance(value, FunctionType | type) and own not in (name, "<lambda>")
+    if not isinstance(value, FunctionType | type):
+        return False
+    if value.__qualname__ == "<lambda>":
+        return module != MAIN
+    return value.__qualname__ != name
 
 
 def _words(code: CodeType) -> frozenset[str]:
@@ -312,21 +346,43 @@ def _type_name(value: Any) -> str:
 # -- what the source says ----------------------------------------------------------------------
 
 
-def _assigned(where: Global) -> Any:
-    """The expression that the top level of a module's source gives a name; None where unknown."""
-    path = getattr(sys.modules.get(where.module), "__file__", None)
-    try:
-        with open(path or "", "rb") as file:
-            tree: Any = compile(file.read(), "", "exec", _ast.PyCF_ONLY_AST, dont_inherit=True)
-    except (OSError, SyntaxError, ValueError):
+class Sources:
+    """What the sources of modules say that importing them assigns."""
+
+    def __init__(self) -> None:
+        self._bodies: dict[str, list[Any]] = {}
+
+    def assigned(self, where: Global) -> Any:
+        """Return the expression that a name is given first; None where nobody knows."""
+        *classes, name = where.name.split(".")
+        body = self._body(where.module)
+        for each in classes:
+            inner = [s.body for s in body if isinstance(s, _ast.ClassDef) and s.name == each]
+            body = inner[0] if inner else []
+        for statement in body:
+            targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
+            for target in targets:
+                for found, value in _pairs(target, getattr(statement, "value", None)):
+                    if found == name:
+                        return value
         return None
-    for statement in tree.body:
-        targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
-        for target in targets:
-            for name, value in _pairs(target, getattr(statement, "value", None)):
-                if name == where.name:
-                    return value
-    return None
+
+    def is_bare_call(self, where: Global) -> bool:
+        """Return whether a module gives the name what a call without arguments returns."""
+        node = self.assigned(where)
+        return isinstance(node, _ast.Call) and not node.args and not node.keywords
+
+    def _body(self, module: str) -> list[Any]:
+        if module not in self._bodies:
+            path = getattr(sys.modules.get(module), "__file__", None)
+            tree: Any = None
+            try:
+                with open(path or "", "rb") as file:
+                    tree = compile(file.read(), "", "exec", _ast.PyCF_ONLY_AST, dont_inherit=True)
+            except (OSError, SyntaxError, ValueError):  # it has no source, or is edited just now
+                pass
+            self._bodies[module] = [] if tree is None else tree.body
+        return self._bodies[module]
 
 
 def _pairs(target: Any, value: Any) -> Iterator[tuple[str, Any]]:
@@ -338,24 +394,18 @@ def _pairs(target: Any, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _pairs(*inner)
 
 
-def _is_bare_call(where: Global) -> bool:
-    """Whether a module gives the name what a call without arguments returns."""
-    node = _assigned(where)
-    return isinstance(node, _ast.Call) and not node.args and not node.keywords
-
-
 # -- in the nursery ----------------------------------------------------------------------------
 
 
 def unseeded_generators() -> list[Any]:
     """Return the random generators of the user's modules that draw from the system's entropy."""
-    reach = Reach(of_main=True)
+    reach, sources = Reach(of_main=True), Sources()
     return [
         value
         for module, imported in list(sys.modules.items())
         if reach.is_users(module)
         for name, value in list(vars(imported).items())
-        if _type_name(value) in GENERATORS and _is_bare_call(Global(module, name))
+        if _type_name(value) in GENERATORS and sources.is_bare_call(Global(module, name))
     ]
 
 
@@ -384,15 +434,21 @@ def apply_change(module: ModuleType, change: Change, moved: tuple[str, str]) -> 
 
     Raises whatever loading the value raises.
     """
-    names = vars(module)
+    *owners, name = change.name.split(".")
+    owner: Any = module
+    for part in owners:
+        owner = getattr(owner, part, None)
+    if owner is None:  # a class that this worker does not have
+        return
+    names = vars(owner)
     data = with_paths_moved(change.data, moved[1], moved[0]) if moved[0] else change.data
-    if change.name in names:
+    if name in names:
         try:
-            if dump_global(names[change.name]) == data:
+            if dump_global(names[name]) == data:
                 return
         except Exception:  # noqa: BLE001, S110 - users' reducers; then it is another value
             pass
-    names[change.name] = pickle.loads(data)
+    setattr(owner, name, pickle.loads(data))
 
 
 # -- values as bytes that can be compared --------------------------------------------------------

@@ -383,3 +383,68 @@ def test_a_changed_global_that_cannot_travel_is_told_of(lab):
     assert done.out == "True\n"
     assert "tool.DB was set after its module was imported" in done.err
     assert "setup=" in done.err
+
+
+HOOKS = """
+K = 1
+hook = None
+
+
+def greet(name):
+    return "hello " + name
+
+
+class Config:
+    depth = 1
+    tags = []
+
+
+class Deep(Config):
+    pass
+
+
+def all():
+    return K, hook and hook(3), greet("ada"), Config.depth, Config.tags, Deep.depth
+"""
+
+CHANGED = """
+from pipedeco import component, pipeline
+import conf
+
+FACTOR = 10
+
+def twice(n):
+    return 2 * n * FACTOR
+
+@component
+def look():
+    return conf.all()
+
+@pipeline
+def p():
+    return look()
+
+def change(hook):
+    conf.K = 2
+    conf.hook = hook
+    conf.greet = shout
+    conf.Config.depth = 3
+    conf.Config.tags.append("new")
+
+def shout(name):
+    return name.upper()
+
+{call}
+"""
+
+
+@pytest.mark.parametrize("hook", ["twice", "lambda n: twice(n) + 1"])
+@pytest.mark.parametrize("guard", ["if __name__ == '__main__':", "if True:"])
+def test_changed_attributes_and_functions_of_other_modules_are_seen(lab, guard, hook):
+    """In a file that workers import, and in one whose definitions travel."""
+    lab.write("conf.py", HOOKS)
+    call = f"{guard}\n    change({hook})\n    print(p() == look.fn(), p())"
+    lab.write("app.py", CHANGED.format(call=call))
+    number = 60 if hook == "twice" else 61
+    expected = (2, number, "ADA", 3, ["new"], 3)
+    assert run(lab, "app.py").out == f"True {expected}\n"
