@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.errors import NotPicklable
 from pipedeco.instructions import codes, global_names
+from pipedeco.main_file import MAIN
 from pipedeco.serialization import (
     PROTOCOL,
     cloud_pickler,
@@ -32,8 +33,6 @@ from pipedeco.serialization import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-
-MAIN = "__main__"
 
 
 class Decorated:

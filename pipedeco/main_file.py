@@ -16,7 +16,6 @@ import _ast
 import builtins
 import os
 import sys
-import sysconfig
 import threading
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,6 +30,10 @@ CONSTRUCTORS = ("pipeline", "component")
 SCOPES = (_ast.FunctionDef, _ast.AsyncFunctionDef, _ast.Lambda)
 # How the files of code begin that was typed: at a prompt, in IPython, in Python 3.13's prompt.
 TYPED = ("<stdin", "<ipython-", "<python-input")
+try:
+    BEGAN_IN = os.getcwd()  # this module is imported with the decorators
+except OSError:  # the folder is gone
+    BEGAN_IN = ""
 LARGEST = 2 << 20  # bytes of a main file that is looked at
 
 
@@ -47,12 +50,15 @@ class MainFile(NamedTuple):
         The name that `python -m` was given, of a module that it found; "" for a script.
     checksum : int
         CRC-32 of the text that was looked at; another text is not imported.
+    directory : str
+        The working directory in which the program began; its top level may have left it.
     """
 
     path: str
     shown: str
     module: str
     checksum: int
+    directory: str
 
 
 class MainSource:
@@ -155,7 +161,8 @@ def read_main(choice: str | None) -> MainSource | None:
     if len(text) > LARGEST or not (choice == "import" or fit):
         return None
     shown = "".join(path)  # an exact string: debuggers put a subclass of str here
-    return MainSource(MainFile(os.path.abspath(path), shown, module, crc32(text)), tree)
+    found = MainFile(os.path.abspath(path), shown, module, crc32(text), BEGAN_IN)
+    return MainSource(found, tree)
 
 
 def can_be_imported(tree: Any, pipelines: Iterable[str] = ()) -> bool:
@@ -204,6 +211,8 @@ def _at_top_level(tree: Any, names: dict[str, Any]) -> bool:
 def import_main(file: MainFile) -> ModuleType:
     """Make this process's `__main__` from the main file, without what its guard holds.
 
+    The working directory is then the one in which the program began, or where the file has gone.
+
     Raises
     ------
     ImportError
@@ -223,6 +232,8 @@ def import_main(file: MainFile) -> ModuleType:
     names["__file__"] = file.path
     if file.module:
         _place_in_package(module, file.module)
+    if file.directory:
+        os.chdir(file.directory)
     former = sys.modules[MAIN]
     sys.modules[MAIN] = sys.modules[ALIAS] = module
     try:
@@ -248,7 +259,7 @@ def _place_in_package(module: ModuleType, name: str) -> None:
 
 _OWN = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _STANDARD = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
-_SCRIPTS = sysconfig.get_path("scripts") + os.sep
+_SCRIPTS = os.path.dirname(os.path.abspath(sys.executable or os.sep)) + os.sep
 _PACKAGES = ("site-packages", "dist-packages")
 
 

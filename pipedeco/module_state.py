@@ -17,9 +17,9 @@ from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipedeco.definitions import MAIN, Decorated, cloudpickle_main, names_of_main
+from pipedeco.definitions import Decorated, cloudpickle_main, names_of_main
 from pipedeco.instructions import codes
-from pipedeco.main_file import is_users
+from pipedeco.main_file import MAIN, is_users
 from pipedeco.serialization import main_names
 
 if TYPE_CHECKING:

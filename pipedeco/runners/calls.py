@@ -9,7 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipedeco.definitions import MAIN, FunctionSpec, MainDefinitions, describe
+from pipedeco.definitions import FunctionSpec, MainDefinitions, describe
 from pipedeco.errors import ConfigError, NotPicklable, PipedecoError
 from pipedeco.graph import (
     CANCELLED,
@@ -23,6 +23,7 @@ from pipedeco.graph import (
     StepCall,
     StepError,
 )
+from pipedeco.main_file import MAIN
 from pipedeco.module_state import ModuleState
 from pipedeco.runners import auto_logs
 from pipedeco.runners.beside import Aside

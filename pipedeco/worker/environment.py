@@ -11,8 +11,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from pipedeco.ambient.snapshot import AmbientState, capture, parts
-from pipedeco.definitions import MAIN
-from pipedeco.main_file import MainFile, is_users
+from pipedeco.main_file import MAIN, MainFile, is_users
 
 _signal = importlib.import_module("_signal")
 
@@ -101,15 +100,17 @@ class Environment:
         sys.argv = list(wanted.argv)
         sys.setrecursionlimit(wanted.recursion_limit)
         os.umask(wanted.umask)
-        os.chdir(wanted.directory)
-        sys.modules[MAIN].__dict__.update(wanted.main)
         if wanted.moved[0]:
             from pipedeco.worker.moved import name_by_origin
 
             name_by_origin(*wanted.moved)
         sys.path_importer_cache.clear()  # the user may have written modules since
-        if wanted.main_file is not None and self.main_file is None:
-            self._import_main(MainFile(*wanted.main_file))
+        try:
+            if wanted.main_file is not None and self.main_file is None:
+                self._import_main(MainFile(*wanted.main_file))
+        finally:
+            os.chdir(wanted.directory)
+            sys.modules[MAIN].__dict__.update(wanted.main)
         self._note_modules()
         self._handlers = {number: _signal.getsignal(number) for number in WATCHED_SIGNALS}
         self._ambient.enter(wanted.ambient)

@@ -7,12 +7,14 @@ open file behind, the nursery begins again without it, and each worker imports t
 
 from __future__ import annotations
 
+import atexit
 import os
+import signal
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pipedeco.main_file import MainFile, import_main
+from pipedeco.main_file import MainFile, import_main, is_users
 from pipedeco.tracing import PipelineCalled, inside_step, loading
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 FORK_AWARE = ("jemalloc_bg_thd",)  # of pyarrow's allocator
+WATCHED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGALRM, signal.SIGHUP)
 SHOWN = 2000  # characters of what a failed import has written
 
 
@@ -37,7 +40,7 @@ def import_quietly(file: MainFile) -> ModuleType:
     """
     tokens = loading.set(True), inside_step.set(False)
     try:
-        with _no_output(), _appending_log_files():
+        with _no_output(), _appending_log_files(), _own_signals(), _no_exit_functions():
             return import_main(file)
     except PipelineCalled:
         raise CannotImport("its top level calls a pipeline") from None
@@ -88,6 +91,39 @@ def _appending_log_files() -> Iterator[None]:
         yield
     finally:
         handler.__init__ = whole
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep the handlers by which this process is controlled."""
+    former = {number: signal.getsignal(number) for number in WATCHED_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _no_exit_functions() -> Iterator[None]:
+    """Let functions of the program's own that it registers for its exit be called there alone."""
+    whole = atexit.register
+    importing = True
+
+    def register(function: Any, *args: Any, **kwargs: Any) -> Any:
+        module = sys.modules.get(getattr(function, "__module__", None) or "")
+        path = getattr(module, "__file__", None)
+        if importing and isinstance(path, str) and is_users(path):
+            return function
+        return whole(function, *args, **kwargs)
+
+    atexit.register = register  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        importing = False  # who has taken our function by name keeps it
+        atexit.register = whole
 
 
 class Leftovers:

@@ -15,11 +15,15 @@ import sys
 import tempfile
 import time
 import zipfile
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.blobs import BlobStore, make_private
 from pipedeco.errors import PipedecoError, StoreError
+from pipedeco.main_file import MainFile
 from pipedeco.worker.environment import Surroundings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SETTING = "setting"  # the name of its file
 PROJECT = "project"  # an entry of sys.path below the project's folder
@@ -167,10 +171,21 @@ def surroundings(setting: Setting, archives: BlobStore) -> Surroundings:
         setting.recursion_limit,
         (folder, setting.project),
         setting.ambient,
-        None
-        if setting.main_file is None
-        else (moved(setting.main_file[0]), *setting.main_file[1:]),
+        _moved_main(setting.main_file, moved, directory),
     )
+
+
+def _moved_main(
+    file: tuple[Any, ...] | None, moved: Callable[[str], str], directory: str
+) -> tuple[Any, ...] | None:
+    """The main file of the program where it stands here."""
+    if file is None:
+        return None
+    found = MainFile(*file)
+    began_in = moved(found.directory)
+    if not os.path.isdir(began_in):
+        began_in = directory
+    return tuple(found._replace(path=moved(found.path), directory=began_in))
 
 
 def relative(path: str, project: str) -> str | None:

@@ -448,3 +448,25 @@ def test_changed_attributes_and_functions_of_other_modules_are_seen(lab, guard, 
     number = 60 if hook == "twice" else 61
     expected = (2, number, "ADA", 3, ["new"], 3)
     assert run(lab, "app.py").out == f"True {expected}\n"
+
+
+@pytest.mark.parametrize("lab", ["local"], indirect=True)
+@pytest.mark.parametrize("alone", [False, True])
+def test_what_the_top_level_does_to_the_process_is_done_once(lab, alone):
+    """Its exit functions are the program's, its handlers of signals not in the way of ours, and a
+    folder that it goes to is found from where the program began."""
+    (lab.folder / "data").mkdir()
+    (lab.folder / "data" / "n.txt").write_text("5")
+    top = (
+        "import atexit, signal\n"
+        "atexit.register(lambda: print('bye'))\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_DFL)\n"
+        "os.chdir('data')\n"
+        "TEXT = open('n.txt').read()\n"
+    )
+    if alone:
+        top += "FILE = open('n.txt')\n"
+    lab.write("app.py", TOPS.format(top=top))
+    done = run(lab, "app.py", PIPEDECO_WORKERS="2")
+    assert done.out == f"at the top\n{[(True, 'top')] * 4}\nbye\n"
