@@ -13,11 +13,13 @@ import io
 import pickle
 import sys
 from contextvars import ContextVar
-from functools import cache, partial
-from types import CodeType, MemberDescriptorType, TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
+from pipedeco.byvalue import cloud_pickler
 from pipedeco.errors import NotPicklable
+from pipedeco.reductions import reduction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -135,7 +137,7 @@ class Pickler:
     def meets(cls, reducers: dict[type, Any], value: object, found: list[Any]) -> bool:
         """Whether some pickler fills `found` through `reducers` on its way through `value`."""
         pickler = cls(None, reducers)  # type: ignore[arg-type]
-        for dump in (pickler._plain, pickler._cloud, pickler._dill):
+        for dump in (pickler._plain, pickler._reduced, pickler._cloud, pickler._dill):
             try:
                 dump(value)
             except Exception:  # noqa: BLE001 - users' reducers; the next may come further
@@ -171,13 +173,11 @@ class Pickler:
             if self.reducers:
                 pickler.dispatch_table = {**copyreg.dispatch_table, **self.reducers}
             self._pickler = pickler
-        else:
-            pickler.clear_memo()
         self._views.clear()
         pickler.dump(value)
+        pickler.clear_memo()  # it keeps no object of the value alive
         data = buffer.getvalue()
-        if len(data) > INLINE_LIMIT or self._views:  # a worker that is idle keeps nothing alive
-            pickler.clear_memo()
+        if len(data) > INLINE_LIMIT or self._views:
             buffer.seek(0)
             buffer.truncate()
         return data
@@ -186,9 +186,9 @@ class Pickler:
         self._views.append(view)
 
     def _carried(self, value: object, what: str) -> bytes:
-        """The pickle of cloudpickle or of dill."""
+        """The pickle of a pickler that carries more than pickle's own."""
         reason: Exception | None = None
-        for dump in (self._cloud, self._dill):
+        for dump in (self._reduced, self._cloud, self._dill):
             self._views.clear()
             try:
                 return dump(value)
@@ -196,6 +196,14 @@ class Pickler:
                 self._raise_refusal()
                 reason = error
         raise not_picklable(value, what, self.reducers, reason) from None
+
+    def _reduced(self, value: object) -> bytes:
+        """By pickle with our reductions, which imports no other package."""
+        buffer = io.BytesIO()
+        pickler = ReducingPickler(buffer, PROTOCOL, buffer_callback=self._keep)
+        pickler.dispatch_table = {**copyreg.dispatch_table, **self.reducers}
+        pickler.dump(value)
+        return buffer.getvalue()
 
     def _cloud(self, value: object) -> bytes:
         buffer = io.BytesIO()
@@ -212,6 +220,13 @@ class Pickler:
         if len(data) + sum(view.nbytes for view in views) > INLINE_LIMIT:
             return self.blobs.put([data, *views])
         return _inband(data, views)
+
+
+class ReducingPickler(pickle.Pickler):
+    """Pickle with our reductions; slower than pickle alone, which asks Python of no object."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        return reduction(obj)
 
 
 def _inband(data: bytes, views: list[memoryview]) -> bytes:
@@ -258,61 +273,14 @@ def _cloudpickle_to(
     return ByReference(file, PROTOCOL, buffer_callback=keep)
 
 
-@cache
-def cloud_pickler() -> Any:
-    """Cloudpickle's class, except that code keeps the name of its file, and classes their slots.
-
-    From 3.1.3 on cloudpickle writes "<dynamic-code>" there, and tracebacks lose their lines.
-    """
-    import cloudpickle
-
-    reduce = cloudpickle.Pickler.dispatch_table[CodeType]
-
-    def reduce_code(code: CodeType) -> tuple[Any, ...]:
-        make, parts = reduce(code)
-        return _code_of_file, (code.co_filename, make, parts)
-
-    class NamingFiles(cloudpickle.Pickler):  # type: ignore[misc]
-        dispatch_table = cloudpickle.Pickler.dispatch_table.new_child({CodeType: reduce_code})
-
-        def reducer_override(self, obj: Any) -> Any:
-            made = super().reducer_override(obj)
-            slotted = isinstance(obj, type) and "__slots__" in vars(obj)
-            return _with_slots(obj, made) if slotted and made is not NotImplemented else made
-
-    return NamingFiles
-
-
-def _with_slots(cls: type, made: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What makes a class again, from what cloudpickle says of one with `__slots__`.
-
-    It sets them on a class that is made already, whose objects then keep their attributes in a
-    `__dict__`: what pickles such an object says so, and the class itself has none.
-    """
-    make, arguments, state, *rest = made
-    if make.__name__ != "_make_skeleton_class" or "__slots__" in arguments[3]:
-        return made
-    if NamedTuple in vars(cls).get("__orig_bases__", ()):  # makes its own
-        return made
-    given = {**arguments[3], "__slots__": vars(cls)["__slots__"]}
-    attributes = {
-        name: value
-        for name, value in state[0].items()
-        if name != "__slots__" and not isinstance(value, MemberDescriptorType)
-    }
-    arguments = (*arguments[:3], given, *arguments[4:])
-    return make, arguments, (attributes, *state[1:]), *rest
-
-
-def _code_of_file(name: str, make: Callable[..., CodeType], parts: tuple[Any, ...]) -> CodeType:
-    return make(*parts).replace(co_filename=name)
-
-
 def _dill_pickler() -> Any:
-    """dill, except that it leaves files alone which are written to."""
+    """dill with our reductions, except that it leaves files alone which are written to."""
     import dill
 
     class Careful(dill.Pickler):  # type: ignore[misc]
+        def reducer_override(self, obj: Any) -> Any:
+            return reduction(obj)
+
         def save(self, obj: Any, save_persistent_id: bool = True) -> None:
             _refuse_written(obj)
             super().save(obj, save_persistent_id)
@@ -321,7 +289,7 @@ def _dill_pickler() -> Any:
 
 
 def dumps_by_dill(value: object, reducers: dict[type, Any] | None = None) -> bytes:
-    """The last resort: dill carries locks and more.  Raises what dill raises."""
+    """The last resort: dill carries generators' code and more.  Raises what dill raises."""
     import warnings
 
     buffer = io.BytesIO()
@@ -461,6 +429,9 @@ class _CulpritFinder(pickle._Pickler):
         except Exception:  # noqa: BLE001 - users' reducers; the place was noted on the way
             return self._found
         return None
+
+    def reducer_override(self, obj: Any) -> Any:
+        return reduction(obj)
 
     def save(self, obj: Any, save_persistent_id: bool = True) -> Any:
         self._trail.append(obj)

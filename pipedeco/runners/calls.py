@@ -128,6 +128,7 @@ class CallSession:
         key = id(called.component.fn), called.name, retry_on, auto_log, *self.place(called)
         function = self._functions.get(key)
         if function is None:
+            self.definitions.see()
             spec = describe(called.component.fn)
             _check_environment(called, spec, self.facts)
             pickled = None if retry_on == (Exception,) else self.pickler.dump_inline(retry_on)

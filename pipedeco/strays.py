@@ -1,0 +1,139 @@
+"""Modules of this process whose names lead another process nowhere, or elsewhere.
+
+One that was loaded from a file can be loaded from it again: a plugin that was loaded by its path,
+a module whose folder has left `sys.path` since.  What was made in memory, what runpy executes, and
+what is registered with `cloudpickle.register_pickle_by_value` can only go by value.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import lru_cache
+from types import ModuleType
+from typing import Any, NamedTuple
+
+_STANDARD = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
+_PACKAGES = ("site-packages", "dist-packages")
+_MAINS = ("__main__", "__mp_main__", "__pipedeco__")
+
+
+class Strays(NamedTuple):
+    """What is to be told to workers of the modules that they would not find.
+
+    Attributes
+    ----------
+    files : tuple of (str, str)
+        Names, and the file of each; of a package its `__init__.py`, or its folder.
+    by_value : frozenset of str
+        Names of modules of which nothing can be imported.
+    """
+
+    files: tuple[tuple[str, str], ...]
+    by_value: frozenset[str]
+
+    def go_by_value(self, module: Any) -> bool:
+        """Whether what a module of this name has goes by value."""
+        if not self.by_value or type(module) is not str:
+            return False
+        return module in self.by_value or _above(module) & self.by_value != frozenset()
+
+
+def strays() -> Strays:
+    """Those of now; a microsecond, unless modules were imported since the last time."""
+    known = sys.modules
+    state = len(known), next(reversed(known)), tuple(sys.path), _registered()
+    found = _scan(*state)
+    if all(_file_of(known.get(name)) == path for name, path in found.files):
+        return found
+    _scan.cache_clear()  # another module has taken the place of one
+    return _scan(*state)
+
+
+def _registered() -> frozenset[str]:
+    """What the program has registered with cloudpickle."""
+    cloudpickle = sys.modules.get("cloudpickle")
+    listed = getattr(cloudpickle, "list_registry_pickle_by_value", None)
+    return frozenset(listed() if listed is not None else ())
+
+
+@lru_cache(maxsize=1)
+def _scan(count: int, last: str, path: tuple[str, ...], registered: frozenset[str]) -> Strays:
+    folders = {os.path.abspath(entry) for entry in path}
+    files: list[tuple[str, str]] = []
+    by_value = set(registered)
+    for name, module in list(sys.modules.items()):
+        # Modules of other types are made by libraries, and may load something when they are asked.
+        if type(module) is not ModuleType or name in _MAINS:
+            continue
+        if module.__dict__.get("__spec__") is None:
+            if _is_made_here(name, module):
+                by_value.add(name)
+        elif (place := _file_of(module)) and not _is_found(name, place, folders):
+            files.append((name, place))
+    return Strays(tuple(files), frozenset(by_value))
+
+
+def _is_made_here(name: str, module: ModuleType) -> bool:
+    """Whether a module without a spec is the program's, and no library's by-product."""
+    top = name.partition(".")[0]
+    if name != top:  # six.moves and its like, which are there once their package is imported
+        return getattr(sys.modules.get(top), "__spec__", None) is None and top in sys.modules
+    return top not in sys.stdlib_module_names and not _is_installed(_file_of(module))
+
+
+def _file_of(module: Any) -> str:
+    names = getattr(module, "__dict__", {})
+    path = names.get("__file__")
+    if isinstance(path, str):
+        return path
+    return next((str(folder) for folder in names.get("__path__") or ()), "")  # no __init__.py
+
+
+def _is_installed(path: str) -> bool:
+    return path.startswith(_STANDARD) or any(part in path for part in _PACKAGES)
+
+
+def _is_found(name: str, path: str, folders: set[str]) -> bool:
+    """Whether a finder leads from the module's name to its file."""
+    if _is_installed(path) or path.startswith("<"):  # built by a library: no file
+        return True
+    place = os.path.abspath(path)
+    if os.path.basename(place).startswith("__init__."):
+        place = os.path.dirname(place)
+    parts = name.split(".")
+    for part in reversed(parts):
+        if os.path.basename(place).partition(".")[0] != part:
+            return _is_found_by_finders(name, path)
+        place = os.path.dirname(place)
+    return place in folders or _is_found_by_finders(name, path)
+
+
+def _is_found_by_finders(name: str, path: str) -> bool:
+    """Ask the finders themselves: editable installations and frameworks have some of their own."""
+    parent, _, _ = name.rpartition(".")
+    inside = getattr(sys.modules.get(parent), "__path__", None) if parent else None
+    for finder in sys.meta_path:
+        find = getattr(finder, "find_spec", None)
+        try:
+            spec = find(name, inside) if find is not None else None
+        except Exception:  # noqa: BLE001 - finders of others; one that fails has found nothing
+            continue
+        if spec is not None:
+            places = [spec.origin, *(spec.submodule_search_locations or ())]
+            same = any(
+                place and os.path.abspath(place) == os.path.abspath(path) for place in places
+            )
+            return same and (not parent or _is_found_parent(parent))
+    return False
+
+
+def _is_found_parent(name: str) -> bool:
+    path = _file_of(sys.modules.get(name))
+    return not path or _is_found(name, path, {os.path.abspath(entry) for entry in sys.path})
+
+
+def _above(name: str) -> frozenset[str]:
+    """The packages around a module."""
+    parts = name.split(".")
+    return frozenset(".".join(parts[:count]) for count in range(1, len(parts)))
