@@ -21,26 +21,26 @@ from functools import partial
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipedeco.byvalue import cloud_pickler, imported_globals, is_named, referenced_globals
+from pipedeco.culprits import IMPORT, not_picklable
 from pipedeco.errors import NotPicklable
 from pipedeco.imported import imported_as
 from pipedeco.instructions import codes, global_names
-from pipedeco.reductions import has_reduction, make_cached, reduction
-from pipedeco.serialization import (
+from pipedeco.picklers import (
     PROTOCOL,
-    dumps,
+    cloud_pickler,
     dumps_by_dill,
-    loads,
-    main_names,
-    not_picklable,
+    imported_globals,
+    is_named,
+    referenced_globals,
 )
-
+from pipedeco.reductions import has_reduction, make_cached, reduction
+from pipedeco.serialization import dumps, loads, main_names
 from pipedeco.strays import strays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from pipedeco.byvalue import GlobalsOf
+    from pipedeco.picklers import GlobalsOf
 
 MAIN = "__main__"
 
@@ -134,7 +134,8 @@ class MainDefinitions:
             return _Made(None)
         definer = _Definer(name, self._main)
         data = definer.define()
-        return _Made(Definition(name, data), self.known(data), tuple(definer.later))
+        before = (*definer.before, *self.known(data))
+        return _Made(Definition(name, data), before, tuple(definer.later))
 
 
 # A worker's __main__ has its own of these; where code has travelled, its file is another one.
@@ -150,7 +151,8 @@ class _ByValue(Exception):
 class _Definer(pickle.Pickler):
     """Pickles one value of `__main__`: functions as code, the rest as pickle does.
 
-    `later` are the names that its functions look up when they are called.
+    `before` are names that it takes from the worker's `__main__`, besides those that the pickle
+    refers to; `later` those that its functions look up when they are called.
     """
 
     def __init__(self, name: str, main: dict[str, Any]) -> None:
@@ -159,6 +161,7 @@ class _Definer(pickle.Pickler):
         self._name = name
         self._value = main[name]
         self._main = main
+        self.before: dict[str, None] = {}
         self.later: dict[str, None] = {}
 
     def define(self) -> bytes:
@@ -176,19 +179,21 @@ class _Definer(pickle.Pickler):
         return self._name, self._value
 
     def _cloud(self) -> bytes:
+        self.before.clear()
+        self.later.clear()
         try:
             return _by_cloudpickle(self._value, self._main, self.later, self._name)
         except Exception as error:  # noqa: BLE001 - users' reducers
             return self._dill(error)
 
     def _dill(self, reason: Exception) -> bytes:
-        what = f"the global {self._name!r} of __main__"
-        if isinstance(self._value, type):  # dill names a class where it cannot define it
-            raise not_picklable(self._value, what, {}, reason) from None
-        try:
-            return dumps_by_dill(self._value)
-        except Exception:  # noqa: BLE001 - users' reducers
-            raise not_picklable(self._value, what, {}, reason) from None
+        if not isinstance(self._value, type):  # which dill would name where it cannot define it
+            try:
+                return dumps_by_dill(self._value)
+            except Exception:  # noqa: BLE001, S110 - users' reducers; the first reason is told
+                pass
+        what = f"the global {self._name}"
+        raise not_picklable(self._value, what, {}, reason, IMPORT) from None
 
     @staticmethod
     def _is_known(value: Any) -> bool:
@@ -218,6 +223,7 @@ class _Definer(pickle.Pickler):
         if obj is not self._value:
             for name, value in self._main.items():
                 if value is obj:
+                    self.before[name] = None
                     return global_of_main, (name,)
         return reduction(obj)
 
@@ -348,7 +354,7 @@ def _by_cloudpickle(
 
 def _is_within(obj: Any, name: str) -> bool:
     """Whether something stands below a name of `__main__`."""
-    return obj.__module__ == MAIN and obj.__qualname__.partition(".")[0] == name
+    return bool(obj.__module__ == MAIN and obj.__qualname__.partition(".")[0] == name)
 
 
 def _named_elsewhere(obj: Any) -> bool:
@@ -397,34 +403,29 @@ def describe(function: Callable[..., Any]) -> FunctionSpec:
 def _by_value(function: Callable[..., Any], module: str) -> FunctionSpec:
     main = sys.modules[MAIN].__dict__
     later: dict[str, None] = {}
-    try:
-        data = _sent(function, main, later)
-    except Exception as error:  # noqa: BLE001 - users' reducers
-        name = getattr(function, "__qualname__", repr(function))
-        raise not_picklable(function, f"the function {name}", {}, error) from None
-    return FunctionSpec(
-        "value", module, data, tuple({**dict.fromkeys(main_names(data, main)), **later})
-    )
+    data = _sent(function, main, later)
+    names = tuple({**dict.fromkeys(main_names(data, main)), **later})
+    return FunctionSpec("value", module, data, names)
 
 
 def _sent(function: Callable[..., Any], main: dict[str, Any], later: dict[str, None]) -> bytes:
-    """A function by value; what of its module's globals cannot be sent is the worker's own.
+    """A function by value; globals of its module that cannot be sent are the worker's own.
 
-    Raises what the first way raises where none leads there.
+    Raises NotPicklable with what the first pickler says.
     """
-    try:
-        return _by_cloudpickle(function, main, later)
-    except Exception as error:  # noqa: BLE001 - users' reducers
-        first = error
-    for way in (
+    ways: tuple[Callable[[], bytes], ...] = (
+        lambda: _by_cloudpickle(function, main, later),
         lambda: _by_cloudpickle(function, main, later, of_modules=referenced_globals),
         lambda: dumps_by_dill(function),
-    ):
+    )
+    reason: Exception | None = None
+    for way in ways:
         try:
             return way()
-        except Exception:  # noqa: BLE001, S112 - users' reducers; the next way is tried
-            continue
-    raise first
+        except Exception as error:  # noqa: BLE001 - users' reducers
+            reason = reason or error
+    name = getattr(function, "__qualname__", repr(function))
+    raise not_picklable(function, f"the function {name}", {}, reason) from None
 
 
 def find(kind: str, module: str, data: bytes) -> Callable[..., Any]:

@@ -131,7 +131,7 @@ def _reduce_weak(found: Any, base: type, content: Callable[[Any], Any]) -> Any:
     return make_weak, (type(found), base), (content(found), more), None, None, fill_weak
 
 
-def make_weak(kind: type, base: Any) -> Any:
+def make_weak(kind: Any, base: Any) -> Any:
     made = kind.__new__(kind)
     base.__init__(made)
     return made

@@ -39,15 +39,24 @@ class Strays(NamedTuple):
         return module in self.by_value or _above(module) & self.by_value != frozenset()
 
 
+class _State(NamedTuple):
+    """What changes when there may be others."""
+
+    modules: int
+    last: str
+    path: tuple[str, ...]
+    registered: frozenset[str]
+
+
 def strays() -> Strays:
     """Those of now; a microsecond, unless modules were imported since the last time."""
     known = sys.modules
-    state = len(known), next(reversed(known)), tuple(sys.path), _registered()
-    found = _scan(*state)
+    state = _State(len(known), next(reversed(known)), tuple(sys.path), _registered())
+    found = _scan(state)
     if all(_file_of(known.get(name)) == path for name, path in found.files):
         return found
     _scan.cache_clear()  # another module has taken the place of one
-    return _scan(*state)
+    return _scan(state)
 
 
 def _registered() -> frozenset[str]:
@@ -58,10 +67,10 @@ def _registered() -> frozenset[str]:
 
 
 @lru_cache(maxsize=1)
-def _scan(count: int, last: str, path: tuple[str, ...], registered: frozenset[str]) -> Strays:
-    folders = {os.path.abspath(entry) for entry in path}
+def _scan(state: _State) -> Strays:
+    folders = {os.path.abspath(entry) for entry in state.path}
     files: list[tuple[str, str]] = []
-    by_value = set(registered)
+    by_value = set(state.registered)
     for name, module in list(sys.modules.items()):
         # Modules of other types are made by libraries, and may load something when they are asked.
         if type(module) is not ModuleType or name in _MAINS:
@@ -118,7 +127,7 @@ def _is_found_by_finders(name: str, path: str) -> bool:
         try:
             spec = find(name, inside) if find is not None else None
         except Exception:  # noqa: BLE001 - finders of others; one that fails has found nothing
-            continue
+            spec = None
         if spec is not None:
             places = [spec.origin, *(spec.submodule_search_locations or ())]
             same = any(

@@ -13,6 +13,7 @@ from pipedeco.errors import GraphError, NotPicklable
 from pipedeco.graph import Called, Graph, Step, distinct
 from pipedeco.result import StepResult, changed_in_place, make_result
 from pipedeco.serialization import UNRECORDED, Packed, Pickler, given_input, main_names
+from pipedeco.strays import strays
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +89,7 @@ class Trace:
         self._blobs = blobs
         self._lock = threading.Lock()  # the body may call from copies of its context
         self._found: dict[Step, int] = {}  # the inputs of the call in hand, numbered
-        self._pickler = Pickler(blobs, {StepResult: self._reduce_result})
+        self._pickler = Pickler(blobs, {StepResult: self._reduce_result}, strays().by_value)
         self._main = sys.modules["__main__"].__dict__
         self._seen: set[int] = set()
 

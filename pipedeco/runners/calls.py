@@ -27,6 +27,7 @@ from pipedeco.runners import auto_logs
 from pipedeco.runners.beside import Aside
 from pipedeco.runners.echo import Echo
 from pipedeco.serialization import Pickler, unpack_arguments
+from pipedeco.strays import strays
 from pipedeco.worker.perform import describe_error, describe_trouble
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class CallSession:
         self.ready = Ready()
         self.stopping = False
         self.definitions = MainDefinitions()
-        self.pickler = Pickler(facts.blobs)
+        self.pickler = Pickler(facts.blobs, by_value=strays().by_value)
         self.echo = Echo(facts.logs)
         self._announced: set[str] = set()
         self.post = self.tell = loop.post

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from pipedeco.ambient.snapshot import AmbientState, capture, parts
 from pipedeco.definitions import MAIN
+from pipedeco.strays import strays
+from pipedeco.worker.stray import StrayFinder
 
 _signal = importlib.import_module("_signal")
 
@@ -31,6 +33,7 @@ class Surroundings(NamedTuple):
     recursion_limit: int
     moved: tuple[str, str] = ("", "")  # where the project's code stands, and where it is from
     ambient: bytes = b""  # a snapshot, see pipedeco.ambient
+    modules: tuple[tuple[Any, ...], ...] = ()  # each as a worker.stray.StrayModule
 
 
 def here() -> Surroundings:
@@ -47,6 +50,7 @@ def here() -> Surroundings:
         _umask(),
         sys.getrecursionlimit(),
         ambient=capture(parts()),
+        modules=tuple((name, path, path, b"") for name, path in strays().files),
     )
 
 
@@ -81,6 +85,7 @@ class Environment:
         self._handlers: dict[int, Any] = {}
         self._path: list[str] = []
         self._ambient = AmbientState()
+        self._strays = StrayFinder()
 
     def enter(self, wanted: Surroundings) -> None:
         """Take on the surroundings of a run."""
@@ -100,6 +105,7 @@ class Environment:
 
             name_by_origin(*wanted.moved)
         sys.path_importer_cache.clear()  # the user may have written modules since
+        self._strays.enter(wanted.modules)
         self._note_modules()
         self._handlers = {number: _signal.getsignal(number) for number in WATCHED_SIGNALS}
         self._ambient.enter(wanted.ambient)
@@ -135,10 +141,12 @@ class Environment:
             if _signal.getsignal(number) is not handler:
                 _signal.signal(number, handler)
 
-    def stale(self, path: list[str]) -> bool:
+    def stale(self, wanted: Surroundings) -> bool:
         """Whether a module of the user's that this process has imported changed on disk, or
-        would not be found on `path` as it was."""
-        if self._stamps and set(self._path) - set(path):
+        would not be found in these surroundings as it was."""
+        if self._stamps and set(self._path) - set(wanted.path):
+            return True
+        if self._strays.stale(wanted.modules):
             return True
         return any(_stamp(file) != stamp for file, stamp in self._stamps.values())
 

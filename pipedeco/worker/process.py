@@ -201,7 +201,7 @@ class Worker:
     ) -> None:
         """Go into the surroundings of a run; `names` are its id and its pipeline's name."""
         wanted = Surroundings(*surroundings)
-        if self.run and self.environment.stale(wanted.path):
+        if self.run and self.environment.stale(wanted):
             self.flush()
             os._exit(0)  # nothing of the new run is begun; a fresh worker takes it over
         self.run = run
