@@ -182,7 +182,9 @@ class _Definer(pickle.Pickler):
         self.before.clear()
         self.later.clear()
         try:
-            return _by_cloudpickle(self._value, self._main, self.later, self._name)
+            return _by_cloudpickle(
+                self._value, self._main, self.later, defined=self._name, reduce=self._reduction
+            )
         except Exception as error:  # noqa: BLE001 - users' reducers
             return self._dill(error)
 
@@ -220,7 +222,7 @@ class _Definer(pickle.Pickler):
 
     def _reduction(self, obj: Any) -> Any:
         """What has an identity is one object in a worker, too, where `__main__` has it."""
-        if obj is not self._value:
+        if has_reduction(obj) and obj is not self._value:
             for name, value in self._main.items():
                 if value is obj:
                     self.before[name] = None
@@ -321,9 +323,10 @@ def _by_cloudpickle(
     value: Any,
     main: dict[str, Any],
     later: dict[str, None],
-    defined: str = "",
     *,
+    defined: str = "",
     of_modules: GlobalsOf = imported_globals,
+    reduce: Callable[[Any], Any] = reduction,
 ) -> bytes:
     """A value by cloudpickle, its functions bound to the worker's `__main__`.
 
@@ -332,6 +335,7 @@ def _by_cloudpickle(
     later: gets the names of `__main__` that its functions look up.
     defined: the name of `__main__` that this is to define.
     of_modules: gives the globals of a function of another module as they are sent.
+    reduce: is asked before cloudpickle.
     """
 
     def globals_of(function: FunctionType, found: dict[str, Any]) -> dict[str, Any]:
@@ -348,6 +352,7 @@ def _by_cloudpickle(
     pickler.globals_ref[id(main)] = _MainGlobals(__name__=MAIN)
     pickler.globals_of = globals_of
     pickler.named = named
+    pickler.reduce = reduce
     pickler.dump(value)
     return file.getvalue()
 

@@ -40,7 +40,7 @@ def cloud_pickler() -> Any:
     Code keeps the name of its file (from 3.1.3 on cloudpickle writes "<dynamic-code>" there, and
     tracebacks lose their lines), classes keep their slots, and globals that an import statement
     has named are imported again.  `globals_of` gives a function's globals as they are to be sent,
-    `named` tells of what is found by its name there.
+    `named` tells of what is found by its name there, `reduce` is asked before cloudpickle.
     """
     import cloudpickle
 
@@ -50,11 +50,13 @@ def cloud_pickler() -> Any:
         dispatch_table = cloudpickle.Pickler.dispatch_table.new_child(code)
         globals_of: GlobalsOf
         named: Callable[[Any], bool]
+        reduce: Callable[[Any], Any]
 
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
             self.globals_of = imported_globals
             self.named = is_named
+            self.reduce = reduction
 
         def reducer_override(self, obj: Any) -> Any:
             made = _reduce_special(self, obj)
@@ -79,7 +81,7 @@ def _reduce_code(reduce: Callable[[CodeType], Any], code: CodeType) -> tuple[Any
 
 def _reduce_special(pickler: Any, obj: Any) -> Any:
     """What cloudpickle itself has no way for; NotImplemented of the rest."""
-    made = reduction(obj)
+    made = pickler.reduce(obj)
     if made is not NotImplemented:
         return made
     if isinstance(obj, _lru_cache_wrapper) and not pickler.named(obj):

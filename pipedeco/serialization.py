@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from pipedeco.blobs import BlobStore
 
 INLINE_LIMIT = 64 * 1024
+# Once multiprocessing is imported, pickle finds what has no `__module__` under the second name.
+_MAINS = ("__main__", "__mp_main__")
+MAIN_MARK = b"main__"  # is in each pickle that refers to `__main__`
 
 Packed = bytes | str
 UNRECORDED = b""  # stands for a value that could not be packed
@@ -256,7 +259,7 @@ class _Inband:
 
 def main_names(packed: bytes | memoryview, main: dict[str, Any]) -> tuple[str, ...]:
     """Names of `__main__` that a pickle refers to, as far as `main` has them."""
-    if b"__main__" not in bytes(packed):
+    if MAIN_MARK not in bytes(packed):
         return ()
     return tuple(name for name in _globals_of_main(packed) if name in main)
 
@@ -277,7 +280,7 @@ def _globals_of_main(packed: bytes | memoryview) -> dict[str, None]:
             last = memo[argument] if argument < len(memo) else None
             strings.append(last)
         elif opcode.name == "STACK_GLOBAL":
-            if strings[-2] == "__main__" and isinstance(strings[-1], str):
+            if strings[-2] in _MAINS and isinstance(strings[-1], str):
                 found[strings[-1].partition(".")[0]] = None
             last = None
         else:

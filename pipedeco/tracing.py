@@ -12,7 +12,7 @@ from pipedeco.config import find_requirements
 from pipedeco.errors import GraphError, NotPicklable
 from pipedeco.graph import Called, Graph, Step, distinct
 from pipedeco.result import StepResult, changed_in_place, make_result
-from pipedeco.serialization import UNRECORDED, Packed, Pickler, given_input, main_names
+from pipedeco.serialization import MAIN_MARK, UNRECORDED, Packed, Pickler, given_input, main_names
 from pipedeco.strays import strays
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Trace:
             packed = self._pickler.dump((args, kwargs), "arguments")
         except NotPicklable:
             raise self._culprit(component, args, kwargs) from None
-        if type(packed) is bytes and b"__main__" not in packed:
+        if type(packed) is bytes and MAIN_MARK not in packed:
             names: tuple[str, ...] = ()
         else:
             names = main_names(self._blobs.main_part(packed), self._main)

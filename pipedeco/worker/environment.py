@@ -186,6 +186,7 @@ def new_main() -> None:
     main = ModuleType(MAIN)
     main.__dict__["__builtins__"] = builtins  # C code that imports looks for it
     sys.modules[MAIN] = main
+    sys.modules["__mp_main__"] = main  # as multiprocessing would do
 
 
 def has_children() -> bool:
