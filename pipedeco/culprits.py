@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.errors import NotPicklable
 from pipedeco.instructions import global_names
-from pipedeco.picklers import PROTOCOL, cloud_pickler_to, dumps_by_dill, refuse_written
-from pipedeco.reductions import reduction
+from pipedeco.picklers import (
+    PROTOCOL,
+    cloud_pickler_to,
+    dumps_by_dill,
+    refuse_written,
+    unnamed_reduction,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,7 +129,7 @@ class _CulpritFinder(pickle._Pickler):
         return None
 
     def reducer_override(self, obj: Any) -> Any:
-        return reduction(obj)
+        return unnamed_reduction(obj)
 
     def save(self, obj: Any, save_persistent_id: bool = True) -> Any:
         self._trail.append(obj)

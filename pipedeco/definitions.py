@@ -32,6 +32,7 @@ from pipedeco.picklers import (
     imported_globals,
     is_named,
     referenced_globals,
+    unnamed_reduction,
 )
 from pipedeco.reductions import has_reduction, make_cached, reduction
 from pipedeco.serialization import dumps, loads, main_names
@@ -205,8 +206,9 @@ class _Definer(pickle.Pickler):
         )
 
     def reducer_override(self, obj: Any) -> Any:
-        if has_reduction(obj):
-            return self._reduction(obj)
+        made = self._reduction(obj)
+        if made is not NotImplemented:
+            return made
         if isinstance(obj, FunctionType):
             return self._function(obj)
         if isinstance(obj, ModuleType):
@@ -222,11 +224,14 @@ class _Definer(pickle.Pickler):
 
     def _reduction(self, obj: Any) -> Any:
         """What has an identity is one object in a worker, too, where `__main__` has it."""
-        if has_reduction(obj) and obj is not self._value:
-            for name, value in self._main.items():
-                if value is obj:
-                    self.before[name] = None
-                    return global_of_main, (name,)
+        if not has_reduction(obj) or (is_named(obj) and not _is_within(obj, self._name)):
+            return NotImplemented
+        if obj is self._value:
+            return reduction(obj)
+        for name, value in self._main.items():
+            if value is obj:
+                self.before[name] = None
+                return global_of_main, (name,)
         return reduction(obj)
 
     def _function(self, function: FunctionType) -> Any:
@@ -326,7 +331,7 @@ def _by_cloudpickle(
     *,
     defined: str = "",
     of_modules: GlobalsOf = imported_globals,
-    reduce: Callable[[Any], Any] = reduction,
+    reduce: Callable[[Any], Any] = unnamed_reduction,
 ) -> bytes:
     """A value by cloudpickle, its functions bound to the worker's `__main__`.
 

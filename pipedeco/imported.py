@@ -43,7 +43,8 @@ def imported_as(name: str, value: Any, namespace: dict[str, Any]) -> Attribute |
     if type(value) in _ATOMS or isinstance(value, ModuleType):
         return None
     path = namespace.get("__file__")
-    found = _by_statement(name, path, namespace) if isinstance(path, str) else _by_name(name)
+    typed = not isinstance(path, str) or path.startswith("<")  # at a prompt, or it is <stdin>
+    found = _by_name(name) if typed else _by_statement(name, str(path), namespace)
     return next((each for each in found if _leads_to(each, value, namespace)), None)
 
 

@@ -11,7 +11,7 @@ from types import CodeType, FunctionType, MemberDescriptorType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.imported import imported_as, own_attribute
-from pipedeco.reductions import make_cached, reduction
+from pipedeco.reductions import has_reduction, make_cached, reduction, stream_name
 from pipedeco.strays import strays
 
 if TYPE_CHECKING:
@@ -23,11 +23,29 @@ if TYPE_CHECKING:
 PROTOCOL = 5
 
 
+def is_named(value: Any) -> bool:
+    """Whether importing its module and walking its qualified name gives this very object."""
+    module = getattr(value, "__module__", None)
+    found: Any = sys.modules.get(module or "")
+    if found is None or (module != "__main__" and getattr(found, "__spec__", None) is None):
+        return False
+    if strays().go_by_value(module):
+        return False
+    for part in getattr(value, "__qualname__", "<locals>").split("."):
+        found = getattr(found, part, None)
+    return found is value
+
+
+def unnamed_reduction(obj: Any) -> Any:
+    """The reduction of what has no name by which it is found again."""
+    return reduction(obj) if has_reduction(obj) and not is_named(obj) else NotImplemented
+
+
 class ReducingPickler(pickle.Pickler):
     """Pickle with our reductions; slower than pickle alone, which asks Python of no object."""
 
     def reducer_override(self, obj: Any) -> Any:
-        return reduction(obj)
+        return unnamed_reduction(obj)
 
 
 # ---- cloudpickle
@@ -56,7 +74,7 @@ def cloud_pickler() -> Any:
             super().__init__(*args, **options)
             self.globals_of = imported_globals
             self.named = is_named
-            self.reduce = reduction
+            self.reduce = unnamed_reduction
 
         def reducer_override(self, obj: Any) -> Any:
             made = _reduce_special(self, obj)
@@ -105,19 +123,6 @@ def _reduce_stray(pickler: Any, obj: Any) -> Any:
 
 def _goes_by_value(obj: Any) -> bool:
     return strays().go_by_value(obj.__name__ if isinstance(obj, ModuleType) else obj.__module__)
-
-
-def is_named(value: Any) -> bool:
-    """Whether importing its module and walking its qualified name gives this very object."""
-    module = getattr(value, "__module__", None)
-    found: Any = sys.modules.get(module or "")
-    if found is None or (module != "__main__" and getattr(found, "__spec__", None) is None):
-        return False
-    if strays().go_by_value(module):
-        return False
-    for part in getattr(value, "__qualname__", "<locals>").split("."):
-        found = getattr(found, part, None)
-    return found is value
 
 
 def imported_globals(function: FunctionType, found: dict[str, Any]) -> dict[str, Any]:
@@ -194,7 +199,7 @@ def _dill_pickler() -> Any:
 
     class Careful(dill.Pickler):  # type: ignore[misc]
         def reducer_override(self, obj: Any) -> Any:
-            return reduction(obj)
+            return unnamed_reduction(obj)
 
         def save(self, obj: Any, save_persistent_id: bool = True) -> None:
             refuse_written(obj)
@@ -219,6 +224,8 @@ def dumps_by_dill(value: object, reducers: dict[type, Any] | None = None) -> byt
 def refuse_written(obj: Any) -> None:
     """Raises PicklingError for a file that dill would open again, and so truncate."""
     if isinstance(obj, io.IOBase) and not obj.closed and obj.writable() and _is_file(obj):
+        if stream_name(obj):
+            return
         raise pickle.PicklingError("a file that is open for writing cannot be carried")
 
 

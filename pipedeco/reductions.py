@@ -174,10 +174,18 @@ def make_view(data: bytes | bytearray, form: Any, shape: Any) -> memoryview:
 
 
 def _reduce_text_file(file: Any) -> Any:
-    for name in ("stdin", "stdout", "stderr"):
-        if file in (getattr(sys, name, None), getattr(sys, f"__{name}__")):
-            return stream, (name,)
+    name = stream_name(file)
+    if name:
+        return stream, (name,)
     raise pickle.PicklingError("an open file cannot be carried: pass its path, and open it there")
+
+
+def stream_name(file: Any) -> str:
+    """What this process calls a standard stream; "" of other files."""
+    for name in ("stdin", "stdout", "stderr"):
+        if file is getattr(sys, name, None) or file is getattr(sys, f"__{name}__"):
+            return name
+    return ""
 
 
 def stream(name: str) -> Any:

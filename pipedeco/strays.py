@@ -13,8 +13,10 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any, NamedTuple
 
-_STANDARD = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
-_PACKAGES = ("site-packages", "dist-packages")
+_INSTALLED = (
+    os.path.dirname(os.path.abspath(os.__file__)) + os.sep,
+    os.path.dirname(os.path.abspath(__file__)) + os.sep,
+)
 _MAINS = ("__main__", "__mp_main__", "__pipedeco__")
 
 
@@ -75,20 +77,24 @@ def _scan(state: _State) -> Strays:
         # Modules of other types are made by libraries, and may load something when they are asked.
         if type(module) is not ModuleType or name in _MAINS:
             continue
-        if module.__dict__.get("__spec__") is None:
-            if _is_made_here(name, module):
+        names = module.__dict__
+        place = names.get("__file__") or ""
+        if _is_installed(place):
+            continue
+        if names.get("__spec__") is None:
+            if "__builtins__" in names and _is_made_here(name):
                 by_value.add(name)
         elif (place := _file_of(module)) and not _is_found(name, place, folders):
             files.append((name, place))
     return Strays(tuple(files), frozenset(by_value))
 
 
-def _is_made_here(name: str, module: ModuleType) -> bool:
-    """Whether a module without a spec is the program's, and no library's by-product."""
+def _is_made_here(name: str) -> bool:
+    """Whether a module without a spec, in which code was executed, is no library's by-product."""
     top = name.partition(".")[0]
     if name != top:  # six.moves and its like, which are there once their package is imported
-        return getattr(sys.modules.get(top), "__spec__", None) is None and top in sys.modules
-    return top not in sys.stdlib_module_names and not _is_installed(_file_of(module))
+        return top in sys.modules and getattr(sys.modules[top], "__spec__", None) is None
+    return top not in sys.stdlib_module_names
 
 
 def _file_of(module: Any) -> str:
@@ -100,22 +106,18 @@ def _file_of(module: Any) -> str:
 
 
 def _is_installed(path: str) -> bool:
-    return path.startswith(_STANDARD) or any(part in path for part in _PACKAGES)
+    return "site-packages" in path or path.startswith(_INSTALLED) or "dist-packages" in path
 
 
 def _is_found(name: str, path: str, folders: set[str]) -> bool:
     """Whether a finder leads from the module's name to its file."""
-    if _is_installed(path) or path.startswith("<"):  # built by a library: no file
+    if path.startswith("<") or _is_installed(path):  # what a library has built has no file
         return True
-    place = os.path.abspath(path)
-    if os.path.basename(place).startswith("__init__."):
-        place = os.path.dirname(place)
-    parts = name.split(".")
-    for part in reversed(parts):
-        if os.path.basename(place).partition(".")[0] != part:
-            return _is_found_by_finders(name, path)
-        place = os.path.dirname(place)
-    return place in folders or _is_found_by_finders(name, path)
+    below = os.sep + name.replace(".", os.sep)
+    for end in (f"{below}.py", f"{below}{os.sep}__init__.py", below):
+        if path.endswith(end) and path[: -len(end)] in folders:
+            return True
+    return _is_found_by_finders(name, path)
 
 
 def _is_found_by_finders(name: str, path: str) -> bool:
