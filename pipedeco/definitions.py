@@ -21,7 +21,6 @@ from functools import partial
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipedeco.culprits import IMPORT, not_picklable
 from pipedeco.errors import NotPicklable
 from pipedeco.imported import imported_as
 from pipedeco.instructions import codes, global_names
@@ -73,12 +72,27 @@ class FunctionSpec(NamedTuple):
     names: tuple[str, ...]
 
 
-class _Made(NamedTuple):
-    """What is known of one name of `__main__`."""
+class _Made:
+    """What is known of one name of `__main__`.
 
-    definition: Definition | None  # None of a name that each `__main__` has by itself
-    before: tuple[str, ...] = ()  # names that loading it looks up
-    later: tuple[str, ...] = ()  # names that its code looks up
+    Parameters
+    ----------
+    definition: None of a name that each `__main__` has by itself.
+    before: names that loading it looks up.
+    later: names that its code looks up.
+    """
+
+    __slots__ = ("before", "definition", "later")
+
+    def __init__(
+        self,
+        definition: Definition | None,
+        before: tuple[str, ...] = (),
+        later: tuple[str, ...] = (),
+    ) -> None:
+        self.definition = definition
+        self.before = before
+        self.later = later
 
 
 class MainDefinitions:
@@ -195,6 +209,8 @@ class _Definer(pickle.Pickler):
                 return dumps_by_dill(self._value)
             except Exception:  # noqa: BLE001, S110 - users' reducers; the first reason is told
                 pass
+        from pipedeco.culprits import IMPORT, not_picklable
+
         what = f"the global {self._name}"
         raise not_picklable(self._value, what, {}, reason, IMPORT) from None
 
@@ -434,6 +450,8 @@ def _sent(function: Callable[..., Any], main: dict[str, Any], later: dict[str, N
             return way()
         except Exception as error:  # noqa: BLE001 - users' reducers
             reason = reason or error
+    from pipedeco.culprits import not_picklable
+
     name = getattr(function, "__qualname__", repr(function))
     raise not_picklable(function, f"the function {name}", {}, reason) from None
 

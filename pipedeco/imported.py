@@ -9,23 +9,25 @@ from __future__ import annotations
 import sys
 from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pipedeco.strays import strays
 
 if TYPE_CHECKING:
-    import ast
     from collections.abc import Iterator
 
 # They are equal wherever they are made, and may have been set otherwise before they were imported.
 _ATOMS = (bool, int, float, complex, str, bytes, type(None))
 
 
-class Attribute(NamedTuple):
+class Attribute:
     """Stands in a pickle for what a module has under a name."""
 
-    module: str
-    name: str
+    __slots__ = ("module", "name")
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module = module
+        self.name = name
 
     def __reduce__(self) -> tuple[Any, ...]:
         return attribute_of, (self.module, self.name)
@@ -43,8 +45,12 @@ def imported_as(name: str, value: Any, namespace: dict[str, Any]) -> Attribute |
     if type(value) in _ATOMS or isinstance(value, ModuleType):
         return None
     path = namespace.get("__file__")
-    typed = not isinstance(path, str) or path.startswith("<")  # at a prompt, or it is <stdin>
-    found = _by_name(name) if typed else _by_statement(name, str(path), namespace)
+    namesakes = [found for found in _namesakes(name) if _leads_to(found, value, namespace)]
+    if not isinstance(path, str) or path.startswith("<"):  # typed at a prompt, or <stdin>
+        return namesakes[0] if namesakes else None
+    if not namesakes and f" as {name}".encode() not in _source(path):
+        return None  # as most globals, for which no syntax tree is made
+    found = _by_statement(name, path, namespace)
     return next((each for each in found if _leads_to(each, value, namespace)), None)
 
 
@@ -60,7 +66,7 @@ def own_attribute(name: str, namespace: dict[str, Any]) -> Attribute | None:
 
 def _leads_to(found: Attribute, value: Any, namespace: dict[str, Any]) -> bool:
     module = sys.modules.get(found.module)
-    if type(module) is not ModuleType or module.__dict__ is namespace:
+    if not isinstance(module, ModuleType) or module.__dict__ is namespace:
         return False
     if module.__dict__.get(found.name, found) is not value:
         return False
@@ -68,54 +74,61 @@ def _leads_to(found: Attribute, value: Any, namespace: dict[str, Any]) -> bool:
     return importable and not strays().go_by_value(found.module)
 
 
-def _by_statement(name: str, path: str, namespace: dict[str, Any]) -> Iterator[Attribute]:
-    """What the import statements of a file say of a name."""
-    package = namespace.get("__package__") or ""
-    for statement in _imports(path):
-        module = _absolute(statement, package)
-        for bound, original in statement.names:
-            if bound == name:
-                yield Attribute(module, original)
-            elif bound == "*":
-                yield Attribute(module, name)
-
-
-def _by_name(name: str) -> Iterator[Attribute]:
-    """Whatever module has the name: what is typed at a prompt has no file to read."""
+def _namesakes(name: str) -> Iterator[Attribute]:
+    """What other modules have under the same name."""
     for module, found in list(sys.modules.items()):
+        # Modules of other types may load something when they are asked.
         if type(found) is ModuleType and name in found.__dict__ and module != "builtins":
             yield Attribute(module, name)
 
 
-class _Import(NamedTuple):
-    module: str
-    level: int
-    names: tuple[tuple[str, str], ...]  # (bound name, name there)
+def _by_statement(name: str, path: str, namespace: dict[str, Any]) -> Iterator[Attribute]:
+    """What the import statements of a file say of a name."""
+    package = namespace.get("__package__") or ""
+    for module, level, names in _imports(path):
+        for bound, there in names:
+            if bound in (name, "*"):
+                original = name if bound == "*" else there
+                yield Attribute(_absolute(module, level, package), original)
+
+
+# Module, how many folders up it is, and (name here, name there) of each name.
+_Statement = tuple[str, int, tuple[tuple[str, str], ...]]
 
 
 @cache
-def _imports(path: str) -> tuple[_Import, ...]:
+def _imports(path: str) -> tuple[_Statement, ...]:
     """The `from` statements of a file; of one that cannot be read none."""
     import ast
 
     try:
-        with open(path, "rb") as file:
-            tree = ast.parse(file.read())
-    except (OSError, SyntaxError, ValueError):  # compiled, frozen, or in a zip
+        tree = ast.parse(_source(path))
+    except (SyntaxError, ValueError):  # compiled
         return ()
     found = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
-    return tuple(_statement(node) for node in found)
+    return tuple(
+        (
+            node.module or "",
+            node.level,
+            tuple((alias.asname or alias.name, alias.name) for alias in node.names),
+        )
+        for node in found
+    )
 
 
-def _statement(node: ast.ImportFrom) -> _Import:
-    names = tuple((alias.asname or alias.name, alias.name) for alias in node.names)
-    return _Import(node.module or "", node.level, names)
+@cache
+def _source(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:  # frozen, or in a zip
+        return b""
 
 
-def _absolute(statement: _Import, package: str) -> str:
-    if not statement.level:
-        return statement.module
+def _absolute(module: str, level: int, package: str) -> str:
+    if not level:
+        return module
     base = package
-    for _ in range(statement.level - 1):
+    for _ in range(level - 1):
         base = base.rpartition(".")[0]
-    return f"{base}.{statement.module}".strip(".")
+    return f"{base}.{module}".strip(".")

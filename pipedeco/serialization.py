@@ -16,7 +16,6 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from pipedeco.culprits import not_picklable
 from pipedeco.picklers import PROTOCOL, ReducingPickler, cloud_pickler_to, dumps_by_dill
 
 if TYPE_CHECKING:
@@ -213,6 +212,8 @@ class Pickler:
             except Exception as error:  # noqa: BLE001 - as above: users' reducers
                 self._raise_refusal()
                 reason = error
+        from pipedeco.culprits import not_picklable
+
         raise not_picklable(value, what, self.reducers, reason) from None
 
     def _reduced(self, value: object) -> bytes:

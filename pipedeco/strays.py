@@ -41,24 +41,16 @@ class Strays(NamedTuple):
         return module in self.by_value or _above(module) & self.by_value != frozenset()
 
 
-class _State(NamedTuple):
-    """What changes when there may be others."""
-
-    modules: int
-    last: str
-    path: tuple[str, ...]
-    registered: frozenset[str]
-
-
 def strays() -> Strays:
     """Those of now; a microsecond, unless modules were imported since the last time."""
     known = sys.modules
-    state = _State(len(known), next(reversed(known)), tuple(sys.path), _registered())
-    found = _scan(state)
+    state = len(known), next(reversed(known))
+    asked = tuple(sys.path), _registered(), state
+    found = _scan(*asked)
     if all(_file_of(known.get(name)) == path for name, path in found.files):
         return found
     _scan.cache_clear()  # another module has taken the place of one
-    return _scan(state)
+    return _scan(*asked)
 
 
 def _registered() -> frozenset[str]:
@@ -69,10 +61,11 @@ def _registered() -> frozenset[str]:
 
 
 @lru_cache(maxsize=1)
-def _scan(state: _State) -> Strays:
-    folders = {os.path.abspath(entry) for entry in state.path}
+def _scan(path: tuple[str, ...], registered: frozenset[str], _state: tuple[int, str]) -> Strays:
+    """Those of a state of `sys.modules`, which is asked for once."""
+    folders = {os.path.abspath(entry) for entry in path}
     files: list[tuple[str, str]] = []
-    by_value = set(state.registered)
+    by_value = set(registered)
     for name, module in list(sys.modules.items()):
         # Modules of other types are made by libraries, and may load something when they are asked.
         if type(module) is not ModuleType or name in _MAINS:

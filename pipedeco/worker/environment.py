@@ -8,12 +8,14 @@ import os
 import signal
 import sys
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.ambient.snapshot import AmbientState, capture, parts
 from pipedeco.definitions import MAIN
 from pipedeco.strays import strays
-from pipedeco.worker.stray import StrayFinder
+
+if TYPE_CHECKING:
+    from pipedeco.worker.stray import StrayFinder
 
 _signal = importlib.import_module("_signal")
 
@@ -85,7 +87,7 @@ class Environment:
         self._handlers: dict[int, Any] = {}
         self._path: list[str] = []
         self._ambient = AmbientState()
-        self._strays = StrayFinder()
+        self._strays: StrayFinder | None = None
 
     def enter(self, wanted: Surroundings) -> None:
         """Take on the surroundings of a run."""
@@ -105,10 +107,20 @@ class Environment:
 
             name_by_origin(*wanted.moved)
         sys.path_importer_cache.clear()  # the user may have written modules since
-        self._strays.enter(wanted.modules)
+        finder = self._finder(wanted)
+        if finder is not None:
+            finder.enter(wanted.modules)
         self._note_modules()
         self._handlers = {number: _signal.getsignal(number) for number in WATCHED_SIGNALS}
         self._ambient.enter(wanted.ambient)
+
+    def _finder(self, wanted: Surroundings) -> StrayFinder | None:
+        """What finds modules that have no other finder; most programs have no such."""
+        if wanted.modules and self._strays is None:
+            from pipedeco.worker.stray import StrayFinder
+
+            self._strays = StrayFinder()
+        return self._strays
 
     def restore(self) -> None:
         """Undo what a step did to the process; cheap where it did nothing."""
@@ -146,7 +158,8 @@ class Environment:
         would not be found in these surroundings as it was."""
         if self._stamps and set(self._path) - set(wanted.path):
             return True
-        if self._strays.stale(wanted.modules):
+        finder = self._finder(wanted)
+        if finder is not None and finder.stale(wanted.modules):
             return True
         return any(_stamp(file) != stamp for file, stamp in self._stamps.values())
 
