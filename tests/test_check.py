@@ -186,7 +186,7 @@ def test_what_cannot_be_pickled(project):
     """Globals and defaults, by name; a lock travels, as it does in a run."""
     lines = told(project(CALLED, mode="local"))
     assert len(lines) == 3
-    assert "train.py:7: error: component reads: the global 'conn' of __main__ is " in lines[0]
+    assert "train.py:7: error: component reads: the global conn is " in lines[0]
     assert "train.py:15: error: component default: the default of target is " in lines[1]
     assert "train.py:19: warning: pipeline main: no step can take it: the default of" in lines[2]
 

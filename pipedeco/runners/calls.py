@@ -29,6 +29,7 @@ from pipedeco.runners import auto_logs
 from pipedeco.runners.beside import Aside
 from pipedeco.runners.echo import Echo
 from pipedeco.serialization import Pickler, unpack_arguments
+from pipedeco.strays import strays
 from pipedeco.tracing import warn_user
 from pipedeco.worker.perform import describe_error, describe_trouble
 
@@ -126,6 +127,7 @@ class Program:
 
     def look_at(self, fn: Any) -> None:
         """Note the globals that a component reaches as they are now; warn of what cannot travel."""
+        self._definitions.see()
         self._state.needed(fn)
         for where, imported, reason in self._state.unsent:
             warn_user(
@@ -175,7 +177,7 @@ class CallSession:
         self.ready = Ready()
         self.stopping = False
         self.program = Program(main, elsewhere=self.elsewhere)
-        self.pickler = Pickler(facts.blobs)
+        self.pickler = Pickler(facts.blobs, by_value=strays().by_value)
         self.echo = Echo(facts.logs)
         self._announced: set[str] = set()
         self.post = self.tell = loop.post
