@@ -13,6 +13,7 @@ from pipedeco.options import (
     check_mode,
     check_progress,
     check_queues,
+    check_setup,
     check_start_method,
     check_workers,
 )
@@ -37,6 +38,7 @@ class Settings:
         "mode",
         "progress",
         "queues",
+        "setup",
         "start_method",
         "store",
         "workers",
@@ -51,6 +53,7 @@ class Settings:
         self.progress: str | None = None
         self.queues: dict[str, str] | None = None
         self.code_limit: int | None = None
+        self.setup: Callable[[], Any] | None = None
 
     def update(self, **changes: Any) -> None:
         checks: dict[str, Callable[[Any], Any]] = {
@@ -61,6 +64,7 @@ class Settings:
             "queues": check_queues,
             "code_limit": check_code_limit,
             "blobs": check_blobs,
+            "setup": check_setup,
             "store": lambda store: None if store is None else os.fspath(store),
         }
         for name, value in changes.items():
@@ -94,6 +98,8 @@ def configure(**changes: Any) -> None:
         "gpu": "dask://scheduler:8786?resources=GPU:1"}, or None for what PIPEDECO_QUEUES (the same
         as JSON) and [tool.pipedeco.queues] of pyproject.toml say.
     code_limit: MiB that a project's code may have to travel in remote mode; 32 by default.
+    setup: a function that is called once in each worker process of a run before its first step, as
+        a pool calls its initializer; or None.  See also `pipeline`, whose own comes after it.
 
     Raises ConfigError for an unknown setting or a value that it cannot have.
     """

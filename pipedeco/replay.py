@@ -38,10 +38,12 @@ from pipedeco.store import rows
 from pipedeco.store.database import as_dicts, connect_to_read, queries
 from pipedeco.text import plain_text
 from pipedeco.tracing import current, inside_step, reporting
+from pipedeco.worker.generators import seeded
 from pipedeco.worker.perform import describe_error, run_coroutine, user_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from types import FrameType, ModuleType, TracebackType
 
 Row = dict[str, Any]
@@ -444,9 +446,10 @@ class Replay:
         # Components are bare functions, and what is reported is dropped.
         tokens = current.set(None), inside_step.set(True), reporting.set(silent())
         try:
-            if break_:
-                sys.settrace(self._make_tracer())
-            return _invoke(self.function, self.args, self.kwargs)
+            with self._seeded():
+                if break_:
+                    sys.settrace(self._make_tracer())
+                return _invoke(self.function, self.args, self.kwargs)
         except BaseException as error:
             if break_:
                 sys.settrace(tracer)
@@ -458,6 +461,11 @@ class Replay:
             current.reset(tokens[0])
             inside_step.reset(tokens[1])
             reporting.reset(tokens[2])
+
+    def _seeded(self) -> AbstractContextManager[None]:
+        """The step draws what it drew in its run, where that had a seed."""
+        seed = self.facts["seed"]
+        return seeded(seed and int(seed), self.facts["name"], self.facts["attempt"] or 1)
 
     def debug(self, *, break_: bool = False) -> Any:
         """As `call`; on a terminal pdb stops at the line that fails, before that leaves."""

@@ -40,10 +40,10 @@ from pipedeco.worker.deaths import (
     timed_out,
     worker_died,
 )
-from pipedeco.worker.environment import here
 from pipedeco.worker.loop import Loop, Timer
 from pipedeco.worker.perform import describe_trouble
 from pipedeco.worker.pool import Pool, Worker
+from pipedeco.worker.setups import SETTING_UP, died_setting_up
 
 if TYPE_CHECKING:
     from pipedeco.graph import Called
@@ -85,8 +85,7 @@ class LocalSession(CallSession):
         super().__init__(runner, facts)
         self.runner = runner
         self.key = key
-        self.surroundings = here()
-        self.environments = Environments(self, self.surroundings, runner.venvs)
+        self.environments = Environments(self, self.surroundings(), runner.venvs)
         self.busy: set[_Slot] = set()
         self.positions: dict[str, LogPosition] = {}  # by worker, which may leave and come back
 
@@ -352,6 +351,9 @@ class LocalRunner(Loop):
         if message[0] == "outcomes":
             for outcome in message[1]:
                 self._outcome(slot, outcome)
+        elif message[0] == "setup_failed":
+            if slot.run is not None:
+                slot.run.setup_failed(message[1], StepError(*message[2]))
         else:
             self._given_back(slot, message[1])
         if at_work and not slot.calls:
@@ -444,6 +446,8 @@ class LocalRunner(Loop):
         if slot.run is not None:
             slot.run.busy.discard(slot)
         self._count_false_starts(slot, end)
+        if current == SETTING_UP and slot.run is not None and not slot.run.stopping:
+            slot.run.setup_failed("", died_setting_up(end))
         if charged is not None:
             self._died(slot, current, charged[0], end)
         self._hire()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from pipedeco.config import engine_url
 from pipedeco.engines import Engine, check_url, error_of, parse
 from pipedeco.errors import ConfigError, PipedecoError, WorkerDied
-from pipedeco.graph import FAILED, Called, LogPosition, Logs, StepCall
+from pipedeco.graph import FAILED, Called, LogPosition, Logs, StepCall, StepError
 from pipedeco.runners import UnderWay
 from pipedeco.runners.bundle import Bundles, project_here
 from pipedeco.runners.calls import (
@@ -43,7 +43,6 @@ from pipedeco.runners.queues import Flight, Line, Queues
 from pipedeco.serialization import INLINE_LIMIT
 from pipedeco.worker.batch import Batch
 from pipedeco.worker.deaths import GRACE, ends_of_dead
-from pipedeco.worker.environment import here
 from pipedeco.worker.exchange import BEAT, CANCEL, KILL
 from pipedeco.worker.loop import Loop, Timer
 from pipedeco.worker.station import LEASE
@@ -71,7 +70,7 @@ class RemoteSession(CallSession):
         super().__init__(runner, facts)
         self.runner = runner
         self.exchange = open_exchange(facts, self.post, self._heard)
-        self.around = here()
+        self.around = self.surroundings()
         self.project = project_here()
         self.lines: dict[tuple[Any, ...], Line] = {}
         self.flights: dict[str, Flight] = {}
@@ -421,6 +420,8 @@ class RemoteRunner(Loop):
         elif kind == "given_back":
             for number in reversed(message[1]):
                 self._ready_again(session, flight, number)
+        elif kind == "setup_failed":
+            session.setup_failed(message[1], StepError(*message[2]))
         elif kind == "now":
             self._now(session, flight, message)
         elif kind == "building" and flight.calls:

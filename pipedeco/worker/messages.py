@@ -11,6 +11,7 @@ runs nobody's code.
                     ("cancel", run key)                        precedes a SIGTERM
     from a worker   ("outcomes", [(id, ...), ...])
                     ("given_back", [id, ...])
+                    ("setup_failed", name, (type, text, traceback, pickled))
 """
 
 from __future__ import annotations

@@ -37,8 +37,10 @@ from pipedeco.worker.environment import (
     has_children,
     new_main,
 )
+from pipedeco.worker.generators import Generators
 from pipedeco.worker.messages import Decoder, encode
 from pipedeco.worker.perform import describe_error, failed, perform
+from pipedeco.worker.setups import SETTING_UP, SetupFailed, Setups
 
 MILLION = 1_000_000
 FLUSH = 0.001  # seconds of short steps after which their outcomes are sent
@@ -68,6 +70,8 @@ class Worker:
         self.functions: dict[int, tuple[Any, ...]] = {}  # as they came
         self.loaded: dict[int, tuple[Any, Any]] = {}  # (function, retry_on)
         self.environment = Environment()
+        self.generators = Generators()
+        self.setups = Setups()
         self.logs: _Logs | None = None
         self.blobs = BlobStore("")
         self.pickler = Pickler(self.blobs)
@@ -201,7 +205,8 @@ class Worker:
     ) -> None:
         """Go into the surroundings of a run; `names` are its id and its pipeline's name."""
         wanted = Surroundings(*surroundings)
-        if self.run and self.environment.stale(wanted.path):
+        stale = self.environment.stale(wanted.path) or self.setups.stands_apart(wanted)
+        if self.run and stale:
             self.flush()
             os._exit(0)  # nothing of the new run is begun; a fresh worker takes it over
         self.run = run
@@ -211,8 +216,13 @@ class Worker:
         make_private(os.path.dirname(logs))
         self.reporter.enter(*names, f"{logs}.events", self.blobs)
         self.reporter.open()
-        wanted.environment[ADDRESS] = self.reporter.address()
-        self.environment.enter(wanted)
+        address = self.reporter.address()
+        if self.setups.enter(wanted):
+            self.environment.set_variable(ADDRESS, address)
+        else:
+            wanted.environment[ADDRESS] = address
+            self.environment.enter(wanted)
+        self.generators.enter(wanted.seed)
         self.logs = _Logs(logs, self.reporter)
 
     def define(self, definitions: list[tuple[str, bytes]]) -> None:
@@ -239,10 +249,15 @@ class Worker:
                 self.flush()
                 self.send(("given_back", [number]))
                 return
+        self.reporter.call = message
+        if self.setups.due and not self.set_up():
+            self.reporter.call = None
+            self.flush()
+            self.send(("given_back", [number]))
+            return
         self.page[1] = time.monotonic_ns()
         self.page[3] = 0
         self.page[0] = number
-        self.reporter.call = message
         self.lost = False
         try:
             self.in_step = True
@@ -264,6 +279,29 @@ class Worker:
             self.made[number] = outcome.value
         self.outcomes.append((number, *outcome[:6], known, outcome.retryable, logs))
         self.page[0] = 0
+
+    def set_up(self) -> bool:
+        """Call what setup= names; whether the run's steps can be performed."""
+        self.lost = False
+        self.page[1] = time.monotonic_ns()
+        self.page[0] = SETTING_UP  # nobody's timeout, and no step is charged for a death
+        try:
+            self.in_step = True
+            self.setups.call()
+            self.in_step = False
+        except SetupFailed as failure:
+            self.in_step = False
+            known = failed(failure.error, (), time.time(), 0.0).error
+            if self.cancelled != self.run and known is not None:
+                self.send(("setup_failed", failure.name, tuple(known)))
+            return False
+        except PipedecoError:  # the cancel came between two of our own lines
+            self.in_step = False
+            return False
+        finally:
+            self.page[0] = 0
+        self.environment.adopt()
+        return True
 
     def explained(self, outcome: Outcome, error: NameError) -> Outcome:
         """The outcome, whose error tells why `__main__` has no such name here."""
@@ -318,7 +356,11 @@ class Worker:
                 values[number] = unpack(inputs[number], self.blobs)
             return values[number]
 
-        return unpack_arguments(args, self.blobs, load_input)
+        found = unpack_arguments(args, self.blobs, load_input)
+        if self.generators.seeded:  # last of all, as values and their modules may draw, too
+            step = self.step_name(self.reporter.call)
+            self.generators.begin(step.name, step.attempt)
+        return found
 
     def pack(self, value: Any) -> tuple[Any, str | None, tuple[str, ...]]:
         if value is None:
@@ -333,6 +375,7 @@ class Worker:
         if has_children():
             bury()
         self.environment.restore()
+        self.generators.restore()
         self.reporter.finish()
         self.reporter.call = None
         return self.logs.step_ended(number)

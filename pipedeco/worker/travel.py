@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipedeco.blobs import BlobStore, make_private
 from pipedeco.errors import PipedecoError, StoreError
@@ -60,6 +60,8 @@ class Setting(NamedTuple):
     umask: int
     recursion_limit: int
     ambient: bytes  # a snapshot, see pipedeco.ambient
+    seed: int | None = None
+    setup: tuple[str, tuple[Any, ...]] = ("", ())
     # Folders that both sides see; "" where an object store stands between them.
     blobs: str = ""
     logs: str = ""
@@ -87,6 +89,8 @@ def setting_of(here: Surroundings, project: str, code: str | None, **facts: str)
         umask=here.umask,
         recursion_limit=here.recursion_limit,
         ambient=here.ambient,
+        seed=here.seed,
+        setup=here.setup,
         **facts,
     )
 
@@ -165,6 +169,8 @@ def surroundings(setting: Setting, archives: BlobStore) -> Surroundings:
         setting.recursion_limit,
         (folder, setting.project),
         setting.ambient,
+        setting.seed,
+        setting.setup,
     )
 
 
