@@ -407,7 +407,8 @@ def check_seed(seed: Any) -> int | None:
     """A whole number, such as NumPy's are, too."""
     if seed is None:
         return None
-    return _whole_number("seed", seed.__index__() if hasattr(seed, "__index__") else seed)
+    plain = isinstance(seed, bool) or not hasattr(seed, "__index__")
+    return _whole_number("seed", seed if plain else seed.__index__())
 
 
 def check_setup(setup: Any) -> Callable[[], Any] | None:
