@@ -442,25 +442,26 @@ class Replay:
 
         With `break_` pdb stops at its first line.
         """
-        tracer = sys.gettrace()
         # Components are bare functions, and what is reported is dropped.
         tokens = current.set(None), inside_step.set(True), reporting.set(silent())
         try:
             with self._seeded():
-                if break_:
-                    sys.settrace(self._make_tracer())
-                return _invoke(self.function, self.args, self.kwargs)
+                return self._traced() if break_ else _invoke(self.function, self.args, self.kwargs)
         except BaseException as error:
-            if break_:
-                sys.settrace(tracer)
             error.__traceback__ = user_part(error.__traceback__)
             raise
         finally:
-            if break_:
-                sys.settrace(tracer)
             current.reset(tokens[0])
             inside_step.reset(tokens[1])
             reporting.reset(tokens[2])
+
+    def _traced(self) -> Any:
+        tracer = sys.gettrace()
+        try:
+            sys.settrace(self._make_tracer())
+            return _invoke(self.function, self.args, self.kwargs)
+        finally:
+            sys.settrace(tracer)
 
     def _seeded(self) -> AbstractContextManager[None]:
         """The step draws what it drew in its run, where that had a seed."""
