@@ -66,6 +66,8 @@ def plan_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pl
     """What a call of a pipeline asks for.  Raises ConfigError."""
     options = pipeline.options
     mode = find_mode(options.mode)
+    if options.seed is None and not traits_of(mode).in_process:
+        CONTROLLER.look_for_seeds(pipeline.fn)
     return Plan(
         pipeline,
         args,

@@ -33,6 +33,7 @@ from pipedeco.runners.preparing import Environments
 from pipedeco.worker.deaths import (
     FALSE_STARTS,
     GRACE,
+    died_setting_up,
     ends_of_dead,
     how,
     spent,
@@ -43,7 +44,7 @@ from pipedeco.worker.deaths import (
 from pipedeco.worker.loop import Loop, Timer
 from pipedeco.worker.perform import describe_trouble
 from pipedeco.worker.pool import Pool, Worker
-from pipedeco.worker.setups import SETTING_UP, died_setting_up
+from pipedeco.worker.setups import SETTING_UP
 
 if TYPE_CHECKING:
     from pipedeco.graph import Called

@@ -10,16 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.definitions import describe, find, unwrapped
-from pipedeco.errors import NotPicklable, PipedecoError
-from pipedeco.worker.deaths import how
-from pipedeco.worker.perform import describe_error
+from pipedeco.errors import NotPicklable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pipedeco.definitions import FunctionSpec
-    from pipedeco.graph import StepError
-    from pipedeco.worker.deaths import Exit
     from pipedeco.worker.environment import Surroundings
 
 SETTING_UP = 1 << 62  # stands on a worker's page in place of a call
@@ -69,11 +65,6 @@ def call(name: str, function: Callable[[], Any]) -> None:
         function()
     except BaseException as error:  # noqa: BLE001 - the user's code; SystemExit fails the run, too
         raise SetupFailed(name, error) from None
-
-
-def died_setting_up(end: Exit) -> StepError:
-    """What is known of a worker that died before the function returned."""
-    return describe_error(PipedecoError(f"its worker process ended: {how(end)}"))
 
 
 # -- in a worker ---------------------------------------------------------------------------

@@ -43,6 +43,7 @@ from pipedeco.worker.batch import Batch, needed
 from pipedeco.worker.deaths import (
     FALSE_STARTS,
     GRACE,
+    died_setting_up,
     ends_of_dead,
     how,
     left_alone,
@@ -57,7 +58,7 @@ from pipedeco.worker.messages import encode
 from pipedeco.worker.perform import describe_trouble
 from pipedeco.worker.pool import Pool, Worker
 from pipedeco.worker.probing import PROBE, answer
-from pipedeco.worker.setups import SETTING_UP, died_setting_up
+from pipedeco.worker.setups import SETTING_UP
 from pipedeco.worker.travel import Setting, host, keep, surroundings
 
 if TYPE_CHECKING:
