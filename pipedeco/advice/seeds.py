@@ -50,18 +50,17 @@ class Seeding(NamedTuple):
         )
 
 
-def seedings(files: Mapping[str, str]) -> list[Seeding]:
+def seedings(files: Mapping[str, str], *, with_imports: bool = False) -> list[Seeding]:
     """The calls by which a program seeds.
 
     Parameters
     ----------
     files: the modules that are executed, by the path of their source.
+    with_imports: whether those of the user's count that they have imported, which takes longer.
     """
-    program = _Program()
+    program = _Program(with_imports=with_imports)
     for path, module in files.items():
-        file = program.file(path, module)
-        if file is not None:
-            program.walk(file)
+        program.walk(path, module)
     return sorted(program.found)
 
 
@@ -72,12 +71,6 @@ def warn_of_seedings(files: Mapping[str, str]) -> None:
 
         message = f"{found.text}; {CURE}"
         warnings.warn_explicit(message, UserWarning, found.path, found.line)
-
-
-def users_modules() -> dict[str, str]:
-    """What is imported of the user's own, by the path of its source."""
-    known = [(name, getattr(module, "__file__", None)) for name, module in sys.modules.items()]
-    return {path: name for name, path in known if path and _is_users(path)}
 
 
 class _File:
@@ -133,18 +126,25 @@ class _File:
 class _Program:
     """Follows what is executed, each function once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_imports: bool) -> None:
         self.found: set[Seeding] = set()
+        self._with_imports = with_imports
         self._files: dict[str, _File | None] = {}
         self._walked: set[Any] = set()
 
     def file(self, path: str, module: str) -> _File | None:
         if path not in self._files:
-            self._files[path] = _parsed(path, module)
+            self._files[path] = _parsed(path, module, in_any_case=self._with_imports)
         return self._files[path]
 
-    def walk(self, file: _File) -> None:
+    def walk(self, path: str, module: str) -> None:
         """The top level, and the functions that others call: pipelines, commands of a CLI."""
+        file = self.file(path, module)
+        if file is None or file in self._walked:
+            return
+        self._walked.add(file)
+        for name in file.names.values() if self._with_imports else ():
+            self._imported(name)
         for node in file.tree.body:
             if not isinstance(node, _FUNCTIONS):
                 self._statements(file, node)
@@ -173,23 +173,35 @@ class _Program:
             if known:
                 self._function(file, known)
 
+    def _imported(self, name: str) -> None:
+        """A module, or what is taken from one."""
+        for module in (name, name.rpartition(".")[0]):
+            path = _source_of(module)
+            if path:
+                self.walk(path, module)
+
     def _called_elsewhere(self, name: str) -> None:
         """A function of another module of the user's, where it may be one that seeds."""
         module, _, function = name.rpartition(".")
-        path = getattr(sys.modules.get(module), "__file__", None)
-        if not path or not _is_users(path):
-            return
-        other = self.file(path, module)
+        path = _source_of(module)
+        other = self.file(path, module) if path else None
         if other is not None and function in other.functions:
             self._function(other, other.functions[function])
 
 
-def _parsed(path: str, module: str) -> _File | None:
-    """None where it is no source that can be read, or speaks of no seed."""
+def _source_of(module: str) -> str:
+    """The path of a module that is imported and the user's; "" of any other."""
+    path = getattr(sys.modules.get(module), "__file__", None)
+    return path if path and _is_users(path) else ""
+
+
+def _parsed(path: str, module: str, *, in_any_case: bool) -> _File | None:
+    """None where it is no source that can be read, or speaks of no seed, unless it is wanted
+    in any case."""
     try:
         with open(path, "rb") as source:
             data = source.read()
-        if _MARK not in data:
+        if _MARK not in data and not in_any_case:
             return None
         return _File(path, module, compile(data, path, "exec", _ONLY_AST, dont_inherit=True))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):

@@ -182,7 +182,10 @@ class _Check:
         if any(traits_of(mode).elsewhere for mode in modes):
             yield from self.queues.look()
             yield from travelling.look(self.store)
-        yield from look_at_seeds([c.pipeline for c in self.all if not traits_of(c.mode).in_process])
+        module = self.loaded.module
+        source = getattr(module, "__file__", None) or ""
+        pipelines = [one.pipeline for one in self.all if not traits_of(one.mode).in_process]
+        yield from look_at_seeds(pipelines, source, module.__name__)
         for caller in self.all:
             yield from look_at_start_method(caller.pipeline)
             if not traits_of(caller.mode).in_process:

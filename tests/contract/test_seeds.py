@@ -255,3 +255,44 @@ def test_a_seed_is_a_whole_number():
             pipeline(seed=wrong)(lambda: None)
     with pytest.raises(ConfigError, match="no setting 'seed'"):
         pipedeco.configure(seed=0)
+
+
+SEEDS_ITSELF = """
+    import random
+    from pipedeco import component, pipeline
+
+    random.seed(1)
+
+    @component
+    def draw():
+        return random.random()
+
+    @pipeline
+    def run():
+        return draw()
+
+    @pipeline(seed=1)
+    def seeded():
+        return draw()
+
+    if __name__ == "__main__":
+        seeded.local()
+        run.debug()
+        print("so far", flush=True)
+        run.local()
+        run.local()
+"""
+
+
+def test_a_program_that_seeds_itself_is_told_once(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(SEEDS_ITSELF))
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, check=True,
+    )  # fmt: skip
+    before, _, after = done.stdout.partition("so far")
+    assert "UserWarning" not in before
+    assert after.count("UserWarning") == 1
+    assert f"{script}:5: UserWarning: random.seed() seeds this process alone" in after
+    assert "@pipeline(seed=0)" in after
