@@ -77,6 +77,7 @@ class Worker:
         self.pickler = Pickler(self.blobs)
         # Names that `__main__` was to have, and why it has not.
         self.unloadable: dict[str, str] = {}
+        self.postponed: list[tuple[str, bytes]] = []  # names that wait for setup=
         self.made: dict[int, Any] = {}  # packed values of the calls since the last wait
         self.run = 0
         self.pid = os.getpid()
@@ -212,6 +213,7 @@ class Worker:
         self.run = run
         self.functions.clear()
         self.loaded.clear()
+        self.postponed.clear()
         self.blobs.folder = blobs
         make_private(os.path.dirname(logs))
         self.reporter.enter(*names, f"{logs}.events", self.blobs)
@@ -233,6 +235,9 @@ class Worker:
                 main_globals()[name] = loads(data)
             except Exception as error:  # noqa: BLE001 - the user's classes; told where the step's log is read
                 main_globals().pop(name, None)  # a former one is another
+                if self.setups.due:  # it may need that
+                    self.postponed.append((name, data))
+                    continue
                 self.unloadable[name] = repr(error)
                 sys.stderr.write(f"pipedeco: {name} of __main__ cannot be loaded: {error!r}\n")
 
@@ -301,6 +306,8 @@ class Worker:
         finally:
             self.page[0] = 0
         self.environment.adopt()
+        postponed, self.postponed = self.postponed, []
+        self.define(postponed)
         return True
 
     def explained(self, outcome: Outcome, error: NameError) -> Outcome:

@@ -1,6 +1,9 @@
 """setup=: a function that is called once in each worker process, before its first step of a run."""
 
 import os
+import subprocess
+import sys
+import textwrap
 import time
 import traceback
 
@@ -285,3 +288,63 @@ def test_what_cannot_be_is_refused():
             pipeline(setup=wrong)(lambda: None)
         with pytest.raises(ConfigError, match=text):
             pipedeco.configure(setup=wrong)
+
+
+REGISTRY = """
+    ready = False
+
+    def set_up():
+        global ready
+        ready = True
+"""
+MODELS = """
+    import registry
+
+    if not registry.ready:
+        raise RuntimeError("the registry is not ready")
+
+    class Row:
+        def __init__(self, name):
+            self.name = name
+"""
+PROGRAM = """
+    import sys
+    import pipedeco
+    import registry
+    from pipedeco import component, pipeline
+
+    registry.set_up()
+    from models import Row
+
+    @component
+    def made(name):
+        return Row(name)
+
+    @component
+    def name_of(row):
+        return row.name
+
+    @pipeline(setup=registry.set_up)
+    def run():
+        return name_of(made("a")), name_of(Row("b"))
+
+    pipedeco.configure(queues={"default": "local://1"}, workers=1)
+    mode, method = sys.argv[1:]
+    print(run.with_options(mode=mode, start_method=method)())
+"""
+
+
+@pytest.mark.parametrize(
+    ("mode", "method"),
+    [("debug", "nursery"), ("local", "nursery"), ("local", "spawn"), ("remote", "nursery")],
+)
+def test_what_a_module_needs_before_it_can_be_imported(tmp_path, mode, method):
+    """As models of Django do; the script's own names of it are made after that, too."""
+    for name, text in (("registry", REGISTRY), ("models", MODELS), ("program", PROGRAM)):
+        (tmp_path / f"{name}.py").write_text(textwrap.dedent(text))
+    done = subprocess.run(
+        [sys.executable, "program.py", mode, method],
+        cwd=tmp_path, env={**os.environ, "PIPEDECO_STORE": str(tmp_path / "store")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("('a', 'b')\n", "")
