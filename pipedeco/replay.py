@@ -16,7 +16,7 @@ import os
 import pdb
 import sys
 from bdb import BdbQuit
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -466,7 +466,9 @@ class Replay:
     def _seeded(self) -> AbstractContextManager[None]:
         """The step draws what it drew in its run, where that had a seed."""
         seed = self.facts["seed"]
-        return seeded(seed and int(seed), self.facts["name"], self.facts["attempt"] or 1)
+        if seed is None:
+            return nullcontext()
+        return seeded(int(seed), self.facts["name"], self.facts["attempt"] or 1)
 
     def debug(self, *, break_: bool = False) -> Any:
         """As `call`; on a terminal pdb stops at the line that fails, before that leaves."""

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.autolog import AutoLog
@@ -40,9 +41,11 @@ from pipedeco.worker.setups import call as call_setup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from pipedeco.runners import RunFacts
 
+UNSEEDED = nullcontext()
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
@@ -195,6 +198,11 @@ class DebugSession:
             raise outcome.exception
         call.done(call, outcome)
 
+    def _drawing(self, call: StepCall) -> AbstractContextManager[None]:
+        """The step draws from the run's seed; without one from the program's own generators."""
+        seed = self.facts.seed
+        return UNSEEDED if seed is None else seeded(seed, call.step.name, call.attempt)
+
     def _call_setups(self) -> None:
         for function in self.facts.setups:
             if function not in self._set_up:
@@ -222,7 +230,7 @@ class DebugSession:
             self._auto_log.begin(self.reporter)
         try:
             self._call_setups()
-            with seeded(self.facts.seed, step.name, call.attempt):
+            with self._drawing(call):
                 outcome = perform(
                     step.called.component.fn,
                     lambda: (args, kwargs),

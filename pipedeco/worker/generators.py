@@ -207,11 +207,8 @@ class Generators:
 
 
 @contextmanager
-def seeded(seed: int | None, step: str, attempt: int) -> Iterator[None]:
+def seeded(seed: int, step: str, attempt: int) -> Iterator[None]:
     """For a step in the user's own process: its generators are as they were afterwards."""
-    if seed is None:
-        yield
-        return
     before = [(kind, module, kind.state(module)) for kind, module in _imported()]
     finder = _Finder()
     finder.enter()
