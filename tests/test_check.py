@@ -420,6 +420,56 @@ def test_options_that_do_nothing(project):
     only(project(text), "train.py:2: warning: component one: retry_on= does nothing without")
 
 
+SEEDING = (
+    SIMPLE
+    + """
+import random
+import numpy.random as npr
+from helping import fix_all
+
+npr.seed(0)
+
+def main():
+    random.seed(0)
+    fix_all()
+
+if __name__ == "__main__":
+    main()
+"""
+)
+HELPING = """
+    import random
+
+    def fix_all():
+        for seed in (random.seed,):
+            random.seed(1)
+
+    def unused():
+        random.seed(2)
+"""
+
+
+def test_generators_that_steps_do_not_draw_from(project):
+    """Each call that the program executes itself, also in another module; none with a seed."""
+    report = project(SEEDING, helping=HELPING)
+    assert [(f.place, f.text.partition(" seeds")[0]) for f in report.findings] == [
+        ("helping.py:6", "random.seed()"),
+        ("train.py:11", "numpy.random.seed()"),
+        ("train.py:14", "random.seed()"),
+    ]
+    assert {f.of for f in report.findings} == {"pipeline p"}
+    assert "as in @pipeline(seed=0)" in report.findings[0].advice
+    seeded = SEEDING.replace("@pipeline", "@pipeline(seed=0)")
+    assert not project(seeded, helping=HELPING).findings
+    assert not project(SEEDING, helping=HELPING, mode="debug").findings
+
+
+def test_a_component_may_seed_what_it_draws_from(project):
+    """It does so in its worker."""
+    text = SIMPLE.replace("return", "import random; random.seed(1); return", 1)
+    assert not project(text).findings
+
+
 # -- files that cannot be loaded
 
 

@@ -60,6 +60,16 @@ class AmbientState:
         for part in self._parts:
             part.enter(states.get(part.name))
 
+    def adopt(self) -> None:
+        """Take what setup= has changed since `enter` for what `restore` goes back to.
+
+        A part that keeps what it goes back to has a method `adopt` for that.
+        """
+        for part in self._parts:
+            adopt = getattr(part, "adopt", None)
+            if adopt is not None:
+                adopt()
+
     def restore(self) -> None:
         for part in self._parts:
             part.restore()

@@ -31,7 +31,9 @@ from pipedeco.runners.echo import Echo
 from pipedeco.serialization import Pickler, unpack_arguments
 from pipedeco.strays import strays
 from pipedeco.tracing import warn_user
+from pipedeco.worker.environment import here
 from pipedeco.worker.perform import describe_error, describe_trouble
+from pipedeco.worker.setups import described
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableSequence
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from pipedeco.requirements import Requirements
     from pipedeco.runners import RunFacts
     from pipedeco.serialization import Packed
+    from pipedeco.worker.environment import Surroundings
     from pipedeco.worker.loop import Loop
 
 OVERHEAD = 15e-6  # seconds that a worker spends on a call besides the step itself
@@ -174,6 +177,7 @@ class CallSession:
     def __init__(self, loop: Loop, facts: RunFacts, main: MainSource | None) -> None:
         self.loop = loop
         self.facts = facts
+        self.setups = described(facts.setups)
         self.ready = Ready()
         self.stopping = False
         self.program = Program(main, elsewhere=self.elsewhere)
@@ -194,7 +198,8 @@ class CallSession:
         function = self._functions.get(key)
         if function is None:
             spec = describe(called.component.fn)
-            _check_environment(called, spec, self.facts)
+            for needed in (spec, *(setup for _, setup in self.setups)):
+                _check_environment(called, needed, self.facts)
             pickled = None if retry_on == (Exception,) else self.pickler.dump_inline(retry_on)
             number = next(self.loop.numbers)
             function = Function(number, called.name, spec, pickled, auto_log=auto_log)
@@ -211,6 +216,20 @@ class CallSession:
 
     def withdraw(self, call: StepCall) -> bool:
         return removed(self.ready, call)
+
+    def surroundings(self) -> Surroundings:
+        """What the run's steps are to find around them."""
+        setups = tuple([tuple(setup) for setup, _ in self.setups])
+        main = self.program.main
+        return here()._replace(
+            main_file=None if main is None else tuple(main.file),
+            seed=self.facts.seed,
+            setup=(self.facts.top, setups),
+        )
+
+    def setup_failed(self, name: str, error: StepError) -> None:
+        """A worker could not be set up; the run cannot go on."""
+        self.facts.setup_failed(name, error, None)
 
     def announce(self, text: str) -> None:
         """Tell once what the run waits for."""
@@ -240,6 +259,8 @@ class CallSession:
     def names(self, step: Step) -> tuple[str, ...]:
         """The names of `__main__` that a call needs."""
         names: tuple[str, ...] = step.called.function.spec.names + step.names
+        for _, setup in self.setups:
+            names += setup.names
         for dep in step.inputs:
             if dep.outcome is not None and dep.outcome.names:
                 names += dep.outcome.names

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from pipedeco.config import engine_url, find_main
 from pipedeco.engines import Engine, check_url, error_of, parse
 from pipedeco.errors import ConfigError, NotPicklable, PipedecoError, WorkerDied
-from pipedeco.graph import FAILED, Called, LogPosition, Logs, Step, StepCall
+from pipedeco.graph import FAILED, Called, LogPosition, Logs, Step, StepCall, StepError
 from pipedeco.main_file import read_main
 from pipedeco.runners import UnderWay
 from pipedeco.runners.bundle import Bundles, project_here
@@ -46,7 +46,6 @@ from pipedeco.runners.queues import Flight, Line, Queues
 from pipedeco.serialization import INLINE_LIMIT
 from pipedeco.worker.batch import Batch
 from pipedeco.worker.deaths import GRACE, ends_of_dead
-from pipedeco.worker.environment import here
 from pipedeco.worker.exchange import BEAT, CANCEL, KILL
 from pipedeco.worker.loop import Loop, Timer
 from pipedeco.worker.station import LEASE
@@ -76,8 +75,7 @@ class RemoteSession(CallSession):
         super().__init__(runner, facts, read_main(find_main()))
         self.runner = runner
         self.exchange = open_exchange(facts, self.post, self._heard)
-        main = self.program.main
-        self.around = here()._replace(main_file=None if main is None else tuple(main.file))
+        self.around = self.surroundings()
         self.unguarded = Program(None, elsewhere=True)  # for workers that cannot import that file
         self.project = project_here()
         self.lines: dict[tuple[Any, ...], Line] = {}
@@ -456,6 +454,8 @@ class RemoteRunner(Loop):
         elif kind == "given_back":
             for number in reversed(message[1]):
                 self._ready_again(session, flight, number)
+        elif kind == "setup_failed":
+            session.setup_failed(message[1], StepError(*message[2]))
         elif kind == "now":
             self._now(session, flight, message)
         elif kind == "building" and flight.calls:

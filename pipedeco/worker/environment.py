@@ -37,6 +37,9 @@ class Surroundings(NamedTuple):
     ambient: bytes = b""  # a snapshot, see pipedeco.ambient
     modules: tuple[tuple[Any, ...], ...] = ()  # each as a worker.stray.StrayModule
     main_file: tuple[Any, ...] | None = None  # a MainFile, where workers import it
+    seed: int | None = None  # see pipedeco.worker.generators
+    # The run at the top of the tree, and what it has to be called; see pipedeco.worker.setups.
+    setup: tuple[str, tuple[Any, ...]] = ("", ())
 
 
 def here() -> Surroundings:
@@ -143,6 +146,29 @@ class Environment:
 
             self._strays = StrayFinder()
         return self._strays
+
+    def adopt(self) -> None:
+        """What setup= has changed is what steps find from now on, and are put back to."""
+        assert self._wanted is not None
+        self._wanted = self._wanted._replace(
+            directory=_directory(),
+            path=list(sys.path),
+            environment=dict(os.environ),
+            argv=list(sys.argv),
+            umask=_umask(),
+            recursion_limit=sys.getrecursionlimit(),
+        )
+        self._variables = dict(_raw_environment())
+        self._path = list(sys.path)
+        self._note_modules()
+        self._handlers = {number: _signal.getsignal(number) for number in WATCHED_SIGNALS}
+        self._ambient.adopt()
+
+    def set_variable(self, name: str, text: str) -> None:
+        """Another run begins in the same surroundings, but for one variable."""
+        assert self._wanted is not None
+        self._wanted.environment[name] = os.environ[name] = text
+        self._variables = dict(_raw_environment())
 
     def restore(self) -> None:
         """Undo what a step did to the process; cheap where it did nothing."""

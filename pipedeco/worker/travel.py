@@ -66,6 +66,8 @@ class Setting(NamedTuple):
     ambient: bytes  # a snapshot, see pipedeco.ambient
     modules: list[tuple[str, str, bytes]]  # name, file and content of worker.stray.StrayModules
     main_file: tuple[Any, ...] | None  # a MainFile, where workers import it
+    seed: int | None = None
+    setup: tuple[str, tuple[Any, ...]] = ("", ())
     # Folders that both sides see; "" where an object store stands between them.
     blobs: str = ""
     logs: str = ""
@@ -95,6 +97,8 @@ def setting_of(here: Surroundings, project: str, code: str | None, **facts: str)
         ambient=here.ambient,
         modules=[_sent(name, origin, project) for name, _, origin, _ in here.modules],
         main_file=here.main_file,
+        seed=here.seed,
+        setup=here.setup,
         **facts,
     )
 
@@ -186,6 +190,8 @@ def surroundings(setting: Setting, archives: BlobStore) -> Surroundings:
         setting.ambient,
         tuple((name, moved(origin), origin, source) for name, origin, source in setting.modules),
         _moved_main(setting.main_file, moved, directory),
+        setting.seed,
+        setting.setup,
     )
 
 
