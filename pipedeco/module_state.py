@@ -424,6 +424,22 @@ def reseed(generators: Iterable[Any]) -> None:
 # -- in a worker -------------------------------------------------------------------------------
 
 
+def dumped_globals() -> dict[Global, bytes]:
+    """Return the globals of the user's modules that can be pickled, as they are here now."""
+    reach = Reach(of_main=True)
+    found = {}
+    for module, imported in list(sys.modules.items()):
+        if not reach.is_users(module):
+            continue
+        for name, value in list(vars(imported).items()):
+            if not isinstance(value, CODE) and not name.startswith("__"):
+                try:
+                    found[Global(module, name)] = dump_global(value)
+                except Exception:  # noqa: BLE001, S110 - users' reducers
+                    pass
+    return found
+
+
 def apply_change(module: ModuleType, change: Change, moved: tuple[str, str]) -> None:
     """Give a module of this worker the value, unless its own is the same.
 

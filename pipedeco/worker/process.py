@@ -17,7 +17,6 @@ import threading
 import time
 import warnings
 from collections import deque
-from importlib import import_module
 from types import FrameType
 from typing import Any
 
@@ -28,11 +27,11 @@ from pipedeco.errors import PipedecoError, StepFailed
 from pipedeco.forks import when_forked
 from pipedeco.graph import CANCELLED, COMPLETED, FAILED, Outcome, numbered
 from pipedeco.main_file import MainFile
-from pipedeco.module_state import Change, apply_change
 from pipedeco.reporter import ADDRESS, Reporter, StepName
 from pipedeco.serialization import Pickler, loads, main_names, unpack, unpack_arguments
 from pipedeco.text import preview
 from pipedeco.tracing import inside_step, reporting, watch_threads
+from pipedeco.worker.changes import Changes
 from pipedeco.worker.environment import (
     Environment,
     Surroundings,
@@ -84,7 +83,7 @@ class Worker:
         self.pickler = Pickler(self.blobs)
         # Names that `__main__` was to have, and why it has not.
         self.unloadable: dict[str, str] = {}
-        self.changes: list[tuple[Any, ...]] = []  # of modules, to be looked at before a call
+        self.changes = Changes()
         self.without_main = False  # whether the main file of the run cannot be imported
         self.postponed: list[tuple[str, bytes]] = []  # names that wait for setup=
         self.made: dict[int, Any] = {}  # packed values of the calls since the last wait
@@ -208,7 +207,7 @@ class Worker:
         elif kind == "define":
             self.define(message[1])
         elif kind == "changes":
-            self.changes += message[1]
+            self.changes.waiting += message[1]
         elif kind == "run":
             self.enter(*message[1:])
 
@@ -263,20 +262,6 @@ class Worker:
                 self.unloadable[name] = repr(error)
                 sys.stderr.write(f"pipedeco: {name} of __main__ cannot be loaded: {error!r}\n")
 
-    def apply_changes(self) -> None:
-        """Give modules what the program has changed in them since it imported them."""
-        changes, self.changes = self.changes, []
-        for item in changes:
-            change = Change(*item)
-            module = import_module(change.module)
-            try:
-                apply_change(module, change, self.environment.moved)
-            except Exception as error:  # noqa: BLE001 - the user's classes
-                sys.stderr.write(
-                    f"pipedeco: {change.name} of {change.module} was changed by the program, and "
-                    f"its value cannot be loaded in a worker: {error!r}\n"
-                )
-
     # -- performing --------------------------------------------------------------------------
 
     def perform(self, message: tuple[Any, ...]) -> None:
@@ -328,7 +313,7 @@ class Worker:
         self.page[0] = SETTING_UP  # nobody's timeout, and no step is charged for a death
         try:
             self.in_step = True
-            self.setups.call()
+            self.setups.call(lambda: self.changes.before_setup(self.environment.moved))
             self.in_step = False
         except SetupFailed as failure:
             self.in_step = False
@@ -374,8 +359,8 @@ class Worker:
     def attempt(self, function_id: int, args: Any, inputs: Any) -> Outcome:
         try:
             function, retry_on = self.loaded.get(function_id) or self.load(function_id)
-            if self.changes:
-                self.apply_changes()
+            if self.changes.waiting:
+                self.changes.apply(self.environment.moved)
         except BaseException as error:  # noqa: BLE001 - the user's modules, while they are imported
             return failed(error, (), time.time(), 0.0)
         if not self.functions[function_id][5]:

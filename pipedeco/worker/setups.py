@@ -101,19 +101,21 @@ class Setups:
         self.due = bool(self._functions) and self._run not in self._runs
         return bool(self._called) and self._called_in == self._around
 
-    def call(self) -> None:
-        """Call what is due.  Raises SetupFailed."""
+    def call(self, before: Callable[[], None]) -> None:
+        """Call what is due, and `before` once each function is imported.  Raises SetupFailed."""
         self._called = self._functions  # one that fails has changed the process, too
         self._called_in = None
         for setup in self._functions:
-            call(setup.name, partial(_find_and_call, setup))
+            call(setup.name, partial(_find_and_call, setup, before))
         self._called_in = self._around
         self._runs.add(self._run)
         self.due = False
 
 
-def _find_and_call(setup: Setup) -> None:
-    find(setup.kind, setup.module, setup.data)()
+def _find_and_call(setup: Setup, before: Callable[[], None]) -> None:
+    function = find(setup.kind, setup.module, setup.data)
+    before()
+    function()
 
 
 def _functions(wanted: Surroundings) -> tuple[Setup, ...]:
