@@ -155,6 +155,7 @@ class Execution:
             prefix,
             plan.pipeline.options.auto_log,
             self.crashed,
+            plan.parent.id if plan.parent is not None else "",
         )
         body = os.path.join(logs, f"{prefix}body.events")
         self.reporter = Reporter(_no_step)

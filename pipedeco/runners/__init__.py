@@ -25,6 +25,7 @@ class RunFacts(NamedTuple):
     log_prefix: str  # of their names
     auto_log: bool  # whether what libraries show is logged, where a component does not say
     crashed: Callable[[BaseException], None]  # tells that the runner itself has failed
+    parent: str = ""  # the id of the run of which this one is a child
 
 
 class UnderWay(NamedTuple):

@@ -1,0 +1,223 @@
+"""A project's code on a worker's machine: unpacked once, read-only, and looked at when it is taken.
+
+File modes stop most programs, and none of root's, and cleaners of temporary files take what nobody
+has read for days.  So a list beside the code says what belongs to it, and what differs is put back:
+file by file, each by a rename, as runs may be using the rest.
+"""
+
+from __future__ import annotations
+
+import io
+import marshal
+import os
+import re
+import stat
+import time
+import zipfile
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from pipedeco.errors import StoreError
+from pipedeco.worker.places import (
+    ASIDE,
+    folder_aside,
+    host,
+    private_root,
+    remove_tree,
+    remove_unused_places,
+    unpacking,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pipedeco.blobs import BlobStore
+
+LIST = ".files"
+UNPACKED = re.compile(rf"[0-9a-f]{{32}}({re.escape(LIST)})?|{ASIDE}.*")
+KEPT = 86400.0  # seconds for which unpacked code is kept that no run uses
+LEFT_OUT = "__pycache__"  # Python makes it anew, and sees what is stale in it
+
+
+class Mark(NamedTuple):
+    """By what a file is known to be unchanged."""
+
+    size: int
+    changed: int  # nanoseconds
+
+
+class Code(NamedTuple):
+    """A project's code, as it stands on this machine."""
+
+    folder: str
+    files: dict[str, Mark]  # by their paths in it
+
+
+def unpacked(digest: str, blobs: BlobStore) -> Code:
+    """The code of this archive, whole.
+
+    Raises StoreError where it cannot be read or unpacked.
+    """
+    root = private_root()
+    folder = os.path.join(root, digest[:32])
+    with unpacking(root, alone=False):
+        found = _found(folder)
+    if found is not None:
+        return found
+    try:
+        with unpacking(root, alone=True):
+            found = _found(folder)  # another process was quicker
+            return _make(root, folder, digest, blobs) if found is None else found
+    except OSError as error:
+        raise StoreError(
+            f"the project's code cannot be unpacked into {folder} on {host()}: "
+            f"{error.strerror}; free some space, or set TMPDIR of the engine's workers"
+        ) from error
+
+
+def keep(folder: str) -> None:
+    """The code is in use: nobody is to remove it."""
+    try:
+        os.utime(folder)
+    except FileNotFoundError:
+        pass
+
+
+def remove_unused() -> int:
+    """Remove the code and the working directories that no run of this user uses here; how many
+    folders of code."""
+    root = private_root()
+    with unpacking(root, alone=True):
+        needed = {digest[:32] for digest in remove_unused_places(root)}
+        unused = [
+            entry.path
+            for entry in os.scandir(root)
+            if UNPACKED.fullmatch(entry.name)
+            and not entry.name.startswith(ASIDE)  # of somebody who does not wait for the lock
+            and entry.name.removesuffix(LIST) not in needed
+        ]
+        for path in unused:
+            _remove(root, path)
+    return sum(not path.endswith(LIST) for path in unused)
+
+
+def files_below(folder: str, below: str = "") -> Iterator[tuple[str, os.stat_result]]:
+    """The path in the folder and the facts of each file, but for one that vanishes meanwhile."""
+    with suppress(FileNotFoundError), os.scandir(os.path.join(folder, below)) as entries:
+        for entry in entries:
+            path = f"{below}/{entry.name}" if below else entry.name
+            if not entry.is_dir(follow_symlinks=False):
+                with suppress(FileNotFoundError):
+                    yield path, entry.stat(follow_symlinks=False)
+            elif entry.name != LEFT_OUT:
+                yield from files_below(folder, path)
+
+
+def mark_of(facts: os.stat_result) -> Mark:
+    return Mark(facts.st_size, facts.st_mtime_ns)
+
+
+def _found(folder: str) -> Code | None:
+    """The code that is there, made young; None where it is not whole."""
+    try:
+        with open(folder + LIST, "rb") as file:
+            files = {path: Mark(*mark) for path, mark in marshal.loads(file.read()).items()}
+        os.utime(folder)
+        os.utime(folder + LIST)
+        there = dict(files_below(folder))
+    except (OSError, ValueError, EOFError, TypeError):
+        return None
+    if {path: mark_of(facts) for path, facts in there.items()} != files:
+        return None
+    _renew(folder, there)
+    return Code(folder, files)
+
+
+def _renew(folder: str, files: dict[str, os.stat_result]) -> None:
+    """Let cleaners see that old files are used."""
+    now = time.time_ns()
+    for path, facts in files.items():
+        if now - facts.st_atime_ns > KEPT * 1e9:
+            os.utime(os.path.join(folder, path), ns=(now, facts.st_mtime_ns))
+
+
+def _make(root: str, folder: str, digest: str, blobs: BlobStore) -> Code:
+    """Unpack the code; what is there and whole stays as it is."""
+    _remove_old(root)
+    aside = folder_aside(root)
+    try:
+        _unpack(blobs.get(digest, verify=True)[0], aside)
+        if os.path.isdir(folder):
+            _mend(folder, aside)
+        else:
+            os.rename(aside, folder)
+        files = {path: mark_of(facts) for path, facts in files_below(folder)}
+        _close(folder)
+        _write_list(folder, files)
+    finally:
+        remove_tree(aside)  # it has gone where all went well
+    return Code(folder, files)
+
+
+def _unpack(data: memoryview, folder: str) -> None:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for item in archive.infolist():
+            made = archive.extract(item, folder)
+            os.chmod(made, 0o500 if item.external_attr >> 16 & 0o100 else 0o400)
+
+
+def _mend(folder: str, whole: str) -> None:
+    """Put what is whole in the place of what is there, for which runs may be reading it."""
+    for place, _, _ in os.walk(folder):
+        os.chmod(place, stat.S_IRWXU)
+    wanted = {path for path, _ in files_below(whole)}
+    for path, _ in list(files_below(folder)):
+        if path not in wanted:
+            os.unlink(os.path.join(folder, path))
+    for path in wanted:
+        target = os.path.join(folder, path)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        if os.path.isdir(target):
+            remove_tree(target)
+        os.replace(os.path.join(whole, path), target)
+
+
+def _close(folder: str) -> None:
+    """Let nobody but root write into the folders."""
+    for place, _, _ in os.walk(folder):
+        os.chmod(place, 0o500)
+
+
+def _write_list(folder: str, files: dict[str, Mark]) -> None:
+    plain = {path: tuple(mark) for path, mark in files.items()}
+    descriptor = os.open(f"{folder}{LIST}.part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(marshal.dumps(plain))
+    os.rename(f"{folder}{LIST}.part", folder + LIST)
+
+
+def _remove_old(root: str) -> None:
+    """Remove unpacked code that has not been used for long; each change of a project leaves some.
+
+    So does a process that was killed while it unpacked.
+    """
+    for entry in os.scandir(root):
+        if UNPACKED.fullmatch(entry.name):
+            try:
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime > KEPT:
+                    _remove(root, entry.path)
+            except OSError:  # somebody else was quicker
+                pass
+
+
+def _remove(root: str, path: str) -> None:
+    """Remove code, or its list; nobody is to find a half of it."""
+    if path.endswith(LIST):
+        os.unlink(path)
+        return
+    aside = path
+    if not os.path.basename(path).startswith(ASIDE):
+        os.chmod(path, stat.S_IRWXU)  # else it could not be moved
+        aside = folder_aside(root)
+        os.rename(path, os.path.join(aside, "code"))
+    remove_tree(aside)
