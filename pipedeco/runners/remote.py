@@ -81,7 +81,7 @@ class RemoteSession(CallSession):
         self.settled = threading.Event()  # the same, or it cannot be
         self.parent = runner.session_of(facts.parent)
         self.home: RemoteSession = self.parent.home if self.parent is not None else self
-        self.written = Written()
+        self.written: Written = self.parent.written if self.parent is not None else Written()
         self.positions: dict[str, LogPosition] = {}  # by log
         self.next_sign: Timer | None = None
         self._names = count(1)
@@ -170,7 +170,7 @@ class RemoteSession(CallSession):
         while not closed.wait(0.5):
             if not self.runner.alive or time.monotonic() > deadline:
                 break
-        told = self.written.text(self.facts.logs)
+        told = self.written.text() if self.parent is None else ""
         if told:
             self.announce(told)
         self.echo.close()
@@ -442,7 +442,7 @@ class RemoteRunner(Loop):
         elif kind == "now":
             self._now(session, flight, message)
         elif kind == "wrote":
-            session.written.add(message[1], flight.done, message[2])
+            session.written.add(message[1], flight.done, message[2], session.facts.logs)
         elif kind == "building" and flight.calls:
             call = next(iter(flight.calls.values()))
             session.announce(f"{building(call.step.called)} (on {message[1]})")

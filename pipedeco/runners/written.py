@@ -20,19 +20,21 @@ KEPT = 10_000  # files that are remembered
 
 
 class Written:
-    """The files of one run's steps, on all its machines."""
+    """The files of the steps of a run and its child runs, on all machines."""
 
     def __init__(self) -> None:
         self._files: dict[tuple[str, str], dict[Step, None]] = {}  # steps by machine and path
+        self._logs: dict[Step, str] = {}  # the folder of its run's logs
         self._missed: dict[tuple[str, str], float] = {}  # by how much these do
 
-    def add(self, host: str, steps: dict[int, Step], found: Iterable[Wrote]) -> None:
+    def add(self, host: str, steps: dict[int, Step], found: Iterable[Wrote], logs: str) -> None:
         """A machine tells of files; of several claims the one counts that misses least.
 
         Parameters
         ----------
         steps: by the numbers of their calls.
         found: (number, path, seconds by which the file's time misses the call's) of each.
+        logs: the folder of their run's logs.
         """
         for number, path, missed in found:
             place = host, path
@@ -43,15 +45,11 @@ class Written:
                 self._files[place].clear()
             self._missed[place] = missed
             self._files.setdefault(place, {})[steps[number]] = None
+            self._logs[steps[number]] = logs
 
-    def text(self, logs: str) -> str:
-        """What a person is to know of them; "" where all of them came home.
-
-        Parameters
-        ----------
-        logs: the folder of the run's logs.
-        """
-        left = self._left(logs)
+    def text(self) -> str:
+        """What a person is to know of them; "" where all of them came home."""
+        left = self._left()
         if not left:
             return ""
         hosts = sorted({host for host, _ in left})
@@ -66,10 +64,9 @@ class Written:
             "them, an absolute path puts them where you want them"
         )
 
-    def _left(self, logs: str) -> dict[tuple[str, str], dict[Step, None]]:
+    def _left(self) -> dict[tuple[str, str], dict[Step, None]]:
         """Those that no step has logged."""
-        steps = {step for found in self._files.values() for step in found}
-        logged = {name for step in steps for name in _logged_by(step, logs)}
+        logged = {name for step, logs in self._logs.items() for name in _logged_by(step, logs)}
         return {
             place: found
             for place, found in self._files.items()

@@ -21,10 +21,11 @@ from pipedeco.blobs import make_private
 from pipedeco.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ASIDE = "unpacking-"  # begins the names of folders that are not whole
 WORK = "work"
+IDLE = "idle"
 RUNS = "runs"
 UNPACKING = "unpacking.lock"
 
@@ -105,11 +106,12 @@ class Place:
                 return lock
             os.close(lock)  # somebody has removed it before we had it
 
-    def leave(self) -> None:
+    def leave(self, last: Callable[[], None] = lambda: None) -> None:
+        """Go; the last one calls `last` and removes the folder."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
-            _remove_unused(self.folder)
+            _remove_unused(self.folder, last)
 
 
 def remove_unused_places(root: str) -> set[str]:
@@ -130,7 +132,7 @@ def _locks(parent: str) -> list[str]:
         return []
 
 
-def _remove_unused(folder: str) -> bool:
+def _remove_unused(folder: str, before: Callable[[], None] = lambda: None) -> bool:
     """Remove a run's folder unless a station uses it; whether nobody does."""
     path = f"{folder}.lock"
     try:
@@ -140,6 +142,7 @@ def _remove_unused(folder: str) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if _is_file(lock, path):
+            before()
             remove_tree(folder)
             if not os.path.exists(folder):  # else somebody still writes there: the next one tries
                 os.unlink(path)

@@ -52,6 +52,7 @@ from pipedeco.worker.deaths import (
     worker_died,
 )
 from pipedeco.worker.exchange import BEAT, CANCEL, KILL, Asked, Exchange, Words, open_exchange
+from pipedeco.worker.lookout import Spell
 from pipedeco.worker.loop import Loop, Timer
 from pipedeco.worker.messages import encode
 from pipedeco.worker.perform import describe_trouble
@@ -59,7 +60,7 @@ from pipedeco.worker.places import host
 from pipedeco.worker.pool import Pool, Worker
 from pipedeco.worker.probing import PROBE, answer
 from pipedeco.worker.travel import Setting, surroundings
-from pipedeco.worker.working import Spell, WorkFolder
+from pipedeco.worker.working import WorkFolder
 
 if TYPE_CHECKING:
     from pipedeco.worker.deaths import Exit
@@ -136,9 +137,12 @@ class _Work:
 
     def tell_files(self) -> None:
         """Tell which files its calls have written into the working directory."""
+        lookout = self.run.work.lookout
         outcomes = [message[1] for message in self.told if message[0] == "outcome"]
+        if lookout is None or not outcomes:
+            return
         calls = [Spell(number, at, at + took) for number, _, at, took, *_ in outcomes]
-        found = self.run.work.written(calls) if calls else []
+        found = lookout.written(calls)
         if found:
             self.tell("wrote", host(), found)
 
@@ -281,6 +285,8 @@ class Station(Loop):
             run = self.runs.get(folder)
             if run is None:
                 exchange = open_exchange(folder)
+                if not exchange.ships:  # else a look at each costs a request
+                    self._tidy()  # what former runs leave may be of use
                 try:
                     work = self._work_of(exchange)
                     around = surroundings(exchange.setting, work)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pipedeco.errors import StoreError
 from pipedeco.worker.places import (
     ASIDE,
+    IDLE,
     folder_aside,
     host,
     private_root,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from pipedeco.blobs import BlobStore
 
 LIST = ".files"
-UNPACKED = re.compile(rf"[0-9a-f]{{32}}({re.escape(LIST)})?|{ASIDE}.*")
+UNPACKED = re.compile(rf"[0-9a-f]{{32}}(-\d+|{re.escape(LIST)})?|{ASIDE}.*")
 KEPT = 86400.0  # seconds for which unpacked code is kept that no run uses
 LEFT_OUT = "__pycache__"  # Python makes it anew, and sees what is stale in it
 
@@ -98,6 +99,7 @@ def remove_unused() -> int:
         ]
         for path in unused:
             _remove(root, path)
+        remove_tree(os.path.join(root, IDLE))
     return sum(not path.endswith(LIST) for path in unused)
 
 
@@ -201,7 +203,9 @@ def _remove_old(root: str) -> None:
 
     So does a process that was killed while it unpacked.
     """
-    for entry in os.scandir(root):
+    idle = os.path.join(root, IDLE)
+    entries = [*os.scandir(root), *(os.scandir(idle) if os.path.isdir(idle) else ())]
+    for entry in entries:
         if UNPACKED.fullmatch(entry.name):
             try:
                 if time.time() - entry.stat(follow_symlinks=False).st_mtime > KEPT:

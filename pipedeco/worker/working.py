@@ -8,12 +8,14 @@ what steps have written there is told before, for few look for it on a worker.
 from __future__ import annotations
 
 import os
-import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from pipedeco.blobs import make_private
 from pipedeco.errors import StoreError
+from pipedeco.worker.lookout import Lookout
 from pipedeco.worker.places import (
+    IDLE,
     WORK,
     Place,
     folder_aside,
@@ -24,27 +26,14 @@ from pipedeco.worker.places import (
 from pipedeco.worker.unpacked import files_below, keep, mark_of, unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
     from pipedeco.blobs import BlobStore
     from pipedeco.worker.unpacked import Code
 
 SMALL = 1 << 18  # bytes that are copied at once
 METADATA = ".pipedeco-metadata"  # a folder of the code, of which sys.path knows
-SHARE = 0.02  # of a run's time that looking at all of its files may take
-MOST = 1000  # files of which is told
-SLACK = 0.02  # seconds by which a file's time may be off: the kernel's clock ticks
-
-
-class Spell(NamedTuple):
-    """When a call was performed."""
-
-    number: int
-    begin: float
-    end: float
-
-    def missed_by(self, when: float) -> float:
-        return max(self.begin - when, when - self.end, 0.0)
+SPARE = 4  # directories that wait for a run
 
 
 class WorkFolder:
@@ -65,23 +54,26 @@ class WorkFolder:
         self.path = ""
         self._place = Place(WORK, run, digest or "")
         self._top = os.path.join(self._place.folder, os.path.basename(project) or WORK)
-        self._folders: dict[str, int] = {}  # when each had changed, as it was looked at last
-        self._looking = threading.Lock()  # several batches may end at once
-        self._cost = 0.0  # seconds of a look at all files
+        self.lookout: Lookout | None = None  # for what steps write there
         try:
             if digest is not None:
                 self.code = unpacked(digest, archives)
-                self.path = self._filled(self.code)
+                self._open(self._filled(self.code))
         except BaseException:
             self.leave()
             raise
 
     def own(self, below: str) -> str:
         """A folder that is there, empty where the project has none of that path."""
-        self.path = self._top
+        if not self.path:
+            self._open(self._top)
         directory = os.path.normpath(os.path.join(self._top, below))
         os.makedirs(directory, mode=0o700, exist_ok=True)
         return directory
+
+    def _open(self, path: str) -> None:
+        self.path = path
+        self.lookout = Lookout(path, {} if self.code is None else self.code.files)
 
     def keep(self) -> None:
         """The code is in use."""
@@ -89,93 +81,108 @@ class WorkFolder:
             keep(self.code.folder)
 
     def leave(self) -> None:
-        self._place.leave()
+        self._place.leave(self._give)
 
     # -- the project's files -----------------------------------------------------------------
 
     def _filled(self, code: Code) -> str:
         if os.path.isdir(self._top):  # another station of this machine has been quicker
             return self._top
-        aside = folder_aside(private_root())
         try:
-            _copy(code, aside)
-            os.rename(aside, self._top)
+            if not any(self._take(code, name) for name in _idle(code)):
+                self._make(code)
         except OSError as error:
             if not os.path.isdir(self._top):
                 raise StoreError(
                     f"the working directory of the run cannot be made in {self._top} on {host()}: "
                     f"{error.strerror}; free some space, or set TMPDIR of the engine's workers"
                 ) from error
-        finally:
-            remove_tree(aside)
         return self._top
 
-    # -- what steps write --------------------------------------------------------------------
-
-    def written(self, calls: list[Spell]) -> list[tuple[int, str, float]]:
-        """The files that were written while one of these calls was performed: (call, path, by how
-        many seconds it is missed, as clocks tick and other calls are performed beside these).
-
-        Parameters
-        ----------
-        calls: which one worker has performed.
-        """
-        with self._looking:
-            changed = self._changed(min(call.begin for call in calls))
-        found = []
-        for path, when in changed[:MOST]:
-            call = min(calls, key=lambda call: call.missed_by(when))
-            if call.missed_by(when) < SLACK:
-                found.append((call.number, path, call.missed_by(when)))
-        return found
-
-    def _changed(self, since: float) -> list[tuple[str, float]]:
-        """The files that were made or changed since then, and when.
-
-        All are looked at where that takes little of the time that has passed; else those of the
-        folders in which some were made, renamed or removed.
-        """
-        if not self.path:
-            return []
-        begin = time.time()
-        wide = not self._folders or self._cost < SHARE * (begin - since)
-        found = self._all() if wide else self._of_changed_folders()
-        known = {} if self.code is None else self.code.files
-        new = [
-            (path, facts.st_mtime)
-            for path, facts in found
-            if facts.st_mtime > since - SLACK and mark_of(facts) != known.get(path)
-        ]
-        if wide:
-            self._cost = time.time() - begin
-        return new
-
-    def _all(self) -> Iterator[tuple[str, os.stat_result]]:
-        found = list(files_below(self.path))
-        self._note_folders({os.path.dirname(path) for path, _ in found})
-        return iter(found)
-
-    def _of_changed_folders(self) -> Iterator[tuple[str, os.stat_result]]:
-        changed = [folder for folder, when in self._folders.items() if self._time(folder) != when]
-        for folder in changed:
-            if self._time(folder) < 0:
-                del self._folders[folder]
-                continue
-            yield from files_below(self.path, folder)
-        self._note_folders(set(changed) & set(self._folders))
-
-    def _note_folders(self, folders: set[str]) -> None:
-        """Remember how these were; what changed just now may do so again at the same time."""
-        young = time.time_ns() - int(SLACK * 1e9)
-        for folder in folders | {""}:
-            when = self._time(folder)
-            self._folders[folder] = when if when < young else 0
-
-    def _time(self, folder: str) -> int:
+    def _make(self, code: Code) -> None:
+        aside = folder_aside(private_root())
         try:
-            return os.stat(os.path.join(self.path, folder)).st_mtime_ns
-        except OSError:  # it was removed
-            return -1
+            _copy(code, aside)
+            self._note(time.time_ns())
+            os.rename(aside, self._top)
+        finally:
+            remove_tree(aside)
+
+    def _take(self, code: Code, name: str) -> bool:
+        """Take a directory that a former run has left as it was, which is quicker; whether it is
+        so still, and nobody else has it."""
+        path, made = os.path.join(private_root(), IDLE, name), int(name.rpartition("-")[2])
+        aside = folder_aside(private_root())
+        own = os.path.join(aside, name)
+        try:
+            os.rename(path, own)
+            if not _is_as_made(code, own, made):
+                return False
+            self._note(made)
+            os.rename(own, self._top)
+        except FileNotFoundError:  # another run was quicker
+            return False
+        finally:
+            remove_tree(aside)
+        return True
+
+    def _give(self) -> None:
+        """Leave the directory to a later run, which looks whether a step has changed it."""
+        try:
+            with open(self._mark, encoding="ascii") as file:
+                made = int(file.read())
+        except (OSError, ValueError):  # it was never whole
+            return
+        if self.code is None or self._is_touched or len(_idle(self.code)) >= SPARE:
+            return
+        name = f"{os.path.basename(self.code.folder)}-{made}"
+        make_private(os.path.join(private_root(), IDLE))
+        os.rename(self._top, os.path.join(private_root(), IDLE, name))
+
+    @property
+    def _is_touched(self) -> bool:
+        return self.lookout is not None and self.lookout.touched
+
+    @property
+    def _mark(self) -> str:
+        """The file that says when the directory was made."""
+        return os.path.join(self._place.folder, "made")
+
+    def _note(self, made: int) -> None:
+        with open(self._mark, "w", encoding="ascii") as file:
+            file.write(str(made))
+
+
+def _idle(code: Code) -> list[str]:
+    """The directories that no run has, with the files of this code."""
+    try:
+        names = os.listdir(os.path.join(private_root(), IDLE))
+    except FileNotFoundError:
+        return []
+    return [name for name in names if name.startswith(os.path.basename(code.folder))]
+
+
+def _is_as_made(code: Code, folder: str, made: int) -> bool:
+    """Whether nothing below a directory was touched since it was made."""
+    wanted = {path: mark for path, mark in code.files.items() if not path.startswith(METADATA)}
+    there = dict(files_below(folder))
+    if any(facts.st_ctime_ns > made for facts in there.values()):
+        return False
+    if {path: mark_of(facts) for path, facts in there.items()} != wanted:
+        return False
+    # A folder that a step has made shows in the links of the one above; some systems count none.
+    links = {os.path.join(folder, path): 2 + len(below) for path, below in _tree(wanted).items()}
+    return all(os.stat(path).st_nlink in (1, count) for path, count in links.items())
+
+
+def _tree(paths: Iterable[str]) -> dict[str, set[str]]:
+    """The folders in which files of these paths are, each with those in it."""
+    found: dict[str, set[str]] = {"": set()}
+    for path in paths:
+        while path := os.path.dirname(path):
+            found.setdefault(path, set())
+            found.setdefault(os.path.dirname(path), set()).add(path)
+    return found
 
 
 def _copy(code: Code, target: str) -> None:
