@@ -102,7 +102,7 @@ class Place:
         while True:
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(lock, fcntl.LOCK_SH)
-            if _is_file(lock, path):
+            if is_file(lock, path):
                 return lock
             os.close(lock)  # somebody has removed it before we had it
 
@@ -141,7 +141,7 @@ def _remove_unused(folder: str, before: Callable[[], None] = lambda: None) -> bo
         return True
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _is_file(lock, path):
+        if is_file(lock, path):
             before()
             remove_tree(folder)
             if not os.path.exists(folder):  # else somebody still writes there: the next one tries
@@ -153,7 +153,7 @@ def _remove_unused(folder: str, before: Callable[[], None] = lambda: None) -> bo
         os.close(lock)
 
 
-def _is_file(file: int, path: str) -> bool:
+def is_file(file: int, path: str) -> bool:
     """Whether a path still leads to an open file."""
     try:
         return os.path.samestat(os.fstat(file), os.stat(path))
