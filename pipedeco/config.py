@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipedeco.errors import ConfigError
 from pipedeco.options import (
     check_blobs,
+    check_code_include,
     check_code_limit,
     check_mode,
     check_progress,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 CODE_LIMIT = 32  # MiB
-KEYS = "mode", "workers", "queues", "blobs", "code_limit"  # of [tool.pipedeco]
+KEYS = "mode", "workers", "queues", "blobs", "code_limit", "code_include"  # of [tool.pipedeco]
 
 
 class Settings:
@@ -33,6 +34,7 @@ class Settings:
 
     __slots__ = (
         "blobs",
+        "code_include",
         "code_limit",
         "mode",
         "progress",
@@ -51,6 +53,7 @@ class Settings:
         self.progress: str | None = None
         self.queues: dict[str, str] | None = None
         self.code_limit: int | None = None
+        self.code_include: tuple[str, ...] | None = None
 
     def update(self, **changes: Any) -> None:
         checks: dict[str, Callable[[Any], Any]] = {
@@ -60,6 +63,7 @@ class Settings:
             "progress": check_progress,
             "queues": check_queues,
             "code_limit": check_code_limit,
+            "code_include": check_code_include,
             "blobs": check_blobs,
             "store": lambda store: None if store is None else os.fspath(store),
         }
@@ -94,6 +98,8 @@ def configure(**changes: Any) -> None:
         "gpu": "dask://scheduler:8786?resources=GPU:1"}, or None for what PIPEDECO_QUEUES (the same
         as JSON) and [tool.pipedeco.queues] of pyproject.toml say.
     code_limit: MiB that a project's code may have to travel in remote mode; 32 by default.
+    code_include: patterns of files and folders of the project that travel in remote mode though git
+        ignores them, such as ["build/*.so"], or None for what [tool.pipedeco] code_include says.
 
     Raises ConfigError for an unknown setting or a value that it cannot have.
     """
@@ -179,6 +185,15 @@ def find_code_limit() -> int:
         project = _project_settings().get("code_limit")
         chosen = _checked("[tool.pipedeco] code_limit", check_code_limit, project)
     return (CODE_LIMIT if chosen is None else int(chosen)) << 20
+
+
+def find_code_include() -> tuple[str, ...]:
+    """The patterns of files that travel though git ignores them."""
+    chosen = SETTINGS.code_include
+    if chosen is None:
+        project = _project_settings().get("code_include")
+        chosen = _checked("[tool.pipedeco] code_include", check_code_include, project)
+    return chosen or ()
 
 
 def find_requirements(options: ComponentOptions, fn: Any) -> Requirements | None:

@@ -386,6 +386,10 @@ def check_code_limit(limit: Any) -> int | None:
     return None if limit is None else _count("code_limit", limit)
 
 
+def check_code_include(patterns: Any) -> tuple[str, ...] | None:
+    return None if patterns is None else check_patterns("code_include", patterns)
+
+
 def check_mode(mode: str | None) -> str | None:
     return None if mode is None else _one_of("mode", mode, MODES)
 

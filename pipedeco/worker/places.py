@@ -28,6 +28,7 @@ WORK = "work"
 IDLE = "idle"
 RUNS = "runs"
 UNPACKING = "unpacking.lock"
+METADATA = ".pipedeco-metadata"  # a folder of the code, for what is installed of it
 
 
 def host() -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pipedeco.blobs import make_private
 from pipedeco.errors import PipedecoError, StoreError
 from pipedeco.worker.environment import Surroundings
-from pipedeco.worker.places import host
+from pipedeco.worker.places import METADATA, host
 
 if TYPE_CHECKING:
     from pipedeco.worker.working import WorkFolder
@@ -212,4 +212,7 @@ def _path(setting: Setting, folder: str) -> list[str]:
             found += _OWN_PATH
         elif os.path.exists(entry):
             found.append(entry)
+    metadata = os.path.join(folder, METADATA)
+    if folder and os.path.isdir(metadata):
+        found.insert(1, metadata)  # the first one is the script's folder, to who looks there
     return list(dict.fromkeys([*found, *_OWN_PATH]))

@@ -16,6 +16,7 @@ from pipedeco.errors import StoreError
 from pipedeco.worker.lookout import Lookout
 from pipedeco.worker.places import (
     IDLE,
+    METADATA,
     WORK,
     Place,
     folder_aside,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from pipedeco.worker.unpacked import Code
 
 SMALL = 1 << 18  # bytes that are copied at once
-METADATA = ".pipedeco-metadata"  # a folder of the code, of which sys.path knows
 SPARE = 4  # directories that wait for a run
 
 
