@@ -126,6 +126,10 @@ def remove_unused_places(root: str) -> set[str]:
     return needed
 
 
+def count_places(root: str) -> int:
+    return sum(len(_locks(os.path.join(root, kind))) for kind in (WORK, RUNS))
+
+
 def _locks(parent: str) -> list[str]:
     try:
         return [os.path.join(parent, n) for n in os.listdir(parent) if n.endswith(".lock")]

@@ -21,6 +21,7 @@ from pipedeco.errors import StoreError
 from pipedeco.worker.places import (
     ASIDE,
     IDLE,
+    count_places,
     folder_aside,
     host,
     private_root,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from pipedeco.blobs import BlobStore
 
 LIST = ".files"
+CODE = re.compile("[0-9a-f]{32}")
 UNPACKED = re.compile(rf"[0-9a-f]{{32}}(-\d+|{re.escape(LIST)})?|{ASIDE}.*")
 KEPT = 86400.0  # seconds for which unpacked code is kept that no run uses
 LEFT_OUT = "__pycache__"  # Python makes it anew, and sees what is stale in it
@@ -84,23 +86,36 @@ def keep(folder: str) -> None:
         pass
 
 
-def remove_unused() -> int:
-    """Remove the code and the working directories that no run of this user uses here; how many
-    folders of code."""
+class Kept(NamedTuple):
+    """What stands on this machine for runs of this user."""
+
+    folder: str
+    codes: int  # projects' code
+    runs: int  # working directories
+    size: int  # bytes
+
+
+def kept_here() -> Kept:
+    """Raises StoreError where the folder is not this user's own."""
     root = private_root()
-    with unpacking(root, alone=True):
-        needed = {digest[:32] for digest in remove_unused_places(root)}
-        unused = [
-            entry.path
-            for entry in os.scandir(root)
-            if UNPACKED.fullmatch(entry.name)
-            and not entry.name.startswith(ASIDE)  # of somebody who does not wait for the lock
-            and entry.name.removesuffix(LIST) not in needed
-        ]
-        for path in unused:
-            _remove(root, path)
-        remove_tree(os.path.join(root, IDLE))
-    return sum(not path.endswith(LIST) for path in unused)
+    codes = sum(bool(CODE.fullmatch(name)) for name in os.listdir(root))
+    return Kept(root, codes, count_places(root), sum(f.st_size for _, f in files_below(root)))
+
+
+def remove_unused() -> int:
+    """Remove the code and the working directories that no run of this user uses here; bytes."""
+    before = kept_here()
+    with unpacking(before.folder, alone=True):
+        needed = {digest[:32] for digest in remove_unused_places(before.folder)}
+        for name in os.listdir(before.folder):
+            path = os.path.join(before.folder, name)
+            # Without a list it is of another version of pipedeco, whose runs nobody can see.
+            if CODE.fullmatch(name) and name not in needed and os.path.exists(path + LIST):
+                os.unlink(path + LIST)
+                _remove(before.folder, path)
+        for entry in _entries(os.path.join(before.folder, IDLE)):
+            _remove(before.folder, entry.path)
+    return max(0, before.size - kept_here().size)
 
 
 def files_below(folder: str, below: str = "") -> Iterator[tuple[str, os.stat_result]]:
@@ -203,15 +218,21 @@ def _remove_old(root: str) -> None:
 
     So does a process that was killed while it unpacked.
     """
-    idle = os.path.join(root, IDLE)
-    entries = [*os.scandir(root), *(os.scandir(idle) if os.path.isdir(idle) else ())]
-    for entry in entries:
+    for entry in [*_entries(root), *_entries(os.path.join(root, IDLE))]:
         if UNPACKED.fullmatch(entry.name):
             try:
                 if time.time() - entry.stat(follow_symlinks=False).st_mtime > KEPT:
                     _remove(root, entry.path)
             except OSError:  # somebody else was quicker
                 pass
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except FileNotFoundError:  # none was ever idle
+        return []
 
 
 def _remove(root: str, path: str) -> None:
@@ -223,5 +244,6 @@ def _remove(root: str, path: str) -> None:
     if not os.path.basename(path).startswith(ASIDE):
         os.chmod(path, stat.S_IRWXU)  # else it could not be moved
         aside = folder_aside(root)
-        os.rename(path, os.path.join(aside, "code"))
+        with suppress(FileNotFoundError):  # somebody was quicker
+            os.rename(path, os.path.join(aside, "code"))
     remove_tree(aside)

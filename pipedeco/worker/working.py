@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pipedeco.blobs import BlobStore
-    from pipedeco.worker.unpacked import Code
+    from pipedeco.worker.unpacked import Code, Mark
 
 SMALL = 1 << 18  # bytes that are copied at once
 SPARE = 4  # directories that wait for a run
@@ -164,7 +164,7 @@ def _idle(code: Code) -> list[str]:
 
 def _is_as_made(code: Code, folder: str, made: int) -> bool:
     """Whether nothing below a directory was touched since it was made."""
-    wanted = {path: mark for path, mark in code.files.items() if not path.startswith(METADATA)}
+    wanted = _own_files(code)
     there = dict(files_below(folder))
     if any(facts.st_ctime_ns > made for facts in there.values()):
         return False
@@ -188,14 +188,18 @@ def _tree(paths: Iterable[str]) -> dict[str, set[str]]:
 def _copy(code: Code, target: str) -> None:
     """The project's files, with their times, by which a change is seen."""
     made = {""}
-    for path, (size, changed) in code.files.items():
+    for path, (size, changed) in _own_files(code).items():
         folder = os.path.dirname(path)
         if folder not in made:
             os.makedirs(os.path.join(target, folder), mode=0o700, exist_ok=True)
             made.add(folder)
-        if not path.startswith(METADATA):
-            _copy_file(os.path.join(code.folder, path), os.path.join(target, path), size)
-            os.utime(os.path.join(target, path), ns=(changed, changed))
+        _copy_file(os.path.join(code.folder, path), os.path.join(target, path), size)
+        os.utime(os.path.join(target, path), ns=(changed, changed))
+
+
+def _own_files(code: Code) -> dict[str, Mark]:
+    """Those that the project has itself."""
+    return {path: mark for path, mark in code.files.items() if not path.startswith(METADATA)}
 
 
 def _copy_file(source: str, target: str, size: int) -> None:
