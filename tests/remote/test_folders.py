@@ -279,18 +279,29 @@ def test_what_nobody_uses_goes_when_asked(archive):
 
 # -- what steps write ----------------------------------------------------------------------------
 
+# The time of a file is that of the last tick of the kernel's clock: steps begin some ticks before.
 WRITERS = """
+import time
 from pathlib import Path
 from pipedeco import component, log_artifact, pipeline
 
+def some_ticks():
+    began = time.time()
+    while time.time() < began + 0.02:
+        pass
+
 @component
 def fetch():
+    some_ticks()
     Path("articles.csv").write_text("1")
+    return 1
 
 @component
 def draw(number):
+    some_ticks()
     Path("plots").mkdir(exist_ok=True)
     Path(f"plots/{number}.png").write_text("2")
+    return 1
 
 @component(collect=["*.json"])
 def report():
@@ -304,9 +315,9 @@ def log():
 @pipeline
 def main(quiet):
     if not quiet:
-        fetch()
+        done = fetch() + 0
         for number in range(5):
-            draw(number)
+            done = draw(number) + done
     report()
     log()
 
