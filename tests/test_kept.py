@@ -195,7 +195,7 @@ def test_code_that_nobody_uses_goes(unpacked):
 def test_code_of_a_long_run_stays(unpacked):
     """Its station says now and then that it is used."""
     folder = unpacked("version = 1")
-    make_old(folder)
+    make_old(f"{folder}.files")
     unpacking.keep(folder)
     unpacked("version = 2")
     assert os.path.exists(os.path.join(folder, "code.py"))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pipedeco.config import find_code_include, find_code_limit, project_folder
 from pipedeco.errors import ConfigError
-from pipedeco.runners.metadata import own_metadata
+from pipedeco.runners.metadata import Metadata
 from pipedeco.worker.travel import relative
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Bundles:
     def __init__(self) -> None:
         # By project and store: what was packed, and the digest.
         self._made: dict[tuple[str, str], tuple[_Content, str]] = {}
+        self._metadata = Metadata()
 
     def bundle(self, project: str, archives: BlobStore) -> str:
         """Put a project's code among the archives of a store; the digest of the archive.
@@ -64,7 +65,7 @@ class Bundles:
         """
         files = code_files(project, os.path.dirname(os.path.dirname(archives.folder)))
         check_size(project, files, find_code_limit())
-        content = files, own_metadata(project, sys.path)
+        content = files, self._metadata.of(project, sys.path)
         key = project, archives.folder
         known = self._made.get(key)
         if known is not None and known[0] == content and _touched(archives.path(known[1])):

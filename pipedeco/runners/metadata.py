@@ -23,23 +23,47 @@ NAME = re.compile(r"""^name\s*=\s*["']([^"'\n]+)["']""", re.MULTILINE)
 URL = re.compile(rb'"url"\s*:\s*"file://([^"]*)"')
 
 
-def own_metadata(project: str, path: Iterable[str]) -> dict[str, bytes]:
-    """The metadata files of what is installed from a project, by their names in its archive.
+class Metadata:
+    """What is installed of projects; looked for again where something was installed since."""
 
-    Parameters
-    ----------
-    path: sys.path; of several distributions of one name the first counts, as in Python.
-    """
-    found: dict[str, bytes] = {}
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[object, list[str]]] = {}  # stamps and folders, by project
+
+    def of(self, project: str, path: list[str]) -> dict[str, bytes]:
+        """The metadata files of what is installed from a project, by their names in its archive.
+
+        Parameters
+        ----------
+        path: sys.path; of several distributions of one name the first counts, as in Python.
+        """
+        entries = list(dict.fromkeys(path))
+        stamps = [(entry, _stamp(entry)) for entry in (*entries, _description(project))]
+        known = self._known.get(project)
+        if known is None or known[0] != stamps:
+            known = self._known[project] = stamps, list(_own_folders(project, entries))
+        return {name: data for folder in known[1] for name, data in _files(folder).items()}
+
+
+def _own_folders(project: str, entries: Iterable[str]) -> Iterator[str]:
     seen: set[str] = set()
     names = _own_names(project)
-    for entry in dict.fromkeys(path):
+    for entry in entries:
         for folder in _distributions(entry or os.curdir):
             name = _normal(os.path.basename(folder).rpartition(".")[0].partition("-")[0])
             if name not in seen and _is_own(folder, name, names, project):
                 seen.add(name)
-                found.update(_files(folder))
-    return found
+                yield folder
+
+
+def _stamp(path: str) -> int:
+    try:
+        return os.stat(path or os.curdir).st_mtime_ns
+    except OSError:
+        return -1
+
+
+def _description(project: str) -> str:
+    return os.path.join(project, "pyproject.toml")
 
 
 def _distributions(entry: str) -> Iterator[str]:
@@ -72,7 +96,7 @@ def _is_own(folder: str, name: str, names: set[str], project: str) -> bool:
 def _own_names(project: str) -> set[str]:
     """What pyproject.toml calls the project; read without a parser, which takes milliseconds."""
     try:
-        with open(os.path.join(project, "pyproject.toml"), encoding="utf-8") as file:
+        with open(_description(project), encoding="utf-8") as file:
             text = file.read()
     except (OSError, UnicodeDecodeError):
         return set()

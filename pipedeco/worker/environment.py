@@ -146,7 +146,8 @@ class Environment:
         self._modules = len(sys.modules)
         for name, module in list(sys.modules.items()):
             path = getattr(module, "__file__", None)
-            if name not in self._stamps and path and _is_users(path):
+            # Of `__main__` nothing was imported here, and its file may be a run's own copy.
+            if name not in self._stamps and name != MAIN and path and _is_users(path):
                 self._stamps[name] = (path, _stamp(path))
 
 

@@ -16,7 +16,7 @@ from pipedeco.worker.unpacked import files_below, mark_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pipedeco.worker.unpacked import Mark
+    from pipedeco.worker.unpacked import Code, Mark
 
 MOST = 1000  # files of which is told after a batch
 SHARE = 0.02  # of a batch's time that a look at all files may take
@@ -39,15 +39,15 @@ class Lookout:
 
     Parameters
     ----------
-    known: its files as they are at first.
+    code: what is in it at first.
     """
 
-    def __init__(self, folder: str, known: dict[str, Mark]) -> None:
+    def __init__(self, folder: str, code: Code) -> None:
         self.folder = folder
-        self.touched = False  # whether a step is known to have written there
-        self._known = known
-        self._times: dict[str, int] = {}  # of the directories, when they were looked at last
-        self._cost = 0.0  # seconds of a look at all files
+        self._known: dict[str, Mark | None] = dict(code.files)  # None: it was made since
+        # Of the directories, when they were looked at last.
+        self._times = {os.path.normpath(f"{folder}/{p}"): at for p, at in code.folders.items()}
+        self._cost = 0.0  # seconds of a look at all known files
         self._looking = threading.Lock()  # several batches may end at once
 
     def written(self, calls: list[Spell]) -> list[tuple[int, str, float]]:
@@ -65,28 +65,34 @@ class Lookout:
             call = min(calls, key=lambda call: call.missed_by(when))
             if call.missed_by(when) < SLACK:
                 found.append((call.number, path, call.missed_by(when)))
-        self.touched = self.touched or bool(changed)
         return found
 
     def _changed(self, since: float) -> list[tuple[str, float]]:
         """The files that were made or changed since then, and when."""
         begin = time.time()
-        wide = not self._times or self._cost < SHARE * (begin - since)
-        if not wide and not (changed := self._changed_folders()):
-            return []
-        found = self._look([self.folder] if wide else changed)
-        if wide:
+        folders = self._changed_folders()
+        found = self._look(folders) if folders else {}
+        if self._cost < SHARE * (begin - since):
+            found.update(self._look_at_known())
             self._cost = time.time() - begin
-        return [
-            (path, facts.st_mtime)
-            for path, facts in found.items()
-            if facts.st_mtime > since and mark_of(facts) != self._known.get(path)
-        ]
+        new = {p: facts for p, facts in found.items() if mark_of(facts) != self._known.get(p)}
+        self._known.update((path, None) for path in new.keys() - self._known.keys())
+        return [(path, facts.st_mtime) for path, facts in new.items() if facts.st_mtime > since]
+
+    def _look_at_known(self) -> dict[str, os.stat_result]:
+        found = {}
+        for path in self._known:
+            try:
+                found[path] = os.lstat(f"{self.folder}/{path}")
+            except OSError:  # it was removed
+                continue
+        return found
 
     def _changed_folders(self) -> list[str]:
         """One call of the system each, as this is done after every batch."""
         try:
-            return [path for path, at in self._times.items() if os.stat(path).st_mtime_ns != at]
+            found = [path for path, at in self._times.items() if os.stat(path).st_mtime_ns != at]
+            return found if self._times else [self.folder]
         except FileNotFoundError:
             return [self.folder]  # in which one was removed, or in a folder below
 

@@ -15,6 +15,7 @@ import shutil
 import stat
 import tempfile
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pipedeco.blobs import make_private
@@ -27,6 +28,7 @@ ASIDE = "unpacking-"  # begins the names of folders that are not whole
 WORK = "work"
 IDLE = "idle"
 RUNS = "runs"
+NOTE = 128  # bytes of the lock's file: a digest, and a note
 UNPACKING = "unpacking.lock"
 METADATA = ".pipedeco-metadata"  # a folder of the code, for what is installed of it
 
@@ -56,6 +58,9 @@ def folder_aside(root: str) -> str:
 
 def remove_tree(path: str) -> None:
     """Remove a folder whose folders may be read-only."""
+    with suppress(OSError):  # as a rule it is empty, or gone
+        os.rmdir(path)
+        return
     for folder, _, _ in os.walk(path):  # from the top: each is opened up before it is listed
         with suppress(OSError):
             os.chmod(folder, stat.S_IRWXU)
@@ -94,9 +99,18 @@ class Place:
                 _remove_unused(lock.removesuffix(".lock"))
         self.folder = os.path.join(parent, name)
         self._lock = self._enter()
-        if needs:
-            os.pwrite(self._lock, needs.encode(), 0)
+        self._needs = needs
+        if needs and not self.note:
+            self.write("")
         make_private(self.folder)
+
+    @property
+    def note(self) -> str:
+        """What was written last, by any of its stations."""
+        return os.pread(self._lock, NOTE, 0).decode("ascii").partition(" ")[2].strip()
+
+    def write(self, note: str) -> None:
+        os.pwrite(self._lock, f"{self._needs} {note}".ljust(NOTE).encode("ascii"), 0)
 
     def _enter(self) -> int:
         path = f"{self.folder}.lock"
@@ -107,12 +121,13 @@ class Place:
                 return lock
             os.close(lock)  # somebody has removed it before we had it
 
-    def leave(self, last: Callable[[], None] = lambda: None) -> None:
-        """Go; the last one calls `last` and removes the folder."""
+    def leave(self, last: Callable[[str], None] = lambda note: None) -> None:
+        """Go; the last one calls `last` with the note, and removes the folder."""
         if self._lock >= 0:
+            note = self.note
             os.close(self._lock)
             self._lock = -1
-            _remove_unused(self.folder, last)
+            _remove_unused(self.folder, partial(last, note))
 
 
 def remove_unused_places(root: str) -> set[str]:
@@ -122,7 +137,7 @@ def remove_unused_places(root: str) -> set[str]:
         for lock in _locks(os.path.join(root, kind)):
             if not _remove_unused(lock.removesuffix(".lock")):
                 with suppress(OSError), open(lock, encoding="ascii") as file:
-                    needed.add(file.read())
+                    needed.add(file.read().partition(" ")[0])
     return needed
 
 

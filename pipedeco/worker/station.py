@@ -137,12 +137,9 @@ class _Work:
 
     def tell_files(self) -> None:
         """Tell which files its calls have written into the working directory."""
-        lookout = self.run.work.lookout
         outcomes = [message[1] for message in self.told if message[0] == "outcome"]
-        if lookout is None or not outcomes:
-            return
         calls = [Spell(number, at, at + took) for number, _, at, took, *_ in outcomes]
-        found = lookout.written(calls)
+        found = self.run.work.written(calls) if calls else []
         if found:
             self.tell("wrote", host(), found)
 

@@ -42,11 +42,7 @@ KEPT = 86400.0  # seconds for which unpacked code is kept that no run uses
 LEFT_OUT = "__pycache__"  # Python makes it anew, and sees what is stale in it
 
 
-class Mark(NamedTuple):
-    """By what a file is known to be unchanged."""
-
-    size: int
-    changed: int  # nanoseconds
+Mark = tuple[int, int]  # size and time of change, in nanoseconds: by it a file is known
 
 
 class Code(NamedTuple):
@@ -54,6 +50,26 @@ class Code(NamedTuple):
 
     folder: str
     files: dict[str, Mark]  # by their paths in it
+    folders: dict[str, int]  # when each had changed last, so that what is new in it shows
+
+    def is_whole(self, folder: str, made: int | None = None) -> bool:
+        """Whether a folder has these files as they are, and no others.
+
+        Parameters
+        ----------
+        made: when it was, in nanoseconds; nobody is to have touched a file since.
+        """
+        try:
+            for path, (size, changed) in self.files.items():
+                facts = os.lstat(f"{folder}/{path}")
+                if facts.st_mtime_ns != changed or facts.st_size != size:
+                    return False
+                if made is not None and facts.st_ctime_ns > made:
+                    return False
+            folders = self.folders.items()
+            return all(os.stat(f"{folder}/{path}").st_mtime_ns == at for path, at in folders)
+        except OSError:  # one is gone
+            return False
 
 
 def unpacked(digest: str, blobs: BlobStore) -> Code:
@@ -81,7 +97,7 @@ def unpacked(digest: str, blobs: BlobStore) -> Code:
 def keep(folder: str) -> None:
     """The code is in use: nobody is to remove it."""
     try:
-        os.utime(folder)
+        os.utime(folder + LIST)
     except FileNotFoundError:
         pass
 
@@ -131,31 +147,31 @@ def files_below(folder: str, below: str = "") -> Iterator[tuple[str, os.stat_res
 
 
 def mark_of(facts: os.stat_result) -> Mark:
-    return Mark(facts.st_size, facts.st_mtime_ns)
+    return facts.st_size, facts.st_mtime_ns
 
 
 def _found(folder: str) -> Code | None:
     """The code that is there, made young; None where it is not whole."""
     try:
         with open(folder + LIST, "rb") as file:
-            files = {path: Mark(*mark) for path, mark in marshal.loads(file.read()).items()}
-        os.utime(folder)
+            files, folders = marshal.loads(file.read())
+        code = Code(folder, files, folders)
+        seen = os.stat(folder + LIST).st_mtime
         os.utime(folder + LIST)
-        there = dict(files_below(folder))
-    except (OSError, ValueError, EOFError, TypeError):
+    except (OSError, ValueError, EOFError, TypeError):  # an older version's
         return None
-    if {path: mark_of(facts) for path, facts in there.items()} != files:
+    if not code.is_whole(folder):
         return None
-    _renew(folder, there)
-    return Code(folder, files)
+    if time.time() - seen > KEPT / 2:
+        _renew(code)
+    return code
 
 
-def _renew(folder: str, files: dict[str, os.stat_result]) -> None:
+def _renew(code: Code) -> None:
     """Let cleaners see that old files are used."""
     now = time.time_ns()
-    for path, facts in files.items():
-        if now - facts.st_atime_ns > KEPT * 1e9:
-            os.utime(os.path.join(folder, path), ns=(now, facts.st_mtime_ns))
+    for path, (_, changed) in code.files.items():
+        os.utime(os.path.join(code.folder, path), ns=(now, changed))
 
 
 def _make(root: str, folder: str, digest: str, blobs: BlobStore) -> Code:
@@ -168,12 +184,25 @@ def _make(root: str, folder: str, digest: str, blobs: BlobStore) -> Code:
             _mend(folder, aside)
         else:
             os.rename(aside, folder)
-        files = {path: mark_of(facts) for path, facts in files_below(folder)}
         _close(folder)
-        _write_list(folder, files)
+        code = _read(folder)
+        _write_list(code)
     finally:
         remove_tree(aside)  # it has gone where all went well
-    return Code(folder, files)
+    return code
+
+
+def _read(folder: str) -> Code:
+    files = {path: mark_of(facts) for path, facts in files_below(folder)}
+    places = {"", *(parent for path in files for parent in parents(path))}
+    folders = {path: os.stat(os.path.join(folder, path)).st_mtime_ns for path in places}
+    return Code(folder, files, folders)
+
+
+def parents(path: str) -> Iterator[str]:
+    """The folders on the way to a relative path."""
+    while path := os.path.dirname(path):
+        yield path
 
 
 def _unpack(data: memoryview, folder: str) -> None:
@@ -205,12 +234,12 @@ def _close(folder: str) -> None:
         os.chmod(place, 0o500)
 
 
-def _write_list(folder: str, files: dict[str, Mark]) -> None:
-    plain = {path: tuple(mark) for path, mark in files.items()}
-    descriptor = os.open(f"{folder}{LIST}.part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+def _write_list(code: Code) -> None:
+    path = code.folder + LIST
+    descriptor = os.open(f"{path}.part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "wb") as file:
-        file.write(marshal.dumps(plain))
-    os.rename(f"{folder}{LIST}.part", folder + LIST)
+        file.write(marshal.dumps((code.files, code.folders)))
+    os.rename(f"{path}.part", path)
 
 
 def _remove_old(root: str) -> None:
@@ -221,10 +250,18 @@ def _remove_old(root: str) -> None:
     for entry in [*_entries(root), *_entries(os.path.join(root, IDLE))]:
         if UNPACKED.fullmatch(entry.name):
             try:
-                if time.time() - entry.stat(follow_symlinks=False).st_mtime > KEPT:
+                if time.time() - _used(entry) > KEPT:
                     _remove(root, entry.path)
             except OSError:  # somebody else was quicker
                 pass
+
+
+def _used(entry: os.DirEntry[str]) -> float:
+    """When it was used last; of code its list tells."""
+    try:
+        return os.stat(entry.path + LIST).st_mtime
+    except FileNotFoundError:
+        return entry.stat(follow_symlinks=False).st_mtime
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
@@ -236,14 +273,20 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 
 def _remove(root: str, path: str) -> None:
-    """Remove code, or its list; nobody is to find a half of it."""
+    """Remove code, its list, or what was left aside."""
     if path.endswith(LIST):
         os.unlink(path)
         return
-    aside = path
-    if not os.path.basename(path).startswith(ASIDE):
+    if os.path.basename(path).startswith(ASIDE):
+        remove_tree(path)
+    else:
+        remove_aside(root, path)
+
+
+def remove_aside(root: str, path: str) -> None:
+    """Remove a folder of which nobody is to find a half."""
+    aside = folder_aside(root)
+    with suppress(FileNotFoundError):  # somebody was quicker
         os.chmod(path, stat.S_IRWXU)  # else it could not be moved
-        aside = folder_aside(root)
-        with suppress(FileNotFoundError):  # somebody was quicker
-            os.rename(path, os.path.join(aside, "code"))
+        os.rename(path, os.path.join(aside, "old"))
     remove_tree(aside)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pipedeco.blobs import make_private
@@ -24,13 +25,11 @@ from pipedeco.worker.places import (
     private_root,
     remove_tree,
 )
-from pipedeco.worker.unpacked import files_below, keep, mark_of, unpacked
+from pipedeco.worker.unpacked import Code, keep, remove_aside, unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from pipedeco.blobs import BlobStore
-    from pipedeco.worker.unpacked import Code, Mark
+    from pipedeco.worker.lookout import Spell
 
 SMALL = 1 << 18  # bytes that are copied at once
 SPARE = 4  # directories that wait for a run
@@ -51,14 +50,16 @@ class WorkFolder:
     def __init__(self, run: str, project: str, digest: str | None, archives: BlobStore) -> None:
         self.run = run
         self.code: Code | None = None
+        self._own = Code("", {}, {})  # of it, what the directory has at first
         self.path = ""
         self._place = Place(WORK, run, digest or "")
         self._top = os.path.join(self._place.folder, os.path.basename(project) or WORK)
-        self.lookout: Lookout | None = None  # for what steps write there
+        self._lookout: Lookout | None = None  # for what steps write there
         try:
             if digest is not None:
                 self.code = unpacked(digest, archives)
-                self._open(self._filled(self.code))
+                self._own = _own(self.code)
+                self._open(self._filled(self._own))
         except BaseException:
             self.leave()
             raise
@@ -73,7 +74,7 @@ class WorkFolder:
 
     def _open(self, path: str) -> None:
         self.path = path
-        self.lookout = Lookout(path, {} if self.code is None else self.code.files)
+        self._lookout = Lookout(path, self._own)
 
     def keep(self) -> None:
         """The code is in use."""
@@ -103,54 +104,39 @@ class WorkFolder:
         aside = folder_aside(private_root())
         try:
             _copy(code, aside)
-            self._note(time.time_ns())
+            self._place.write(str(time.time_ns()))
             os.rename(aside, self._top)
         finally:
             remove_tree(aside)
 
     def _take(self, code: Code, name: str) -> bool:
-        """Take a directory that a former run has left as it was, which is quicker; whether it is
-        so still, and nobody else has it."""
-        path, made = os.path.join(private_root(), IDLE, name), int(name.rpartition("-")[2])
-        aside = folder_aside(private_root())
-        own = os.path.join(aside, name)
+        """Take a directory of a former run, which is quicker; whether it was as it was made."""
+        path, made = os.path.join(private_root(), IDLE, name), name.rpartition("-")[2]
         try:
-            os.rename(path, own)
-            if not _is_as_made(code, own, made):
+            if not code.is_whole(path, int(made)):
+                remove_aside(private_root(), path)
                 return False
-            self._note(made)
-            os.rename(own, self._top)
+            os.rename(path, self._top)
         except FileNotFoundError:  # another run was quicker
             return False
-        finally:
-            remove_tree(aside)
+        self._place.write(made)
         return True
 
-    def _give(self) -> None:
-        """Leave the directory to a later run, which looks whether a step has changed it."""
-        try:
-            with open(self._mark, encoding="ascii") as file:
-                made = int(file.read())
-        except (OSError, ValueError):  # it was never whole
-            return
-        if self.code is None or self._is_touched or len(_idle(self.code)) >= SPARE:
+    def _give(self, made: str) -> None:
+        """Leave the directory to a later run, unless a step has written there."""
+        if self.code is None or not made or len(_idle(self.code)) >= SPARE:
             return
         name = f"{os.path.basename(self.code.folder)}-{made}"
         make_private(os.path.join(private_root(), IDLE))
-        os.rename(self._top, os.path.join(private_root(), IDLE, name))
+        with suppress(OSError):  # it was removed by hand
+            os.rename(self._top, os.path.join(private_root(), IDLE, name))
 
-    @property
-    def _is_touched(self) -> bool:
-        return self.lookout is not None and self.lookout.touched
-
-    @property
-    def _mark(self) -> str:
-        """The file that says when the directory was made."""
-        return os.path.join(self._place.folder, "made")
-
-    def _note(self, made: int) -> None:
-        with open(self._mark, "w", encoding="ascii") as file:
-            file.write(str(made))
+    def written(self, calls: list[Spell]) -> list[tuple[int, str, float]]:
+        """The files that these calls of one worker have written, as Lookout tells them."""
+        found = [] if self._lookout is None else self._lookout.written(calls)
+        if found:
+            self._place.write("")  # it is like no other any more
+        return found
 
 
 def _idle(code: Code) -> list[str]:
@@ -162,44 +148,25 @@ def _idle(code: Code) -> list[str]:
     return [name for name in names if name.startswith(os.path.basename(code.folder))]
 
 
-def _is_as_made(code: Code, folder: str, made: int) -> bool:
-    """Whether nothing below a directory was touched since it was made."""
-    wanted = _own_files(code)
-    there = dict(files_below(folder))
-    if any(facts.st_ctime_ns > made for facts in there.values()):
-        return False
-    if {path: mark_of(facts) for path, facts in there.items()} != wanted:
-        return False
-    # A folder that a step has made shows in the links of the one above; some systems count none.
-    links = {os.path.join(folder, path): 2 + len(below) for path, below in _tree(wanted).items()}
-    return all(os.stat(path).st_nlink in (1, count) for path, count in links.items())
-
-
-def _tree(paths: Iterable[str]) -> dict[str, set[str]]:
-    """The folders in which files of these paths are, each with those in it."""
-    found: dict[str, set[str]] = {"": set()}
-    for path in paths:
-        while path := os.path.dirname(path):
-            found.setdefault(path, set())
-            found.setdefault(os.path.dirname(path), set()).add(path)
-    return found
-
-
 def _copy(code: Code, target: str) -> None:
-    """The project's files, with their times, by which a change is seen."""
-    made = {""}
-    for path, (size, changed) in _own_files(code).items():
-        folder = os.path.dirname(path)
-        if folder not in made:
-            os.makedirs(os.path.join(target, folder), mode=0o700, exist_ok=True)
-            made.add(folder)
-        _copy_file(os.path.join(code.folder, path), os.path.join(target, path), size)
+    """The project's files, with the times of the code's, by which a change is seen."""
+    for path in sorted(code.folders):  # a folder comes before those in it
+        if path:
+            os.mkdir(os.path.join(target, path), 0o700)
+    for path, (size, changed) in code.files.items():
+        _copy_file(f"{code.folder}/{path}", f"{target}/{path}", size)
+        os.utime(f"{target}/{path}", ns=(changed, changed))
+    for path, changed in code.folders.items():
         os.utime(os.path.join(target, path), ns=(changed, changed))
 
 
-def _own_files(code: Code) -> dict[str, Mark]:
-    """Those that the project has itself."""
-    return {path: mark for path, mark in code.files.items() if not path.startswith(METADATA)}
+def _own(code: Code) -> Code:
+    """What the project has itself."""
+    if METADATA not in code.folders:
+        return code
+    files = {path: mark for path, mark in code.files.items() if not path.startswith(METADATA)}
+    folders = {path: at for path, at in code.folders.items() if not path.startswith(METADATA)}
+    return Code(code.folder, files, folders)
 
 
 def _copy_file(source: str, target: str, size: int) -> None:

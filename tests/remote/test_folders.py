@@ -16,10 +16,10 @@ from pipedeco.blobs import BlobStore
 from pipedeco.errors import ConfigError
 from pipedeco.runners import bundle
 from pipedeco.runners.bundle import Bundles, code_files
-from pipedeco.runners.metadata import own_metadata
+from pipedeco.runners.metadata import Metadata
 from pipedeco.worker import places, unpacked
 from pipedeco.worker.lookout import SLACK, Lookout, Spell
-from pipedeco.worker.unpacked import files_below, mark_of, remove_unused
+from pipedeco.worker.unpacked import files_below, remove_unused
 from pipedeco.worker.working import WorkFolder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="stations lock folders by flock")
@@ -180,7 +180,6 @@ def archive(tmp_path, monkeypatch):
     """Packs a project of these files; its digest, and where it is."""
     monkeypatch.setattr(places.tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(bundle, "find_code_include", lambda: ())
-    monkeypatch.setattr(bundle, "own_metadata", lambda *_: {})
     archives = BlobStore(str(tmp_path / "archives"))
 
     def pack(**files):
@@ -238,7 +237,8 @@ def test_old_files_of_code_in_use_look_young(archive):
     code = archive(**{"a.py": ""})
     found = unpacked.unpacked(*code)
     path = f"{found.folder}/a.py"
-    os.utime(path, ns=(0, found.files["a.py"].changed))
+    os.utime(path, ns=(0, found.files["a.py"][1]))
+    os.utime(f"{found.folder}.files", (0, 0))
     assert unpacked.unpacked(*code) == found
     assert time.time() - os.stat(path).st_atime < DEADLINE
 
@@ -347,8 +347,7 @@ def lookout(tmp_path):
         (tmp_path / name).write_text("old")
     for path in (tmp_path / "a.txt", tmp_path / "b" / "c.txt", tmp_path / "b", tmp_path):
         os.utime(path, (1e9, 1e9))
-    known = {path: mark_of(facts) for path, facts in files_below(str(tmp_path))}
-    return Lookout(str(tmp_path), known)
+    return Lookout(str(tmp_path), unpacked._read(str(tmp_path)))
 
 
 def short(lookout):
@@ -378,10 +377,10 @@ def test_short_batches_see_new_files(lookout, tmp_path):
 
 def test_a_file_is_of_the_call_in_whose_time_it_was_written(lookout, tmp_path):
     (tmp_path / "a.txt").write_text("new")
-    os.utime(tmp_path / "a.txt", (2e9, 2e9))
-    spells = [Spell(n, 2e9 + n - 2.5, 2e9 + n - 1.6) for n in range(1, 4)]
+    os.utime(tmp_path / "a.txt", (1.5e9, 1.5e9))
+    spells = [Spell(n, 1.5e9 + n - 2.5, 1.5e9 + n - 1.6) for n in range(1, 4)]
     assert lookout.written(spells) == [(2, "a.txt", 0.0)]
-    assert lookout.written([Spell(1, 2e9 - 9, 2e9 - 8)]) == []
+    assert lookout.written([Spell(1, 1.5e9 - 9, 1.5e9 - 8)]) == []
 
 
 # -- what else travels ---------------------------------------------------------------------------
@@ -408,7 +407,7 @@ def test_own_distributions(tmp_path):
     url = f'{{"url": "file://{project}-beside"}}'
     distribution(site, "beside-2.dist-info", METADATA="no", direct_url_json=url)
     distribution(project / "src", "developed.egg-info", **{"PKG-INFO": "developed"})
-    found = own_metadata(str(project), [str(project / "src"), str(site), "/nowhere"])
+    found = Metadata().of(str(project), [str(project / "src"), str(site), "/nowhere"])
     assert found == {
         ".pipedeco-metadata/my_own-1.0.dist-info/METADATA": b"own",
         ".pipedeco-metadata/my_own-1.0.dist-info/entry_points.txt": b"e",
