@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipedeco.errors import ConfigError
 from pipedeco.options import (
     check_blobs,
+    check_code_include,
     check_code_limit,
     check_main,
     check_mode,
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
 
 CODE_LIMIT = 32  # MiB
-KEYS = "mode", "workers", "queues", "blobs", "code_limit", "main"  # of [tool.pipedeco]
+KEYS = (  # of [tool.pipedeco]
+    "mode", "workers", "queues", "blobs", "code_limit", "code_include", "main",
+)  # fmt: skip
 
 
 class Settings:
@@ -35,6 +38,7 @@ class Settings:
 
     __slots__ = (
         "blobs",
+        "code_include",
         "code_limit",
         "main",
         "mode",
@@ -57,6 +61,7 @@ class Settings:
         self.code_limit: int | None = None
         self.main: str | None = None
         self.setup: Callable[[], Any] | None = None
+        self.code_include: tuple[str, ...] | None = None
 
     def update(self, **changes: Any) -> None:
         checks: dict[str, Callable[[Any], Any]] = {
@@ -67,6 +72,7 @@ class Settings:
             "main": check_main,
             "queues": check_queues,
             "code_limit": check_code_limit,
+            "code_include": check_code_include,
             "blobs": check_blobs,
             "setup": check_setup,
             "store": lambda store: None if store is None else os.fspath(store),
@@ -108,6 +114,8 @@ def configure(**changes: Any) -> None:
         `if __name__ == "__main__":` or in functions.
     setup: a function that is called once in each worker process of a run before its first step, as
         a pool calls its initializer; or None.  See also `pipeline`, whose own comes after it.
+    code_include: patterns of files and folders of the project that travel in remote mode though git
+        ignores them, such as ["build/*.so"], or None for what [tool.pipedeco] code_include says.
 
     Raises ConfigError for an unknown setting or a value that it cannot have.
     """
@@ -202,6 +210,15 @@ def find_code_limit() -> int:
         project = _project_settings().get("code_limit")
         chosen = _checked("[tool.pipedeco] code_limit", check_code_limit, project)
     return (CODE_LIMIT if chosen is None else int(chosen)) << 20
+
+
+def find_code_include() -> tuple[str, ...]:
+    """The patterns of files that travel though git ignores them."""
+    chosen = SETTINGS.code_include
+    if chosen is None:
+        project = _project_settings().get("code_include")
+        chosen = _checked("[tool.pipedeco] code_include", check_code_include, project)
+    return chosen or ()
 
 
 def find_requirements(options: ComponentOptions, fn: Any) -> Requirements | None:

@@ -162,6 +162,7 @@ class Execution:
             self.seed,
             self.setups,
             self.setup_failed,
+            plan.parent.id if plan.parent is not None else "",
         )
         body = os.path.join(logs, f"{prefix}body.events")
         self.reporter = Reporter(_no_step)

@@ -30,6 +30,7 @@ class RunFacts(NamedTuple):
     setups: tuple[Callable[[], Any], ...]
     # Tells that one of these, by its name, has failed.
     setup_failed: Callable[[str, StepError, BaseException | None], None]
+    parent: str = ""  # the id of the run of which this one is a child
 
 
 class UnderWay(NamedTuple):

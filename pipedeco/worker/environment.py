@@ -110,6 +110,7 @@ class Environment:
         sys.argv = list(wanted.argv)
         sys.setrecursionlimit(wanted.recursion_limit)
         os.umask(wanted.umask)
+        os.chdir(wanted.directory)
         if wanted.moved[0]:
             from pipedeco.worker.moved import name_by_origin
 
@@ -118,20 +119,20 @@ class Environment:
         finder = self._finder(wanted)
         if finder is not None:
             finder.enter(wanted.modules)
-        try:
-            if wanted.main_file is not None and self.main_file is None:
-                self._import_main(MainFile(*wanted.main_file))
-        finally:
-            os.chdir(wanted.directory)
-            sys.modules[MAIN].__dict__.update(wanted.main)
+        if wanted.main_file is not None and self.main_file is None:
+            self._import_main(MainFile(*wanted.main_file), wanted.directory)
+        sys.modules[MAIN].__dict__.update(wanted.main)
         self._note_modules()
         self._handlers = {number: _signal.getsignal(number) for number in WATCHED_SIGNALS}
         self._ambient.enter(wanted.ambient)
 
-    def _import_main(self, file: MainFile) -> None:
+    def _import_main(self, file: MainFile, directory: str) -> None:
         from pipedeco.worker.main_import import import_quietly
 
-        import_quietly(file)
+        try:
+            import_quietly(file)
+        finally:
+            os.chdir(directory)
         self.main_file = file
 
     @property
@@ -221,7 +222,8 @@ class Environment:
         self._modules = len(sys.modules)
         for name, module in list(sys.modules.items()):
             path = getattr(module, "__file__", None)
-            if name not in self._stamps and path and is_users(path):
+            # That of `__main__` may be a run's own copy.
+            if name not in self._stamps and name != MAIN and path and is_users(path):
                 self._stamps[name] = (path, _stamp(path))
 
 

@@ -17,6 +17,7 @@ import threading
 import time
 import warnings
 from collections import deque
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -363,7 +364,18 @@ class Worker:
                 self.changes.apply(self.environment.moved)
         except BaseException as error:  # noqa: BLE001 - the user's modules, while they are imported
             return failed(error, (), time.time(), 0.0)
-        if not self.functions[function_id][5]:
+        *_, auto_log, collect = self.functions[function_id]
+        if collect:
+            from pipedeco.worker.collecting import collected
+
+            once = partial(self.once, function, retry_on, args, inputs, auto_log=auto_log)
+            return collected(collect, self.reporter, once)
+        return self.once(function, retry_on, args, inputs, auto_log=auto_log)
+
+    def once(
+        self, function: Any, retry_on: Any, args: Any, inputs: Any, *, auto_log: bool
+    ) -> Outcome:
+        if not auto_log:
             return perform(function, lambda: self.arguments(args, inputs), self.pack, retry_on)
         self.auto_log.begin(self.reporter)
         try:
