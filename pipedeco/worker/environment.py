@@ -146,7 +146,7 @@ class Environment:
         self._modules = len(sys.modules)
         for name, module in list(sys.modules.items()):
             path = getattr(module, "__file__", None)
-            if name not in self._stamps and path and _is_users(path):
+            if name not in self._stamps and path and is_users(path):
                 self._stamps[name] = (path, _stamp(path))
 
 
@@ -161,7 +161,7 @@ _STANDARD = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _PACKAGES = ("site-packages", "dist-packages")
 
 
-def _is_users(path: str) -> bool:
+def is_users(path: str) -> bool:
     installed = path.startswith((_OWN, _STANDARD)) or any(part in path for part in _PACKAGES)
     return not installed
 
@@ -178,52 +178,3 @@ def new_main() -> None:
     main = ModuleType(MAIN)
     main.__dict__["__builtins__"] = builtins  # C code that imports looks for it
     sys.modules[MAIN] = main
-
-
-def has_children() -> bool:
-    """Whether this process has any child, reaped or not; about a microsecond."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
-
-
-def bury(keep: frozenset[int] = frozenset()) -> None:
-    """Kill every descendant of this process until none is left, but for `keep`.
-
-    This process is a subreaper, so whoever loses its parent becomes a child of ours.
-    """
-    while True:
-        children = [pid for pid in children_of(os.getpid()) if pid not in keep]
-        if not children:
-            return
-        for pid in children:
-            _kill(pid)
-        for pid in children:
-            try:
-                os.waitpid(pid, 0)
-            except ChildProcessError:  # somebody else's thread waited for it
-                pass
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-
-
-def children_of(parent: int) -> list[int]:
-    """The children of a process, from /proc; empty where there is no /proc."""
-    found = []
-    for entry in os.listdir("/proc") if os.path.isdir("/proc") else ():
-        if entry.isdecimal():
-            try:
-                with open(f"/proc/{entry}/stat", "rb") as file:
-                    fields = file.read().rpartition(b")")[2].split()
-            except OSError:  # it ended meanwhile
-                continue
-            if int(fields[1]) == parent:
-                found.append(int(entry))
-    return found

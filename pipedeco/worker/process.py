@@ -30,13 +30,9 @@ from pipedeco.reporter import ADDRESS, Reporter, StepName
 from pipedeco.serialization import Pickler, loads, main_names, unpack, unpack_arguments
 from pipedeco.text import preview
 from pipedeco.tracing import inside_step, reporting, watch_threads
-from pipedeco.worker.environment import (
-    Environment,
-    Surroundings,
-    bury,
-    has_children,
-    new_main,
-)
+from pipedeco.worker.children import has_children
+from pipedeco.worker.ending import Ending, disown
+from pipedeco.worker.environment import Environment, Surroundings, new_main
 from pipedeco.worker.messages import Decoder, encode
 from pipedeco.worker.perform import describe_error, failed, perform
 
@@ -58,9 +54,10 @@ class Worker:
         calls, so that a death is charged to the right one; the monotonic clock's nanoseconds
         when it began, so that a timeout counts from there; the run that is being cancelled; the
         step's own progress in millionths.
+    ending: of this process.
     """
 
-    def __init__(self, connection: socket.socket, page: Any) -> None:
+    def __init__(self, connection: socket.socket, page: Any, ending: Ending) -> None:
         self.connection = connection
         self.page = page
         self.queue: deque[tuple[Any, ...]] = deque()
@@ -68,6 +65,7 @@ class Worker:
         self.functions: dict[int, tuple[Any, ...]] = {}  # as they came
         self.loaded: dict[int, tuple[Any, Any]] = {}  # (function, retry_on)
         self.environment = Environment()
+        self.ending = ending
         self.logs: _Logs | None = None
         self.blobs = BlobStore("")
         self.pickler = Pickler(self.blobs)
@@ -124,7 +122,7 @@ class Worker:
                 return
             data = self.connection.recv(READ)
             if not data:
-                os._exit(0)
+                self.ending.now()
             self.take(data)
 
     def poll(self) -> None:
@@ -202,8 +200,7 @@ class Worker:
         """Go into the surroundings of a run; `names` are its id and its pipeline's name."""
         wanted = Surroundings(*surroundings)
         if self.run and self.environment.stale(wanted.path):
-            self.flush()
-            os._exit(0)  # nothing of the new run is begun; a fresh worker takes it over
+            self.retire()  # nothing of the new run is begun
         self.run = run
         self.functions.clear()
         self.loaded.clear()
@@ -258,12 +255,19 @@ class Worker:
             outcome = outcome._replace(state=CANCELLED, error=None if told else outcome.error)
         if os.getpid() != self.pid:  # the step forked, and this is the child's way out
             os._exit(1)
-        logs = self.clean(number)
+        logs = self.clean(number, outcome.state)
         known = None if outcome.error is None else tuple(outcome.error)
         if outcome.state == COMPLETED:
             self.made[number] = outcome.value
         self.outcomes.append((number, *outcome[:6], known, outcome.retryable, logs))
         self.page[0] = 0
+        if self.ending.due:
+            self.retire()
+
+    def retire(self) -> None:
+        """End; a fresh worker takes over the calls that are not begun."""
+        self.flush()
+        self.ending.now()
 
     def explained(self, outcome: Outcome, error: NameError) -> Outcome:
         """The outcome, whose error tells why `__main__` has no such name here."""
@@ -327,11 +331,11 @@ class Worker:
         data = packed if isinstance(packed, bytes) else self.blobs.get(packed)[0]
         return packed, preview(value), main_names(data, main_globals())
 
-    def clean(self, number: int) -> tuple[int, ...] | None:
-        """Leave nothing of the step behind; where its output stands."""
+    def clean(self, number: int, state: str) -> tuple[int, ...] | None:
+        """Leave nothing of the step behind but what it keeps; where its output stands."""
         assert self.logs is not None
         if has_children():
-            bury()
+            self.ending.look_after_children(self.page[1], succeeded=state == COMPLETED)
         self.environment.restore()
         self.reporter.finish()
         self.reporter.call = None
@@ -502,6 +506,8 @@ class _Watch(threading.Thread):
 
 def main(connection: socket.socket, page: Any) -> None:
     """The life of a worker process, after it was forked or spawned."""
+    disown()
+    ending = Ending()
     new_main()
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-    Worker(connection, page).serve()
+    Worker(connection, page, ending).serve()

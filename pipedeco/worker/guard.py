@@ -1,0 +1,60 @@
+"""The guard: a process above the nursery that ends what the nursery cannot.
+
+The nursery inherits what its workers leave, but nobody would inherit from the nursery: where it is
+killed, or stopped while the controller is killed, what steps have started would live on.  So it is
+forked by a process that does nothing but wait, is the next subreaper above, and cannot be reached by
+the signals that end a job in good order.
+
+    controller -> guard -> nursery -> workers -> what steps start
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+
+from pipedeco.worker.children import PR_SET_CHILD_SUBREAPER, bury_all, kill, prctl, reap
+
+GRACE = 5.0  # seconds that the nursery has to end what it knows, once the controller is gone
+DEAF = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the end of the controller is what counts
+
+
+def guard(connection: int, controller: int) -> int:
+    """Fork: this process stays and guards, and the child, the nursery, returns.
+
+    Parameters
+    ----------
+    connection : int
+        The descriptor of the nursery's connection, which the guard gives up.
+    controller : int
+        A pid.
+
+    Returns
+    -------
+    int
+        The guard's pid.
+    """
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    for number in DEAF:
+        signal.signal(number, signal.SIG_IGN)
+    own = os.getpid()
+    end = os.pidfd_open(controller)
+    nursery = os.fork()
+    if nursery == 0:
+        os.close(end)
+        return own
+    os.close(connection)
+    _watch(end, nursery)
+    os._exit(0)
+
+
+def _watch(controller: int, nursery: int) -> None:
+    """Wait for the nursery's end, or see to it, and leave nobody."""
+    end = os.pidfd_open(nursery)
+    ready, _, _ = select.select([controller, end], [], [])
+    if end not in ready:
+        select.select([end], [], [], GRACE)
+    kill(nursery)  # unreaped, so its number is its own
+    reap(nursery)
+    bury_all()
