@@ -119,12 +119,14 @@ def bury_all() -> None:
         reap(pid)
 
 
-def kill_below(root: int, keep: frozenset[int] = frozenset()) -> None:
-    """Kill the processes below one that is no child of ours, but for trackers and `keep`."""
+def kill_tree(root: int) -> None:
+    """Kill a child of this process and those below it, but for resource trackers."""
+    os.kill(root, signal.SIGSTOP)  # it is to start no more
     for _ in range(PASSES):
         for pid in descendants_of(root):
-            if pid not in keep and not is_tracker(pid):
+            if not is_tracker(pid):
                 kill(pid)
+    kill(root)
 
 
 def kill(pid: int) -> None:

@@ -73,6 +73,14 @@ class Ending:
         finally:
             os._exit(0)
 
+    def at_once(self) -> NoReturn:
+        """End this process amid a step: there is nobody left to perform it for."""
+        try:
+            if has_children():
+                bury()
+        finally:
+            os._exit(0)
+
     def _let_go(self) -> None:
         """Clear the user's modules, so that what they keep ends as in any other process."""
         for name, module in list(sys.modules.items()):

@@ -80,6 +80,7 @@ class Environment:
         self._stamps: dict[str, tuple[str, int]] = {}
         self._handlers: dict[int, Any] = {}
         self._path: list[str] = []
+        self.homeless = False  # whether the working directory could not be entered
         self._ambient = AmbientState()
 
     def enter(self, wanted: Surroundings) -> None:
@@ -93,7 +94,7 @@ class Environment:
         sys.argv = list(wanted.argv)
         sys.setrecursionlimit(wanted.recursion_limit)
         os.umask(wanted.umask)
-        os.chdir(wanted.directory)
+        self._go_home(wanted.directory)
         sys.modules[MAIN].__dict__.update(wanted.main)
         if wanted.moved[0]:
             from pipedeco.worker.moved import name_by_origin
@@ -111,8 +112,8 @@ class Environment:
         if _raw_environment() != self._variables:
             os.environ.clear()
             os.environ.update(wanted.environment)
-        if _directory() != wanted.directory:
-            os.chdir(wanted.directory)
+        if self.homeless or _directory() != wanted.directory:
+            self._go_home(wanted.directory)
         if sys.path != self._path:
             sys.path[:] = self._path
         if sys.argv != wanted.argv:
@@ -124,6 +125,28 @@ class Environment:
         self._ambient.restore()
         if len(sys.modules) != self._modules:
             self._note_modules()
+
+    def _go_home(self, directory: str) -> None:
+        try:
+            os.chdir(directory)
+            self.homeless = False
+        except OSError:  # it was removed since the run began; a step says so
+            self.homeless = True
+
+    def check_directory(self, run: str) -> None:
+        """Raise OSError where a step of a run would not be in the run's working directory."""
+        assert self._wanted is not None
+        directory = self._wanted.directory
+        try:
+            os.chdir(directory)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"the working directory of run {run}, {directory}, cannot be entered by a worker: "
+                f"{os.strerror(error.errno or 0)}; keep it until the run has ended, or start the "
+                "run from a folder that stays",
+            ) from None
+        self.homeless = False
 
     def _restore_signals(self) -> None:
         # The C module's functions, as signal's own wrap each number in an enum.

@@ -127,14 +127,25 @@ class Pool:
             worker.unwanted = True
             worker.nest.kill(worker.number, number)
 
+    def retire(self, worker: Worker) -> None:
+        """Have a worker that has nothing to do end by itself, in good order."""
+        if worker.alive:
+            worker.unwanted = True
+            worker.connection.shutdown(socket.SHUT_WR)
+
     def cancel(self, worker: Worker, run: int) -> None:
         """Have the step of a run end; others of that run are given back."""
+        if not worker.alive:
+            return
         worker.page[2] = run  # tells a SIGTERM of ours from any other
         self.send(worker, ("cancel", run))
         self.kill(worker, signal.SIGTERM)
 
     def close(self) -> None:
-        """Leave no process; outcomes on their way are lost."""
+        """Leave no process; outcomes on their way are lost.
+
+        Workers end by themselves when their connections do.
+        """
         for worker in self.workers.values():
             self._forget_connection(worker)
         self.workers.clear()
@@ -165,7 +176,8 @@ class Pool:
         except OSError:
             data = b""
         if not data:
-            self.kill(worker)  # a step may have closed the connection of a living worker
+            # A step may have closed the connection of a living worker.
+            worker.nest.kill(worker.number, signal.SIGKILL)
             self._forget_connection(worker)
             self._bury(worker)
             return
@@ -215,6 +227,7 @@ class Pool:
         end = self._exits.pop(worker.number, None)
         if end is not None and self.workers.pop(worker.number, None) is not None:
             self.on_exit(worker, end)
+            worker.page = tuple(worker.page)  # who still has the worker keeps no descriptor
             if worker.venv is not None:
                 self._dismiss()
 
@@ -230,6 +243,13 @@ class Pool:
         for number, worker in list(self.workers.items()):
             if worker.venv == venv:
                 self.note_exit(number, Exit(None, None, None))
+
+
+def counts_as_start(worker: Worker, end: Exit) -> bool:
+    """Whether a worker's death tells of one start: of those that go with a nursery one does."""
+    if end.exitcode is not None or end.signal is not None:
+        return True
+    return isinstance(worker.nest, NurseryNest) and worker.nest.founder == worker.number
 
 
 def _readable(connection: socket.socket) -> bool:
@@ -261,6 +281,7 @@ class NurseryNest:
         self.on_exit = on_exit
         self.on_death = on_death
         self.connection, self.pid = _start_nursery(venv)
+        self.founder: int | None = None  # the first worker of this nursery
         self.alive = True
         selector.register(self.connection, selectors.EVENT_READ, self._report)
 
@@ -269,6 +290,8 @@ class NurseryNest:
             self.connection, self.pid = _start_nursery(self.venv)
             self.alive = True
             self.selector.register(self.connection, selectors.EVENT_READ, self._report)
+            self.founder = None
+        self.founder = worker if self.founder is None else self.founder
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         page = os.memfd_create("pipedeco-page")
@@ -290,7 +313,7 @@ class NurseryNest:
                 self._died()
 
     def close(self) -> None:
-        """The nursery kills everyone when its connection ends; wait for it, some seconds at most."""
+        """When its connection ends the nursery gives workers a moment, and leaves nobody."""
         if self.alive:
             self.alive = False
             self.selector.unregister(self.connection)

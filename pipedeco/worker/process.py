@@ -132,7 +132,7 @@ class Worker:
         try:
             data = self.connection.recv(READ, socket.MSG_DONTWAIT)
             if not data:
-                os._exit(0)
+                self.ending.at_once()
             self.take(data)
         except BlockingIOError:
             pass
@@ -181,7 +181,7 @@ class Worker:
         try:
             self.connection.sendall(encode(message))
         except (BrokenPipeError, ConnectionResetError):  # the controller is gone
-            os._exit(0)
+            self.ending.at_once()
 
     def handle(self, message: tuple[Any, ...]) -> None:
         kind = message[0]
@@ -296,6 +296,8 @@ class Worker:
 
     def attempt(self, function_id: int, args: Any, inputs: Any) -> Outcome:
         try:
+            if self.environment.homeless:
+                self.environment.check_directory(self.reporter.run)
             function, retry_on = self.loaded.get(function_id) or self.load(function_id)
         except BaseException as error:  # noqa: BLE001 - the user's modules, while they are imported
             return failed(error, (), time.time(), 0.0)
