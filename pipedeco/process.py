@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pipedeco.cache import Codes, Flights
     from pipedeco.callbacks import Callback
 
+# Signals that ask a process to end, the second where its terminal is closed.
+ENDS = tuple(getattr(signal, n) for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n))
 UNREAD = 100  # failed runs that are told of at the process's end, the last ones
 
 
@@ -67,6 +69,7 @@ class Controller:
         self._keeper: threading.Thread | None = None
         # The dispositions of signals that ours stand before.
         self._former: dict[int, Any] = {}
+        self._ended_by = int(signal.SIGTERM)  # which of them is to have its way
         self._hooked = False
 
     def runner(self, mode: str, start_method: str) -> Runner:
@@ -124,9 +127,12 @@ class Controller:
         """A run begins: from now on signals cancel it first."""
         self.live[execution] = None
         if threading.current_thread() is threading.main_thread():
-            former = signal.getsignal(signal.SIGTERM)
-            if former not in (signal.SIG_IGN, None, self._on_sigterm):
-                self._handle(signal.SIGTERM, self._on_sigterm, former)
+            for number in ENDS:
+                former = signal.getsignal(number)
+                kept = former in (signal.SIG_IGN, None, self._on_end)
+                reloads = number != signal.SIGTERM and former != signal.SIG_DFL  # as daemons do
+                if not kept and not reloads:
+                    self._handle(number, self._on_end, former)
             former = signal.getsignal(signal.SIGINT)
             if former is signal.default_int_handler:  # a handler of the user's has its own way
                 self._handle(signal.SIGINT, self._on_sigint, former)
@@ -144,7 +150,7 @@ class Controller:
         in_main = threading.current_thread() is threading.main_thread()
         if self.live or not self._former or not in_main:
             return
-        ours = {signal.SIGTERM: self._on_sigterm, signal.SIGINT: self._on_sigint}
+        ours = {**dict.fromkeys(ENDS, self._on_end), signal.SIGINT: self._on_sigint}
         while self._former:
             number, former = self._former.popitem()
             if signal.getsignal(number) == ours[signal.Signals(number)]:  # else the user's is newer
@@ -177,9 +183,10 @@ class Controller:
                     self.unread.pop(next(iter(self.unread)), None)
                     self.untold += 1
 
-    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
+    def _on_end(self, number: int, frame: FrameType | None) -> None:
+        self._ended_by = number
         for execution in list(self.live):
-            execution.cancel("SIGTERM")
+            execution.cancel(signal.Signals(number).name)
         executed = self._executed_here()
         if executed is None:
             self.give_way()
@@ -199,13 +206,14 @@ class Controller:
         return next((e for e in reversed(list(self.live)) if e.thread is main), None)
 
     def give_way(self) -> None:
-        """Every run is cancelled; let the former disposition of SIGTERM apply."""
+        """Every run is cancelled; let the former disposition of the signal apply."""
         for execution in list(self.live):
             execution.over.wait(10.0)
-        former = self._former.pop(signal.SIGTERM, None)
+        number = self._ended_by
+        former = self._former.pop(number, None)
         if former is not None:
-            signal.signal(signal.SIGTERM, former)
-        os.kill(os.getpid(), signal.SIGTERM)
+            signal.signal(number, former)
+        os.kill(os.getpid(), number)
 
     def _hook(self) -> None:
         if not self._hooked:

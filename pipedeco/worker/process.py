@@ -36,11 +36,14 @@ from pipedeco.worker.environment import Environment, Surroundings, new_main
 from pipedeco.worker.messages import Decoder, encode
 from pipedeco.worker.perform import describe_error, failed, perform
 
+# Signals that ask a process to end; Windows has one of them.
+ENDS = tuple(getattr(signal, n) for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n))
 MILLION = 1_000_000
 FLUSH = 0.001  # seconds of short steps after which their outcomes are sent
 TICK = 0.004  # seconds; with the time that sending takes, outcomes leave within 5 ms
 POLL = 50  # ticks between two looks at the files that a step's libraries write
 PARK_AFTER = 12  # idle ticks after which the watch thread sleeps until it is needed
+WORD = 1.0  # seconds for which the word of a controller is awaited that cancels a run
 READ = 1 << 18
 
 
@@ -90,7 +93,9 @@ class Worker:
         inside_step.set(True)
         reporting.set(self.reporter)
         watch_threads()
-        signal.signal(signal.SIGTERM, self.on_sigterm)
+        for number in ENDS:
+            if number == signal.SIGTERM or signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, self.on_sigterm)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         when_forked(self.forked)
         sys.unraisablehook = self.on_unraisable
@@ -347,14 +352,18 @@ class Worker:
         """A cancel that the controller announced ends the step; any other SIGTERM ends us.
 
         The page tells, as the connection may be in use by what the signal interrupts.  A signal
-        may come late, when another run is performed, and a cancel may come as several.
+        may come late, when another run is performed, and a cancel may come as several.  Where one
+        goes to every process of a job, the controller's word comes a moment after it.
         """
+        known = self.lost or self.cancelled == self.run
+        if self.in_step and not known and not self.page[2]:
+            self.await_word()
         announced, self.page[2] = self.page[2], 0
         if announced:
             self.cancelled = announced
         elif not self.lost and self.cancelled != self.run:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
         if (announced or self.lost) and self.cancelled == self.run and self.in_step:
             from pipedeco.errors import StepCancelled  # loads concurrent.futures
 
@@ -362,14 +371,21 @@ class Worker:
             self.cancel = StepCancelled("the run was cancelled")
             raise self.cancel
 
+    def await_word(self) -> None:
+        """Wait until the controller says that it cancels, or has had the time to say so."""
+        deadline = time.monotonic() + WORD
+        while not self.page[2] and time.monotonic() < deadline:
+            time.sleep(TICK)
+
     def forked(self) -> None:
         """In a process that the step forked: SIGTERM is no cancel there, and ends it.
 
         The page is not its own, and nobody reminds it of a signal that came just before it blocked:
         `multiprocessing.Pool` would wait for ever for such a process that it has terminated.
         """
-        if signal.getsignal(signal.SIGTERM) == self.on_sigterm:  # else the step's own
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in ENDS:
+            if signal.getsignal(number) == self.on_sigterm:  # else the step's own
+                signal.signal(number, signal.SIG_DFL)
 
     def remind(self) -> None:
         """Signal a cancel to a step that has not met it; for the watch thread.
