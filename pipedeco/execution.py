@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pipedeco.blobs import blobs_of
 from pipedeco.callbacks import EVENTS, functions_for
 from pipedeco.components import bound_arguments
-from pipedeco.config import find_blobs, project_folder
+from pipedeco.config import absolute, find_blobs, project_folder
 from pipedeco.display import Display
 from pipedeco.errors import (
     BlobCorrupt,
@@ -782,7 +782,7 @@ def _home(fn: Any) -> dict[str, Any]:
     return {
         "module": str(getattr(fn, "__module__", "")),
         "qualname": str(getattr(fn, "__qualname__", "")),
-        "file": os.path.abspath(code.co_filename) if code is not None else None,
+        "file": absolute(code.co_filename) if code is not None else None,
     }
 
 

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from pipedeco.ambient.snapshot import AmbientState, capture, parts
+from pipedeco.config import absolute
 from pipedeco.definitions import MAIN
 
 _signal = importlib.import_module("_signal")
@@ -40,7 +41,7 @@ def here() -> Surroundings:
     # Exact strings: debuggers put subclasses of str in these places.
     return Surroundings(
         _directory(),
-        [os.path.abspath(entry) if entry == "" else _exact(entry) for entry in sys.path],
+        [absolute(entry) if entry == "" else _exact(entry) for entry in sys.path],
         dict(os.environ),
         [_exact(argument) for argument in getattr(sys, "argv", [])],
         {name: _exact(value) for name, value in facts.items() if isinstance(value, str)},
