@@ -124,7 +124,7 @@ class Execution:
         self._recorded = False  # whether the run's end is
         self.hooks: StepHooks | None = None
         self._callbacks = [*CONTROLLER.callbacks(), plan.pipeline.options]
-        self.recorder = CONTROLLER.recorder(plan.store)
+        self.recorder = CONTROLLER.recorder(plan.store, self)
         taken = self._take_over()
         try:
             self._set_up(taken)
@@ -481,13 +481,13 @@ class Execution:
             if self.cache is not None:
                 self.cache.close()
         finally:
-            self.recorder.forget(self)
             CONTROLLER.leave(self)
             try:
                 if self._display is not None:
                     CONTROLLER.displays.close(self._display)
             finally:
                 self.over.set()
+                self.recorder.forget(self)  # which may be closed from now on
 
     # -- resuming --------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # Signals that ask a process to end, the second where its terminal is closed.
 ENDS = tuple(getattr(signal, n) for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n))
+SPARE = 4  # stores that no run uses, and that stay open
 UNREAD = 100  # failed runs that are told of at the process's end, the last ones
 
 
@@ -83,12 +84,20 @@ class Controller:
                 atexit.register(self.close)
             return self.runners[key]
 
-    def recorder(self, folder: str) -> Recorder:
+    def recorder(self, folder: str, run: Live) -> Recorder:
+        """The recorder of a store, which `run` uses until the recorder forgets it."""
         with self._lock:
             self._hook()
-            if folder not in self.recorders or not self.recorders[folder].serves:
-                self.recorders[folder] = Recorder(folder)
-            return self.recorders[folder]
+            found = self.recorders.pop(folder, None)
+            if found is None or not found.serves:
+                found = Recorder(folder)
+            self.recorders[folder] = found  # the last one is that which was used last
+            found.users.add(run)
+            unused = [name for name, other in self.recorders.items() if other.idle]
+            spare = [self.recorders.pop(name) for name in unused[: max(0, len(unused) - SPARE)]]
+        for other in spare:
+            _close(other)
+        return found
 
     def callbacks(self) -> tuple[Callback, ...]:
         """Those that installed distributions bring.  Raises ConfigError."""
@@ -249,14 +258,18 @@ class Controller:
         for runner in self.runners.values():
             runner.stop()
         for recorder in self.recorders.values():
-            try:
-                recorder.close()
-            except OSError as error:  # the store is gone; workers must go all the same
-                sys.stderr.write(f"pipedeco: {recorder.folder}: {error}\n")
+            _close(recorder)
         for runner in self.runners.values():
             runner.close()
         self.runners.clear()
         self.recorders.clear()
+
+
+def _close(recorder: Recorder) -> None:
+    try:
+        recorder.close()
+    except OSError as error:  # the store is gone, and there is more to be done
+        sys.stderr.write(f"pipedeco: {recorder.folder}: {error}\n")
 
 
 def _go_on(held: list[Recorder]) -> None:
