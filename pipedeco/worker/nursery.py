@@ -52,7 +52,7 @@ class Nursery:
     Parameters
     ----------
     connection: to the controller.
-    controller, guard: their pids.
+    controller, guard: their pids; under a debugger there is no guard.
     signals: what the signals that the nursery ignores do in a worker.
     perform: the life of a worker, from its connection and its page.
     """
@@ -61,7 +61,7 @@ class Nursery:
         self,
         connection: socket.socket,
         controller: int,
-        guard: int,
+        guard: int | None,
         signals: dict[signal.Signals, Any],
         perform: Callable[[socket.socket, Any], None],
     ) -> None:
@@ -69,7 +69,8 @@ class Nursery:
         self.guard = guard
         self.signals = signals
         self.perform = perform
-        self.masters = os.pidfd_open(controller), os.pidfd_open(guard)
+        masters = [controller] if guard is None else [controller, guard]
+        self.masters = [os.pidfd_open(pid) for pid in masters]
         self.workers: dict[int, int] = {}  # pid -> worker
         self.trackers: dict[int, float] = {}  # pid -> when it is killed at the latest
         # What an import has started here is no worker's.
@@ -227,7 +228,9 @@ def main(connection: int, controller: int) -> None:
     if os.getppid() != controller:
         os._exit(0)
     signals: dict[signal.Signals, Any] = {number: signal.getsignal(number) for number in DEAF}
-    above = guard(connection, controller)
+    for number in DEAF:
+        signal.signal(number, signal.SIG_IGN)
+    above = None if "pydevd" in sys.modules else guard(connection, controller)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     from pipedeco.worker import process  # after the fork, as the guard does without it
 

@@ -372,6 +372,7 @@ def _start_nursery(venv: Venv | None) -> tuple[socket.socket, int]:
         for name in ("PYTHONHOME", "PYTHONPATH"):
             variables.pop(name, None)
     arguments += [root, str(number), str(os.getpid())]
+    attend = _attendant(root)
     try:
         pid = os.posix_spawn(
             executable,
@@ -384,7 +385,17 @@ def _start_nursery(venv: Venv | None) -> tuple[socket.socket, int]:
         raise PipedecoError(f"cannot start worker processes with {executable}: {error}") from error
     finally:
         theirs.close()
+    attend(pid)
     return ours, pid
+
+
+def _attendant(root: str) -> Callable[[int], None]:
+    """Who is to be told of the nursery's pid, before it may have begun to wait for a debugger."""
+    if "pydevd" not in sys.modules:
+        return lambda pid: None
+    from pipedeco.worker.debugged import start_attendant
+
+    return start_attendant(root)
 
 
 def interpreter_flags(leave_out: str = "") -> list[str]:
