@@ -258,13 +258,31 @@ def find_store(asked: str | None = None) -> str:
     """The folder of the store, absolute; it need not exist."""
     chosen = asked or SETTINGS.store or os.environ.get("PIPEDECO_STORE")
     if not chosen:
-        chosen = os.path.join(project_folder() or os.getcwd(), ".pipedeco")
+        chosen = os.path.join(project_folder() or _working_directory(), ".pipedeco")
     if "://" in chosen:
         raise ConfigError(
             f"a store is a folder in this version, not the address {chosen!r}; values of remote "
             "steps go to an address with blobs=..., PIPEDECO_BLOBS or [tool.pipedeco] blobs"
         )
     return os.path.abspath(os.path.expanduser(chosen))
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise ConfigError(
+            "the working directory has been removed, and the store would be there; go to a folder "
+            "that exists, or name the store's with PIPEDECO_STORE"
+        ) from None
+
+
+def absolute(path: str) -> str:
+    """The absolute form of a path; as it is where the working directory has been removed."""
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        return path
 
 
 def find_blobs() -> str | None:
@@ -279,7 +297,10 @@ def find_blobs() -> str | None:
 
 def project_folder() -> str | None:
     """The nearest folder upwards of the working directory with a pyproject.toml or a .git."""
-    folder = os.getcwd()
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:  # it was removed under us
+        return None
     while True:
         if any(os.path.exists(os.path.join(folder, mark)) for mark in ("pyproject.toml", ".git")):
             return folder

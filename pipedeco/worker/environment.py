@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.ambient.snapshot import AmbientState, capture, parts
+from pipedeco.config import absolute
 from pipedeco.main_file import MAIN, MainFile, is_users
 from pipedeco.strays import strays
 
@@ -49,7 +50,7 @@ def here() -> Surroundings:
     # Exact strings: debuggers put subclasses of str in these places.
     return Surroundings(
         _directory(),
-        [os.path.abspath(entry) if entry == "" else _exact(entry) for entry in sys.path],
+        [absolute(entry) if entry == "" else _exact(entry) for entry in sys.path],
         dict(os.environ),
         [_exact(argument) for argument in getattr(sys, "argv", [])],
         {name: _exact(value) for name, value in facts.items() if isinstance(value, str)},
@@ -91,6 +92,7 @@ class Environment:
         self._stamps: dict[str, tuple[str, int]] = {}
         self._handlers: dict[int, Any] = {}
         self._path: list[str] = []
+        self.homeless = False  # whether the working directory could not be entered
         self._ambient = AmbientState()
         self._strays: StrayFinder | None = None
         if main_file is not None:
@@ -110,7 +112,7 @@ class Environment:
         sys.argv = list(wanted.argv)
         sys.setrecursionlimit(wanted.recursion_limit)
         os.umask(wanted.umask)
-        os.chdir(wanted.directory)
+        self._go_home(wanted.directory)
         if wanted.moved[0]:
             from pipedeco.worker.moved import name_by_origin
 
@@ -178,8 +180,8 @@ class Environment:
         if _raw_environment() != self._variables:
             os.environ.clear()
             os.environ.update(wanted.environment)
-        if _directory() != wanted.directory:
-            os.chdir(wanted.directory)
+        if self.homeless or _directory() != wanted.directory:
+            self._go_home(wanted.directory)
         if sys.path != self._path:
             sys.path[:] = self._path
         if sys.argv != wanted.argv:
@@ -191,6 +193,28 @@ class Environment:
         self._ambient.restore()
         if len(sys.modules) != self._modules:
             self._note_modules()
+
+    def _go_home(self, directory: str) -> None:
+        try:
+            os.chdir(directory)
+            self.homeless = False
+        except OSError:  # it was removed since the run began; a step says so
+            self.homeless = True
+
+    def check_directory(self, run: str) -> None:
+        """Raise OSError where a step of a run would not be in the run's working directory."""
+        assert self._wanted is not None
+        directory = self._wanted.directory
+        try:
+            os.chdir(directory)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"the working directory of run {run}, {directory}, cannot be entered by a worker: "
+                f"{os.strerror(error.errno or 0)}; keep it until the run has ended, or start the "
+                "run from a folder that stays",
+            ) from None
+        self.homeless = False
 
     def _restore_signals(self) -> None:
         # The C module's functions, as signal's own wrap each number in an enum.
@@ -245,52 +269,3 @@ def new_main() -> None:
     main.__dict__["__builtins__"] = builtins  # C code that imports looks for it
     sys.modules[MAIN] = main
     sys.modules["__mp_main__"] = main  # as multiprocessing would do
-
-
-def has_children() -> bool:
-    """Whether this process has any child, reaped or not; about a microsecond."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
-
-
-def bury(keep: frozenset[int] = frozenset()) -> None:
-    """Kill every descendant of this process until none is left, but for `keep`.
-
-    This process is a subreaper, so whoever loses its parent becomes a child of ours.
-    """
-    while True:
-        children = [pid for pid in children_of(os.getpid()) if pid not in keep]
-        if not children:
-            return
-        for pid in children:
-            _kill(pid)
-        for pid in children:
-            try:
-                os.waitpid(pid, 0)
-            except ChildProcessError:  # somebody else's thread waited for it
-                pass
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-
-
-def children_of(parent: int) -> list[int]:
-    """The children of a process, from /proc; empty where there is no /proc."""
-    found = []
-    for entry in os.listdir("/proc") if os.path.isdir("/proc") else ():
-        if entry.isdecimal():
-            try:
-                with open(f"/proc/{entry}/stat", "rb") as file:
-                    fields = file.read().rpartition(b")")[2].split()
-            except OSError:  # it ended meanwhile
-                continue
-            if int(fields[1]) == parent:
-                found.append(int(entry))
-    return found

@@ -422,7 +422,7 @@ class Station(Loop):
         others = [child for child in self.idle if child.venv is not None]
         for child in others[: max(0, len(others) - SPARE)]:
             self.idle.remove(child)
-            self.pool.kill(child.worker)
+            self.pool.retire(child.worker)
 
     def _enter(self, child: _Child, run: _Run) -> None:
         if child.run is run:
@@ -455,7 +455,7 @@ class Station(Loop):
     def _release(self, child: _Child, *, fresh: bool = False) -> None:
         """What the child has written is told: it may have another batch."""
         if fresh:
-            self.pool.kill(child.worker)
+            self.pool.retire(child.worker)
         elif child.worker.alive:
             self.idle.append(child)
 
@@ -565,6 +565,7 @@ class Station(Loop):
             position = child.position
             position.out, position.err, position.events = logs[1], logs[3], logs[5]
         work.outcome(message, child.position.name)
+        work.starts = 0  # of children that began nothing, one after another
 
     def on_exit(self, worker: Worker, end: Exit) -> None:
         """A child is gone: its current call is charged, the others are given back."""
