@@ -10,6 +10,8 @@ from __future__ import annotations
 import marshal
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pipedeco.ambient.logs import Logs
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -40,7 +42,7 @@ class Part(Protocol):
 
 def parts() -> list[Part]:
     """Every kind of ambient state, in the order in which a worker enters them."""
-    return []
+    return [Logs()]
 
 
 def capture(found: Sequence[Part]) -> bytes:
