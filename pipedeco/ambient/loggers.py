@@ -54,7 +54,7 @@ def place_of(handler: logging.Handler) -> str | None:
         return STEP
     if kind is not logging.StreamHandler:
         return None
-    stream = handler.stream  # type: ignore[attr-defined]
+    stream = getattr(handler, "stream", None)
     for name in ("stderr", "stdout"):
         if stream is getattr(sys, name):
             return name
@@ -67,6 +67,16 @@ def log_formatter(handler: logging.Handler) -> logging.Formatter | None:
     if any(base.__module__ == "rich.logging" for base in type(handler).__mro__):
         return logging.Formatter(RICH, own.datefmt if own is not None else None)
     return own
+
+
+def log_text(handler: logging.Handler, record: logging.LogRecord) -> str:
+    """What a handler's record is in a step's log."""
+    try:
+        formatter = log_formatter(handler)
+        text = handler.format(record) if formatter is None else formatter.format(record)
+    except Exception:  # noqa: BLE001 - the user's formatter, or a message that misses its arguments
+        return f"{record.levelname} {record.name} {record.msg!r} {record.args!r}\n"
+    return f"{text}\n"
 
 
 def pickled(value: object) -> bytes | None:
@@ -158,7 +168,7 @@ def _configured() -> list[logging.Logger]:
 
 def _globals() -> dict[str, Any]:
     """What holds for all loggers, where it is not the default."""
-    levels = logging._levelToName  # type: ignore[attr-defined]
+    levels = logging._levelToName
     return {
         "disable": int(logging.root.manager.disable),
         "silent": logging.lastResort is None,

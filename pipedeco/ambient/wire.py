@@ -64,7 +64,7 @@ def _dump(record: logging.LogRecord, rest: dict[str, Any]) -> bytes:
         return pickle.dumps(rest)
     except Exception:  # noqa: BLE001 - the user's objects
         kept = {name: value for name, value in rest.items() if _is_picklable(value)}
-    if "args" in rest and "args" not in kept or "msg" in rest and "msg" not in kept:
+    if {"msg", "args"}.intersection(rest).difference(kept):
         kept.update(msg=record.getMessage(), args=None)
     kept.update({name: str(value) for name, value in rest.items() if name not in kept})
     return pickle.dumps(kept)

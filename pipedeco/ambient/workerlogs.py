@@ -9,7 +9,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.ambient import wire
-from pipedeco.ambient.loggers import FORWARDED, LEVELS, STEP
+from pipedeco.ambient.loggers import FORWARDED, LEVELS, STEP, log_text
 from pipedeco.ambient.watch import RecordWatch
 from pipedeco.errors import PipedecoError
 from pipedeco.events import LOG
@@ -79,7 +79,7 @@ class StepLog:
             return
         payload = {"to": to, **wire.pack(record)} if to else {}
         if not shown:
-            payload["text"] = f"{handlers[0].format(record)}\n"
+            payload["text"] = log_text(handlers[0], record)
         try:
             self._reporter.emit(LOG, record.name, payload, time=record.created)
         except PipedecoError:  # a full disk, or a thread whose step is over
@@ -128,7 +128,7 @@ class Loggers:
     def enter(self, state: Any) -> None:
         """Take on a captured state; what handlers there are is left alone, and open."""
         state = state or {}
-        made = [self._handler(*packed) for packed in state.get("handlers", ())]
+        made = [self._handler(packed) for packed in state.get("handlers", ())]
         self._made = [(handler, _facts(handler)) for handler in made]
         self._wanted = {"root": _DEFAULT._replace(level=logging.WARNING)}
         for name, (level, propagate, disabled, filters, numbers) in state.get(
@@ -179,7 +179,7 @@ class Loggers:
                 handler.mode = f"a{handler.mode[1:]}"
             return before(handler)
 
-        logging.FileHandler._open = open_  # type: ignore[method-assign]
+        logging.FileHandler._open = open_  # type: ignore[method-assign, assignment]
 
     def _has_changed(self) -> bool:
         for logger, handlers in self._lists:
@@ -249,15 +249,8 @@ class Loggers:
             logging.captureWarnings("captures" not in wanted)  # it believes so, others do not
             logging.captureWarnings("captures" in wanted)
 
-    def _handler(
-        self,
-        place: str,
-        key: int,
-        level: int,
-        formatter: bytes | None,
-        filters: Iterable[bytes],
-        filtered: bool,
-    ) -> logging.Handler:
+    def _handler(self, packed: tuple[Any, ...]) -> logging.Handler:
+        place, key, level, formatter, filters, filtered = packed
         handler: logging.Handler
         if place == FORWARDED:
             handler = Forwarded(key, self.log, filtered=filtered)

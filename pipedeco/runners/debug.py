@@ -14,14 +14,14 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.autolog import AutoLog
-from pipedeco.blobs import make_private
 from pipedeco.errors import ConfigError, NotPicklable, Terminated
-from pipedeco.graph import CANCELLED, FAILED, Called, Logs, Outcome, Step, StepCall
+from pipedeco.graph import CANCELLED, FAILED, Called, Outcome, Step, StepCall
 from pipedeco.reporter import ADDRESS, Reporter, StepName
 from pipedeco.requirements import unmet
 from pipedeco.result import StepResult, accept_change
 from pipedeco.runners import UnderWay, auto_logs
 from pipedeco.runners.beside import InPlace
+from pipedeco.runners.streams import StepLogs, Streams
 from pipedeco.serialization import (
     UNRECORDED,
     Packed,
@@ -38,15 +38,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipedeco.runners import RunFacts
+    from pipedeco.runners.inplace import Records
 
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
 class DebugRunner:
-    """Performs in place; there is nothing to share and nothing to close."""
+    """Performs in place; its runs share the streams of this process."""
+
+    def __init__(self) -> None:
+        self.streams = Streams()
+        self._records: Records | None = None
 
     def open(self, facts: RunFacts) -> DebugSession:
-        return DebugSession(facts)
+        return DebugSession(self, facts)
+
+    def watch_logging(self) -> None:
+        """See the log records of steps, once somebody has imported `logging`."""
+        if self._records is None and "logging" in sys.modules:
+            from pipedeco.runners.inplace import Records
+
+            self._records = Records(self.streams)
 
     @property
     def alive(self) -> bool:
@@ -56,7 +68,9 @@ class DebugRunner:
         pass
 
     def close(self) -> None:
-        pass
+        if self._records is not None:
+            self._records.close()
+            self._records = None
 
 
 class DebugSession:
@@ -64,7 +78,7 @@ class DebugSession:
 
     in_process = True
 
-    def __init__(self, facts: RunFacts) -> None:
+    def __init__(self, runner: DebugRunner, facts: RunFacts) -> None:
         self.facts = facts
         self.blobs = facts.blobs
         self._pickler = Pickler(facts.blobs)
@@ -76,7 +90,8 @@ class DebugSession:
         self.reporter.enter(facts.id, facts.pipeline, f"{facts.logs}/{name}.events", facts.blobs)
         self.reporter.open()
         self._address = self.reporter.address()
-        self._log = _Log(facts.logs, name, self.reporter)
+        self._log = StepLogs(runner.streams, facts.logs, name, self.reporter)
+        self._watch_logging = runner.watch_logging
         self._performed: Step | None = None
         self._share = 0.0  # its progress
         self._auto_log = AutoLog(ours=False)
@@ -182,6 +197,7 @@ class DebugSession:
         _check_environment(step.called)
         args, kwargs = self.arguments(step)
         before = self._mark(args, kwargs)
+        self._watch_logging()
         self._log.begin()
         if auto_logs(step.called, self.facts):
             self._auto_log.begin(self.reporter)
@@ -286,88 +302,3 @@ def _check_environment(called: Called) -> None:
 def _step_name(call: StepCall) -> StepName:
     step = call.step
     return StepName(step.name, step.called.name, call.attempt, step.position + 1)
-
-
-class _Log:
-    """What steps write to sys.stdout and sys.stderr, in files like those of a worker.
-
-    Beside them stands what they report.
-    """
-
-    def __init__(self, folder: str, name: str, reporter: Reporter) -> None:
-        self.folder = folder
-        self.name = name
-        self._reporter = reporter
-        self._reported = reporter.size  # bytes
-        self._tees = _Tee(self, "stdout", "out"), _Tee(self, "stderr", "err")
-        self._saved: tuple[Any, Any] = (None, None)
-
-    def begin(self) -> None:
-        out, err = self._tees
-        self._saved = sys.stdout, sys.stderr
-        out.stream, err.stream = self._saved
-        out.start, err.start = out.size, err.size
-        sys.stdout, sys.stderr = out, err
-
-    def release(self) -> None:
-        """The streams are the user's again."""
-        out, err = self._tees
-        if sys.stdout is out:
-            sys.stdout = self._saved[0]
-        if sys.stderr is err:
-            sys.stderr = self._saved[1]
-
-    def end(self, number: int) -> Logs | None:
-        """Where the output of the step of this number stands; None where it wrote nothing."""
-        self.release()
-        out, err = self._tees
-        before, self._reported = self._reported, self._reporter.size
-        if (out.start, err.start, before) == (out.size, err.size, self._reported):
-            return None
-        ends = (out.start, out.size, err.start, err.size, before, self._reported)
-        return Logs(self.name, *ends, number)
-
-    def close(self) -> None:
-        for tee in self._tees:
-            tee.close()
-
-
-class _Tee:
-    """A stream that also keeps what is written; anything else is the stream's own."""
-
-    def __init__(self, log: _Log, name: str, suffix: str) -> None:
-        self._log = log
-        self._suffix = suffix
-        self._file: Any = None
-        self.stream: Any = None
-        self.start = 0
-        self.size = 0
-
-    def write(self, text: str) -> int:
-        data = text.encode("utf-8", "backslashreplace")
-        if self._file is None:
-            self._file = self._open()
-        self._file.write(data)
-        self.size += len(data)
-        self.stream.write(text)
-        return len(text)
-
-    def writelines(self, lines: Any) -> None:
-        for line in lines:
-            self.write(line)
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def _open(self) -> Any:
-        make_private(self._log.folder)
-        path = os.path.join(self._log.folder, f"{self._log.name}.{self._suffix}")
-        return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb", buffering=0)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
-    def __iter__(self) -> Any:
-        return iter(self.stream)
