@@ -38,13 +38,8 @@ def capture() -> dict[str, Any] | None:
 
 
 def targets() -> dict[int, logging.Handler]:
-    """The handlers to which workers send records, by their key in the captured state."""
-    return {
-        id(handler): handler
-        for logger in _configured()
-        for handler in logger.handlers
-        if place_of(handler) is None
-    }
+    """The handlers to which workers may send records, by their key in the captured state."""
+    return {id(handler): handler for logger in _configured() for handler in logger.handlers}
 
 
 def place_of(handler: logging.Handler) -> str | None:

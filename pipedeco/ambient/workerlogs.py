@@ -121,6 +121,7 @@ class Loggers:
         self._libraries: dict[str, _State] = {}  # of loggers that only modules here have set up
         self._modules: frozenset[str] = frozenset()  # that have been here at the last look
         self._files: frozenset[str] = frozenset()
+        self._aside: list[logging.Handler] = []  # the program's own, in a process forked from it
         self._lists: list[tuple[logging.Logger, list[Any]]] = []  # handlers, where there are any
         self._made: list[tuple[logging.Handler, tuple[Any, ...]]] = []
         self._globals: dict[str, Any] = {}
@@ -142,13 +143,13 @@ class Loggers:
             "class": next(iter(_loaded([state["class"]] if "class" in state else ())), None),
         }
         self._files = frozenset(state.get("files", ()))
-        self._apply()
+        self._aside += self._apply()
 
     def restore(self) -> None:
         """Put back what was changed since; a microsecond where nothing was."""
         if self._touched or self._has_changed():
             for handler in self._apply():
-                handler.flush()  # it may hold records of the step
+                _put_away(handler)
 
     # -- what is changed -------------------------------------------------------------------
 
@@ -272,6 +273,16 @@ def _captures() -> bool:
     return warnings.showwarning is logging._showwarning  # type: ignore[attr-defined]
 
 
+def _put_away(handler: logging.Handler) -> None:
+    """Lose nothing of a handler that a step or an import has made, and leave no file open."""
+    try:
+        handler.flush()
+        if type(handler).__module__ in ("logging", "logging.handlers"):  # others may write an end
+            handler.close()
+    except Exception as error:  # noqa: BLE001 - the user's handler
+        sys.stderr.write(f"pipedeco: {handler!r} cannot be flushed: {error!r}\n")
+
+
 def _state_of(logger: logging.Logger) -> _State:
     switches = logger.level, logger.propagate, logger.disabled
     return _State(*switches, tuple(logger.filters), tuple(logger.handlers))
@@ -286,10 +297,7 @@ def _set(logger: logging.Logger, wanted: _State) -> None:
 
 
 def _forget(handlers: list[logging.Handler]) -> None:
-    """Have the end of this process close none of these: the program's own are its alone.
-
-    They stay open as long as anybody has them, for their files are not to be written again.
-    """
+    """Have the end of this process close none of these: the program's own are its alone."""
     known: list[Any] = logging._handlerList  # type: ignore[attr-defined]
     known[:] = [entry for entry in known if entry() not in handlers]
 
