@@ -213,7 +213,7 @@ def test_basic_config(mode, monkeypatch, capfd):
 
     def talk():
         print("printed", file=sys.stderr)
-        logging.info("of the root")
+        logging.getLogger().info("of the root")
         logging.getLogger("any").info("of a logger")
         logging.getLogger("any").debug("too small")
 
@@ -622,7 +622,7 @@ def test_what_a_step_changes_is_put_back(mode):
 @in_workers
 def test_a_file_that_a_step_opens(mode, tmp_path):
     """It is the step's own, and what goes there stands in its log."""
-    app = apart()
+    apart()
     path = tmp_path / "step.log"
 
     def talk():
