@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipedeco.runners import RunFacts
-    from pipedeco.runners.inplace import Records
+    from pipedeco.runners.inplace import LoguruRecords, Records
 
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
@@ -48,17 +48,19 @@ class DebugRunner:
 
     def __init__(self) -> None:
         self.streams = Streams()
-        self._records: Records | None = None
+        self._records: dict[str, Records | LoguruRecords] = {}  # by the library that makes them
 
     def open(self, facts: RunFacts) -> DebugSession:
         return DebugSession(self, facts)
 
     def watch_logging(self) -> None:
-        """See the log records of steps, once somebody has imported `logging`."""
-        if self._records is None and "logging" in sys.modules:
-            from pipedeco.runners.inplace import Records
+        """See the log records of steps, once somebody has imported what makes them."""
+        for library in ("logging", "loguru"):
+            if library in sys.modules and library not in self._records:
+                from pipedeco.runners import inplace
 
-            self._records = Records(self.streams)
+                kind = inplace.Records if library == "logging" else inplace.LoguruRecords
+                self._records[library] = kind(self.streams)
 
     @property
     def alive(self) -> bool:
@@ -68,9 +70,9 @@ class DebugRunner:
         pass
 
     def close(self) -> None:
-        if self._records is not None:
-            self._records.close()
-            self._records = None
+        for records in self._records.values():
+            records.close()
+        self._records.clear()
 
 
 class DebugSession:

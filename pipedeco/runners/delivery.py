@@ -92,4 +92,12 @@ def here() -> dict[str, Target]:
             from pipedeco.runners.handing import Handing
 
             found["logging"] = Handing(handlers)
+    if "loguru" in sys.modules:
+        from pipedeco.runners.sinks import Sinks
+
+        found["loguru"] = Sinks()
+    if "structlog" in sys.modules:
+        from pipedeco.runners.sinks import StreamsOfLoggers
+
+        found["stream"] = StreamsOfLoggers()
     return found
