@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import pickle
 import sys
 from typing import Any
 
@@ -137,16 +136,3 @@ def _loaded(state: dict[str, Any]) -> dict[str, Any]:
     wanted["min_level"] = min(levels, default=float("inf"))
     wanted["handlers"] = {**handlers, LAST: last} if handlers else {}
     return wanted
-
-
-def dumped(message: Any) -> bytes:
-    """The pickle of a message with its record; what cannot be pickled of this goes as its text."""
-    try:
-        return pickle.dumps(message)
-    except Exception:  # noqa: BLE001 - the user's objects
-        record = dict(message.record)
-        record["extra"] = {name: str(value) for name, value in record["extra"].items()}
-        record["exception"] = None
-        double = type(message)(message)
-        double.record = record
-        return pickle.dumps(double)

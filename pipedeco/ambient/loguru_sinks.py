@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 import threading
 from typing import Any
 
 from pipedeco.ambient.carried import encoded, report
-from pipedeco.ambient.loguru_logs import dumped
 
 
 class Last:
@@ -27,7 +27,7 @@ class Last:
         here.messages, here.shown = [], False
         for key, message in messages:
             text, shown = "" if shown else str(message), True
-            report("loguru", [key], text, {"message": encoded(dumped(message))})
+            report("loguru", [key], text, {"message": encoded(_dumped(message))})
 
     def stop(self) -> None:
         pass
@@ -87,3 +87,16 @@ class _Forwarded(_Sink):
 def sink_of(place: str | None, key: int, last: Last) -> _Sink:
     """What stands for the sink of a handler."""
     return _Forwarded(last, key) if place is None else _Shown(last, place)
+
+
+def _dumped(message: Any) -> bytes:
+    """The pickle of a message with its record; what cannot be pickled of this goes as its text."""
+    try:
+        return pickle.dumps(message)
+    except Exception:  # noqa: BLE001 - the user's objects
+        record = dict(message.record)
+        record["extra"] = {name: str(value) for name, value in record["extra"].items()}
+        record["exception"] = None
+        double = type(message)(message)
+        double.record = record
+        return pickle.dumps(double)

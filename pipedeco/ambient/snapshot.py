@@ -10,8 +10,8 @@ from __future__ import annotations
 import marshal
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pipedeco.ambient.loguru_logs import LoguruLogs
 from pipedeco.ambient.logs import Logs
+from pipedeco.ambient.loguru_logs import LoguruLogs
 from pipedeco.ambient.structlogs import StructLogs
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import sys
 from typing import Any
@@ -20,7 +21,7 @@ class StructLogs:
     def capture(self) -> Any:
         if "structlog" not in sys.modules:
             return None
-        import structlog
+        structlog = _library()
 
         from pipedeco.ambient.carried import carried
         from pipedeco.tracing import warn_user
@@ -45,7 +46,7 @@ class StructLogs:
         if state is None and self._entered is None:
             return
         try:
-            import structlog
+            structlog = _library()
         except ImportError:  # an environment of the step's own
             return
         config = {name: _loaded(data) for name, data in (state or {}).items()}
@@ -59,7 +60,7 @@ class StructLogs:
     def restore(self) -> None:
         if self._entered is None:
             return
-        import structlog
+        structlog = _library()
 
         config, bound = self._entered
         if config and structlog.get_config() != config:
@@ -69,9 +70,13 @@ class StructLogs:
             structlog.contextvars.bind_contextvars(**bound)
 
 
+def _library() -> Any:
+    return importlib.import_module("structlog")
+
+
 def streams() -> dict[int, Any]:
     """The streams that loggers of the program write to, by their key in workers."""
-    import structlog
+    structlog = _library()
 
     factory = structlog.get_config()["logger_factory"]
     held = getattr(factory, "__dict__", {}).values()

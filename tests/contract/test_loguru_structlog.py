@@ -17,6 +17,10 @@ from pipedeco import component, get_run, pipeline, value
 def tell(step, **more):
     print(json.dumps({"log": get_run().logs(step), **more}))
 """
+SPAWN = """
+import pipedeco
+pipedeco.configure(start_method="spawn")
+"""
 
 
 @pytest.fixture(params=["debug", "local", "spawn", "remote"])
@@ -25,13 +29,12 @@ def script(request, tmp_path):
 
     def execute(text):
         path = tmp_path / "script.py"
-        path.write_text(HEAD + textwrap.dedent(text))
         spawn = request.param == "spawn"
+        path.write_text(HEAD + (SPAWN if spawn else "") + textwrap.dedent(text))
         environment = {
             **os.environ,
             "PIPEDECO_STORE": str(tmp_path / "store"),
             "PIPEDECO_MODE": "local" if spawn else request.param,
-            "PIPEDECO_START_METHOD": "spawn" if spawn else "nursery",
             "PIPEDECO_QUEUES": json.dumps({"default": "local://2"}),
         }
         done = subprocess.run(
