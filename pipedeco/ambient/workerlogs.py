@@ -46,16 +46,28 @@ class Shown(logging.StreamHandler):  # type: ignore[type-arg]
 
 
 class Forwarded(logging.Handler):
-    """Stands for any other handler of the program's, which gets the record where it is."""
+    """Stands for any other handler of the program's, which gets the record where it is.
 
-    def __init__(self, key: int, log: StepLog, *, filtered: bool) -> None:
+    Its formatter is for the step's log alone, and may need modules that take long to import.
+    """
+
+    def __init__(self, key: int, log: StepLog, formatter: bytes | None, *, filtered: bool) -> None:
         super().__init__()
+        self._packed = formatter
+        self._theirs: logging.Formatter | None = None
         self.address = key, filtered  # with whether its filters are applied here
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
         if not self._log.watch.watching:  # else all handlers of the record go in one report
             self._log.took(record, [self], None)
+
+    def format(self, record: logging.LogRecord) -> str:
+        if self._packed is not None:
+            self._theirs = next(iter(_loaded([self._packed])), None)
+            self._packed = None
+        formatter = self.formatter or self._theirs
+        return super().format(record) if formatter is None else formatter.format(record)
 
 
 class StepLog:
@@ -254,12 +266,12 @@ class Loggers:
         place, key, level, formatter, filters, filtered = packed
         handler: logging.Handler
         if place == FORWARDED:
-            handler = Forwarded(key, self.log, filtered=filtered)
+            handler = Forwarded(key, self.log, formatter, filtered=filtered)
         else:
             handler = stderr_handler()() if place == STEP else Shown(place)
+            if formatter is not None:
+                handler.setFormatter(next(iter(_loaded([formatter])), None))
         handler.setLevel(level)
-        if formatter is not None:
-            handler.setFormatter(next(iter(_loaded([formatter])), None))
         handler.filters = list(_loaded(filters))
         _forget([handler])
         return handler
