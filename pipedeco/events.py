@@ -6,6 +6,7 @@ A worker has one such file for each run, beside its logs, and each of its steps 
     ["begin", 17]                                        a step's first line, with its number
     ["metric", 0, "loss", 1764111111.12, 5, 0.25]        kind, scope, name, time, step, payload
     ["figure", 1, "roc", 1764111112.34, null, {"mime": "image/png", "blob": "<digest>"}]
+    ["log", 0, "app", 1764111112.51, null, {...}]        a log record, see ambient/wire.py
     ["end", 17, 163, {...}]                              its last: bytes before it, and a Summary
 
 The scope says whether it is the step's own or the run's.  Every line is written by one call of
@@ -32,12 +33,14 @@ ARTIFACT = "artifact"
 MODEL = "model"
 PROGRESS = "progress"
 TAG = "tag"
+LOG = "log"
 
 OF_STEP = 0
 OF_RUN = 1
 
 BEGIN = b'["begin", '
 END = b'["end", '
+LOGGED = b'["log", '
 HEAD = b'["kin", "0000"]\n'
 KIN = slice(9, 13)  # the bytes of the head that change
 CHUNK = 1 << 20
@@ -125,22 +128,34 @@ def metric_head(scope: int, name: str) -> str:
 
 
 def read(part: Part, *, metrics: bool = True) -> Iterator[Event]:
-    """The events of a step in the order in which they were reported.
+    """The events of a step in the order in which they were reported, but for log records.
 
     Parameters
     ----------
     metrics: False leaves these out, which may be many, without looking at them.
     """
-    points = b'["metric"'
-    own, mine = begin(part.number)[:-1], True  # until another begins: processes that it started
-    for line in _lines(part):
-        if line.startswith(BEGIN):
-            mine = line == own
-        elif mine and not line.startswith(END) and (metrics or not line.startswith(points)):
-            try:
-                yield Event(*json.loads(line))
-            except (ValueError, TypeError):  # torn by a full disk, or a crash of the machine
-                continue
+    without = (END, LOGGED) if metrics else (END, LOGGED, b'["metric"')
+    for line in _own_lines(part):
+        if not line.startswith(without):
+            event = decoded(line)
+            if event is not None:
+                yield event
+
+
+def log_texts(part: Part) -> Iterator[str]:
+    """The texts of a step's log records that stand neither in its stdout nor in its stderr."""
+    for line in _own_lines(part):
+        event = decoded(line) if line.startswith(LOGGED) else None
+        if event is not None and isinstance(event.payload, dict):
+            yield event.payload.get("text", "")
+
+
+def decoded(line: bytes) -> Event | None:
+    """The event of a line; None of one that a full disk or a crash of the machine has torn."""
+    try:
+        return Event(*json.loads(line))
+    except (ValueError, TypeError):
+        return None
 
 
 def summarise(part: Part) -> Summary:
@@ -186,6 +201,16 @@ def blobs_of(folder: str) -> Iterator[str]:
                 if b'"blob": "' in line:
                     digest = line.partition(b'"blob": "')[2][:64]
                     yield digest.decode("ascii", "replace")
+
+
+def _own_lines(part: Part) -> Iterator[bytes]:
+    """The lines of a part that are of its step, or of processes that this has started."""
+    own, mine = begin(part.number)[:-1], True  # until another begins
+    for line in _lines(part):
+        if line.startswith(BEGIN):
+            mine = line == own
+        elif mine:
+            yield line
 
 
 def _lines(part: Part) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pipedeco.blobs import BlobStore
 from pipedeco.draw import Edge, Node
 from pipedeco.errors import BlobCorrupt, StepFailed, StepSkipped, StoreError
-from pipedeco.events import OF_STEP, last_progress, read, summarise
+from pipedeco.events import OF_STEP, last_progress, log_texts, read, summarise
 from pipedeco.graph import (
     CANCELLED,
     SKIPPED,
@@ -25,7 +25,7 @@ from pipedeco.requirements import Requirements
 from pipedeco.serialization import UNRECORDED, unpack, unpack_arguments, unpack_exception
 from pipedeco.store import rows
 from pipedeco.store.database import connect_to_read, fetch, queries
-from pipedeco.store.reports import part_of
+from pipedeco.store.reports import is_adopted, part_of
 
 if TYPE_CHECKING:
     from pipedeco.events import Event, Part
@@ -97,7 +97,7 @@ class AttemptRecord:
         return self.started + self.duration if known else None  # type: ignore[operator]
 
     def logs(self) -> str:
-        """What the attempt wrote: stdout, then stderr."""
+        """What the attempt wrote: stdout, stderr, then log records that went to neither."""
         return read_logs(self._run, rows.unpack_logs(self._row["logs"]))
 
     @property
@@ -350,7 +350,7 @@ class StepRecord(HasReports):
         )
 
     def logs(self) -> str:
-        """What the last attempt wrote: stdout, then stderr."""
+        """What the last attempt wrote: stdout, stderr, then log records that went to neither."""
         return read_logs(self._run, rows.unpack_logs(self._row["logs"]))
 
     def to_json(self) -> dict[str, Any]:
@@ -471,7 +471,11 @@ def read_logs(run: Recorded, logs: Logs | None) -> str:
     if logs is None:
         return ""
     parts = (("out", logs.out_start, logs.out_end), ("err", logs.err_start, logs.err_end))
-    return "".join(_read_part(run, f"{logs.name}.{stream}", a, b) for stream, a, b in parts)
+    text = "".join(_read_part(run, f"{logs.name}.{stream}", a, b) for stream, a, b in parts)
+    part = part_of(logs_folder(run), logs)
+    if part is None or is_adopted(logs):
+        return text
+    return text + "".join(log_texts(part))
 
 
 def _read_part(run: Recorded, name: str, start: int, end: int) -> str:

@@ -361,7 +361,7 @@ def get_logger(name: str = "pipedeco.step") -> logging.Logger:
     import logging
 
     logger = logging.getLogger(name)
-    kind = _stderr_handler()
+    kind = stderr_handler()
     if not any(isinstance(handler, kind) for handler in logger.handlers):
         handler = kind()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -372,7 +372,7 @@ def get_logger(name: str = "pipedeco.step") -> logging.Logger:
 
 
 @cache
-def _stderr_handler() -> type[logging.Handler]:
+def stderr_handler() -> type[logging.Handler]:
     """Writes to what sys.stderr is at that moment, which is another for each step."""
     import logging
 

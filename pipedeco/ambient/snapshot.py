@@ -10,6 +10,10 @@ from __future__ import annotations
 import marshal
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pipedeco.ambient.logs import Logs
+from pipedeco.ambient.loguru_logs import LoguruLogs
+from pipedeco.ambient.structlogs import StructLogs
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -40,7 +44,7 @@ class Part(Protocol):
 
 def parts() -> list[Part]:
     """Every kind of ambient state, in the order in which a worker enters them."""
-    return []
+    return [Logs(), LoguruLogs(), StructLogs()]
 
 
 def capture(found: Sequence[Part]) -> bytes:

@@ -16,15 +16,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.autolog import AutoLog
-from pipedeco.blobs import make_private
 from pipedeco.definitions import unwrapped
 from pipedeco.errors import ConfigError, NotPicklable, Terminated
-from pipedeco.graph import CANCELLED, FAILED, Called, Logs, Outcome, Step, StepCall
+from pipedeco.graph import CANCELLED, FAILED, Called, Outcome, Step, StepCall
 from pipedeco.reporter import ADDRESS, Reporter, StepName
 from pipedeco.requirements import unmet
 from pipedeco.result import StepResult, accept_change
 from pipedeco.runners import UnderWay, auto_logs
 from pipedeco.runners.beside import InPlace
+from pipedeco.runners.streams import StepLogs, Streams
 from pipedeco.serialization import (
     UNRECORDED,
     Packed,
@@ -45,20 +45,35 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from pipedeco.runners import RunFacts
+    from pipedeco.runners.inplace import LoguruRecords, Records
 
 UNSEEDED = nullcontext()
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
 class DebugRunner:
-    """Performs in place; runs of one tree share what setup= has done, and nothing is to be closed."""
+    """Performs in place; its runs share the streams of this process.
+
+    Runs of one tree share what setup= has done.
+    """
 
     def __init__(self) -> None:
+        self.streams = Streams()
+        self._records: dict[str, Records | LoguruRecords] = {}  # by the library that makes them
         self._set_up: dict[str, list[Any]] = {}  # what was called, by the run at the top
 
     def open(self, facts: RunFacts) -> DebugSession:
         called = self._set_up.setdefault(facts.top, [])
-        return DebugSession(facts, called, lambda: self._set_up.pop(facts.id, None))
+        return DebugSession(self, facts, called, lambda: self._set_up.pop(facts.id, None))
+
+    def watch_logging(self) -> None:
+        """See the log records of steps, once somebody has imported what makes them."""
+        for library in ("logging", "loguru"):
+            if library in sys.modules and library not in self._records:
+                from pipedeco.runners import inplace
+
+                kind = inplace.Records if library == "logging" else inplace.LoguruRecords
+                self._records[library] = kind(self.streams)
 
     @property
     def alive(self) -> bool:
@@ -68,7 +83,9 @@ class DebugRunner:
         pass
 
     def close(self) -> None:
-        pass
+        for records in self._records.values():
+            records.close()
+        self._records.clear()
 
 
 class DebugSession:
@@ -82,7 +99,13 @@ class DebugSession:
 
     in_process = True
 
-    def __init__(self, facts: RunFacts, set_up: list[Any], closed: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        runner: DebugRunner,
+        facts: RunFacts,
+        set_up: list[Any],
+        closed: Callable[[], Any],
+    ) -> None:
         self._set_up = set_up
         self._closed = closed
         self.facts = facts
@@ -96,7 +119,8 @@ class DebugSession:
         self.reporter.enter(facts.id, facts.pipeline, f"{facts.logs}/{name}.events", facts.blobs)
         self.reporter.open()
         self._address = self.reporter.address()
-        self._log = _Log(facts.logs, name, self.reporter)
+        self._log = StepLogs(runner.streams, facts.logs, name, self.reporter)
+        self._watch_logging = runner.watch_logging
         self._performed: Step | None = None
         self._share = 0.0  # its progress
         self._auto_log = AutoLog(ours=False)
@@ -226,6 +250,7 @@ class DebugSession:
         _check_environment(step.called)
         args, kwargs = self.arguments(step)
         before = self._mark(args, kwargs)
+        self._watch_logging()
         self._log.begin()
         if auto_logs(step.called, self.facts):
             self._auto_log.begin(self.reporter)
@@ -343,88 +368,3 @@ def _check_environment(called: Called) -> None:
 def _step_name(call: StepCall) -> StepName:
     step = call.step
     return StepName(step.name, step.called.name, call.attempt, step.position + 1)
-
-
-class _Log:
-    """What steps write to sys.stdout and sys.stderr, in files like those of a worker.
-
-    Beside them stands what they report.
-    """
-
-    def __init__(self, folder: str, name: str, reporter: Reporter) -> None:
-        self.folder = folder
-        self.name = name
-        self._reporter = reporter
-        self._reported = reporter.size  # bytes
-        self._tees = _Tee(self, "stdout", "out"), _Tee(self, "stderr", "err")
-        self._saved: tuple[Any, Any] = (None, None)
-
-    def begin(self) -> None:
-        out, err = self._tees
-        self._saved = sys.stdout, sys.stderr
-        out.stream, err.stream = self._saved
-        out.start, err.start = out.size, err.size
-        sys.stdout, sys.stderr = out, err
-
-    def release(self) -> None:
-        """The streams are the user's again."""
-        out, err = self._tees
-        if sys.stdout is out:
-            sys.stdout = self._saved[0]
-        if sys.stderr is err:
-            sys.stderr = self._saved[1]
-
-    def end(self, number: int) -> Logs | None:
-        """Where the output of the step of this number stands; None where it wrote nothing."""
-        self.release()
-        out, err = self._tees
-        before, self._reported = self._reported, self._reporter.size
-        if (out.start, err.start, before) == (out.size, err.size, self._reported):
-            return None
-        ends = (out.start, out.size, err.start, err.size, before, self._reported)
-        return Logs(self.name, *ends, number)
-
-    def close(self) -> None:
-        for tee in self._tees:
-            tee.close()
-
-
-class _Tee:
-    """A stream that also keeps what is written; anything else is the stream's own."""
-
-    def __init__(self, log: _Log, name: str, suffix: str) -> None:
-        self._log = log
-        self._suffix = suffix
-        self._file: Any = None
-        self.stream: Any = None
-        self.start = 0
-        self.size = 0
-
-    def write(self, text: str) -> int:
-        data = text.encode("utf-8", "backslashreplace")
-        if self._file is None:
-            self._file = self._open()
-        self._file.write(data)
-        self.size += len(data)
-        self.stream.write(text)
-        return len(text)
-
-    def writelines(self, lines: Any) -> None:
-        for line in lines:
-            self.write(line)
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def _open(self) -> Any:
-        make_private(self._log.folder)
-        path = os.path.join(self._log.folder, f"{self._log.name}.{self._suffix}")
-        return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb", buffering=0)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
-    def __iter__(self) -> Any:
-        return iter(self.stream)

@@ -1,4 +1,7 @@
-"""Shows what steps write while they write it: stdout to stdout, stderr to stderr."""
+"""Shows what steps write while they write it: stdout to stdout, stderr to stderr.
+
+What they log goes to the program's own handlers at the same time.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.config import find_progress
+from pipedeco.runners.delivery import Delivery, here
 from pipedeco.text import plain_text
 
 if TYPE_CHECKING:
@@ -65,6 +69,7 @@ class Echo:
         self.folder = folder
         self._tails: dict[str, tuple[_Tail, _Tail]] = {}
         self._lock = threading.Lock()
+        self._records = Delivery(folder, here())
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="pipedeco-echo", daemon=True)
         self._thread.start()
@@ -75,6 +80,7 @@ class Echo:
             path = os.path.join(self.folder, worker)
             out = _Tail(f"{path}.out", "stdout", current)
             self._tails[worker] = out, _Tail(f"{path}.err", "stderr", current)
+            self._records.add(worker)
 
     def ended(self, worker: str, step: str, ends: tuple[int, int]) -> None:
         """A step ended; its output goes to these places of both files."""
@@ -97,10 +103,12 @@ class Echo:
         self._over.set()
         self._thread.join(5.0)
         self.show()
+        self._records.deliver()
 
     def _watch(self) -> None:
         while not self._over.wait(INTERVAL):
             self.show()
+            self._records.deliver()
 
     def show(self) -> None:
         """Copy what came since the last time."""

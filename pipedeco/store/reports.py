@@ -69,7 +69,7 @@ def adopt(store: str, run: str, logs: Logs | None, folder: str) -> Logs | None:
     part = part_of(os.path.join(store, "logs", run), logs)
     if part is None or logs is None:
         return None
-    name = logs.name if logs.name.startswith(ADOPTED) else f"{ADOPTED}{run}-{logs.name}"
+    name = logs.name if is_adopted(logs) else f"{ADOPTED}{run}-{logs.name}"
     target = os.path.join(folder, f"{name}.events")
     try:
         make_private(folder)
@@ -80,6 +80,11 @@ def adopt(store: str, run: str, logs: Logs | None, folder: str) -> Logs | None:
         if not _copied(part.path, target):
             return None
     return Logs(name, 0, 0, 0, 0, *logs[5:])
+
+
+def is_adopted(logs: Logs) -> bool:
+    """Whether these are of the step of another run, which made a value that is taken here."""
+    return logs.name.startswith(ADOPTED)
 
 
 def _copied(path: str, target: str) -> bool:

@@ -216,6 +216,10 @@ class Environment:
             ) from None
         self.homeless = False
 
+    def settle(self) -> None:
+        """Undo what modules do that were imported here: their like has been done in the program."""
+        self._ambient.restore()
+
     def _restore_signals(self) -> None:
         # The C module's functions, as signal's own wrap each number in an enum.
         if _signal.getitimer(_signal.ITIMER_REAL)[0]:

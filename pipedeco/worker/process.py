@@ -405,11 +405,13 @@ class Worker:
         """The function of an id and its retry_on, found once."""
         kind, module, data, retry_on, *_ = self.functions[function_id]
         entry = find(kind, module, data), loads(retry_on) if retry_on else (Exception,)
+        self.environment.settle()
         self.loaded[function_id] = entry
         return entry
 
     def arguments(self, args: Any, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         values: dict[int, Any] = {}
+        modules = len(sys.modules)
 
         def load_input(number: int) -> Any:
             if number not in values:
@@ -417,6 +419,8 @@ class Worker:
             return values[number]
 
         found = unpack_arguments(args, self.blobs, load_input)
+        if len(sys.modules) != modules:  # their classes were imported
+            self.environment.settle()
         if self.generators.seeded:  # last of all, as values and their modules may draw, too
             step = self.step_name(self.reporter.call)
             self.generators.begin(step.name, step.attempt)

@@ -1,0 +1,325 @@
+"""`logging` in a worker: as the program has set it up, whatever a step or an import does to it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipedeco.ambient import wire
+from pipedeco.ambient.loggers import FORWARDED, LEVELS, STEP, log_text
+from pipedeco.ambient.watch import RecordWatch
+from pipedeco.errors import PipedecoError
+from pipedeco.events import LOG
+from pipedeco.serialization import loads
+from pipedeco.tracing import reporting
+from pipedeco.tracking import stderr_handler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from pipedeco.reporter import Reporter
+
+
+class Shown(logging.StreamHandler):  # type: ignore[type-arg]
+    """Stands for a handler of the program's that writes to its stdout or stderr.
+
+    Parameters
+    ----------
+    place : str
+        Which of them; the stream is what it is at that moment, another for each run.
+    """
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        super().__init__()
+
+    @property
+    def stream(self) -> Any:
+        return getattr(sys, self._place)
+
+    @stream.setter
+    def stream(self, stream: Any) -> None:
+        pass
+
+
+class Forwarded(logging.Handler):
+    """Stands for any other handler of the program's, which gets the record where it is.
+
+    Its formatter is for the step's log alone, and may need modules that take long to import.
+    """
+
+    def __init__(self, key: int, log: StepLog, formatter: bytes | None, *, filtered: bool) -> None:
+        super().__init__()
+        self._packed = formatter
+        self._theirs: logging.Formatter | None = None
+        self.address = key, filtered  # with whether its filters are applied here
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self._log.watch.watching:  # else all handlers of the record go in one report
+            self._log.took(record, [self], None)
+
+    def format(self, record: logging.LogRecord) -> str:
+        if self._packed is not None:
+            self._theirs = next(iter(_loaded([self._packed])), None)
+            self._packed = None
+        formatter = self.formatter or self._theirs
+        return super().format(record) if formatter is None else formatter.format(record)
+
+
+class StepLog:
+    """Reports the records that go to forwarded handlers, and those that stand in no log else."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.watch = RecordWatch(self)
+        self._reporter = reporter
+
+    def begin(self) -> Any:
+        return _written()
+
+    def took(
+        self, record: logging.LogRecord, handlers: list[logging.Handler], begun: object
+    ) -> None:
+        to = [handler.address for handler in handlers if isinstance(handler, Forwarded)]
+        shown = any(isinstance(handler, (Shown, stderr_handler())) for handler in handlers)
+        if not shown and len(to) < len(handlers):  # a handler that the step has made
+            shown = _written() != begun
+        if not to and shown:
+            return
+        payload = {"to": to, **wire.pack(record)} if to else {}
+        if not shown:
+            payload["text"] = log_text(handlers[0], record)
+        try:
+            self._reporter.emit(LOG, record.name, payload, time=record.created)
+        except PipedecoError:  # a full disk, or a thread whose step is over
+            handlers[0].handleError(record)
+
+
+def _written() -> tuple[int, ...]:
+    """How much stands in the files of stdout and stderr."""
+    try:
+        return os.fstat(1).st_size, os.fstat(2).st_size
+    except OSError:  # the step has closed one
+        return ()
+
+
+class _State(NamedTuple):
+    """Of one logger."""
+
+    level: int = 0
+    propagate: bool = True
+    disabled: bool = False
+    filters: tuple[Any, ...] = ()
+    handlers: tuple[logging.Handler, ...] = ()
+
+
+_DEFAULT = _State()
+
+
+class Loggers:
+    """Keeps all loggers of this worker as a captured state says."""
+
+    def __init__(self) -> None:
+        reporter: Reporter = reporting.get()
+        self.log = StepLog(reporter)
+        self.log.watch.install()
+        self._touched = False
+        self._notice_changes()
+        self._keep_files()
+        self._wanted: dict[str, _State] = {}
+        self._libraries: dict[str, _State] = {}  # of loggers that only modules here have set up
+        self._modules: frozenset[str] = frozenset()  # that have been here at the last look
+        self._files: frozenset[str] = frozenset()
+        self._aside: list[logging.Handler] = []  # the program's own, in a process forked from it
+        self._lists: list[tuple[logging.Logger, list[Any]]] = []  # handlers, where there are any
+        self._made: list[tuple[logging.Handler, tuple[Any, ...]]] = []
+        self._globals: dict[str, Any] = {}
+
+    def enter(self, state: Any) -> None:
+        """Take on a captured state; what handlers there are is left alone, and open."""
+        state = state or {}
+        made = [self._handler(packed) for packed in state.get("handlers", ())]
+        self._made = [(handler, _facts(handler)) for handler in made]
+        self._wanted = {"root": _DEFAULT._replace(level=logging.WARNING)}
+        for name, (level, propagate, disabled, filters, numbers) in state.get(
+            "loggers", {}
+        ).items():
+            handlers = tuple(made[number] for number in numbers)
+            self._wanted[name] = _State(level, propagate, disabled, _loaded(filters), handlers)
+        self._globals = {
+            **state,
+            "factory": next(iter(_loaded([state["factory"]] if "factory" in state else ())), None),
+            "class": next(iter(_loaded([state["class"]] if "class" in state else ())), None),
+        }
+        self._files = frozenset(state.get("files", ()))
+        self._aside += self._apply()
+
+    def restore(self) -> None:
+        """Put back what was changed since; a microsecond where nothing was."""
+        if self._touched or self._has_changed():
+            for handler in self._apply():
+                _put_away(handler)
+
+    # -- what is changed -------------------------------------------------------------------
+
+    def _notice_changes(self) -> None:
+        """Note that a logger was made or changed; lists that are changed in place are compared."""
+        for owner, name in (
+            (logging.Logger, "__setattr__"),
+            (logging.Logger, "addHandler"),
+            (logging.Logger, "removeHandler"),
+            (logging.Filterer, "addFilter"),
+            (logging.Filterer, "removeFilter"),
+        ):
+            setattr(owner, name, self._noting(getattr(owner, name)))
+
+    def _noting(self, before: Callable[..., Any]) -> Callable[..., Any]:
+        def note(*args: Any) -> Any:
+            self._touched = True
+            return before(*args)
+
+        return note
+
+    def _keep_files(self) -> None:
+        """Have a module that is imported here truncate no file that the program logs to."""
+        before = logging.FileHandler._open
+
+        def open_(handler: logging.FileHandler) -> Any:
+            if handler.mode.startswith("w") and handler.baseFilename in self._files:
+                handler.mode = f"a{handler.mode[1:]}"
+            return before(handler)
+
+        logging.FileHandler._open = open_  # type: ignore[method-assign, assignment]
+
+    def _has_changed(self) -> bool:
+        for logger, handlers in self._lists:
+            if logger.handlers != handlers:
+                return True
+        for handler, facts in self._made:
+            if _facts(handler) != facts:
+                return True
+        wanted = self._globals
+        return (
+            logging.root.manager.disable != wanted.get("disable", 0)
+            or (logging.lastResort is None) != wanted.get("silent", False)
+            or ("captures" in wanted) != _captures()
+        )
+
+    # -- putting it back -------------------------------------------------------------------
+
+    def _apply(self) -> list[logging.Handler]:
+        """Make all loggers as they are wanted; the handlers that were taken away."""
+        for handler, (level, formatter, *_) in self._made:
+            handler.setLevel(level)
+            handler.setFormatter(formatter)
+        manager = logging.root.manager
+        for name in self._wanted:
+            logging.getLogger(name)
+        loggers = [item for item in manager.loggerDict.values() if isinstance(item, logging.Logger)]
+        aside: list[logging.Handler] = []
+        for logger in (logging.root, *loggers):
+            wanted = self._wanted.get(logger.name) or self._library(logger)
+            aside += [handler for handler in logger.handlers if handler not in wanted.handlers]
+            _set(logger, wanted)
+        _forget(aside)
+        self._apply_globals()
+        self._lists = [
+            (logger, list(logger.handlers))
+            for logger in (logging.root, *loggers)
+            if logger.handlers
+        ]
+        self._modules = frozenset(sys.modules)
+        self._touched = False
+        return aside
+
+    def _library(self, logger: logging.Logger) -> _State:
+        """What a logger is to be that the program has not set up.
+
+        A library that was imported here sets up loggers of its own, and is not asked again.
+        """
+        known = self._libraries.get(logger.name)
+        if known is None:
+            top = logger.name.partition(".")[0]
+            new = {top, logger.name} - self._modules
+            known = _state_of(logger) if any(name in sys.modules for name in new) else _DEFAULT
+            self._libraries[logger.name] = known
+        return known
+
+    def _apply_globals(self) -> None:
+        wanted = self._globals
+        logging.disable(wanted.get("disable", 0))
+        last = None if "silent" in wanted else logging._defaultLastResort  # type: ignore[attr-defined]
+        logging.lastResort = last
+        logging.raiseExceptions = "quiet" not in wanted
+        for number, name in wanted.get("levels") or LEVELS.items():
+            logging.addLevelName(number, name)
+        logging.setLogRecordFactory(wanted["factory"] or logging.LogRecord)
+        logging.setLoggerClass(wanted["class"] or logging.Logger)
+        if ("captures" in wanted) != _captures():
+            logging.captureWarnings("captures" not in wanted)  # it believes so, others do not
+            logging.captureWarnings("captures" in wanted)
+
+    def _handler(self, packed: tuple[Any, ...]) -> logging.Handler:
+        place, key, level, formatter, filters, filtered = packed
+        handler: logging.Handler
+        if place == FORWARDED:
+            handler = Forwarded(key, self.log, formatter, filtered=filtered)
+        else:
+            handler = stderr_handler()() if place == STEP else Shown(place)
+            if formatter is not None:
+                handler.setFormatter(next(iter(_loaded([formatter])), None))
+        handler.setLevel(level)
+        handler.filters = list(_loaded(filters))
+        _forget([handler])
+        return handler
+
+
+def _facts(handler: logging.Handler) -> tuple[Any, ...]:
+    return handler.level, handler.formatter, *handler.filters
+
+
+def _captures() -> bool:
+    return warnings.showwarning is logging._showwarning  # type: ignore[attr-defined]
+
+
+def _put_away(handler: logging.Handler) -> None:
+    """Lose nothing of a handler that a step or an import has made, and leave no file open."""
+    try:
+        handler.flush()
+        if type(handler).__module__ in ("logging", "logging.handlers"):  # others may write an end
+            handler.close()
+    except Exception as error:  # noqa: BLE001 - the user's handler
+        sys.stderr.write(f"pipedeco: {handler!r} cannot be flushed: {error!r}\n")
+
+
+def _state_of(logger: logging.Logger) -> _State:
+    switches = logger.level, logger.propagate, logger.disabled
+    return _State(*switches, tuple(logger.filters), tuple(logger.handlers))
+
+
+def _set(logger: logging.Logger, wanted: _State) -> None:
+    if logger.level != wanted.level:
+        logger.setLevel(wanted.level)
+    logger.propagate, logger.disabled = wanted.propagate, wanted.disabled
+    logger.filters[:] = wanted.filters
+    logger.handlers[:] = wanted.handlers
+
+
+def _forget(handlers: list[logging.Handler]) -> None:
+    """Have the end of this process close none of these: the program's own are its alone."""
+    known: list[Any] = logging._handlerList  # type: ignore[attr-defined]
+    known[:] = [entry for entry in known if entry() not in handlers]
+
+
+def _loaded(packed: Iterable[bytes]) -> tuple[Any, ...]:
+    """What was pickled; of what cannot be loaded here the log tells."""
+    found = []
+    for data in packed:
+        try:
+            found.append(loads(data))
+        except Exception as error:  # noqa: BLE001 - the user's modules
+            sys.stderr.write(f"pipedeco: a part of logging cannot be loaded: {error!r}\n")
+    return tuple(found)
