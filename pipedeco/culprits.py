@@ -70,7 +70,7 @@ def _culprit_of(
     path, culprit = found or (what, value)
     if id(culprit) not in seen:
         seen.add(id(culprit))
-        for where, part in _parts_of(culprit, path):
+        for where, part in _parts_of(culprit):
             if not _carries(part):
                 return _culprit_of(part, where, reducers, seen)
     return path, culprit
@@ -80,17 +80,25 @@ def _is_code(obj: object) -> bool:
     return isinstance(obj, FunctionType | type)
 
 
-def _parts_of(culprit: object, path: str) -> Iterator[tuple[str, object]]:
+def _parts_of(culprit: object) -> Iterator[tuple[str, object]]:
     """What a function or a class takes along, and how that is called."""
-    if isinstance(culprit, FunctionType):
-        yield from _parts_of_function(culprit)
+    function = _function_in(culprit)
+    if function is not None:
+        yield from _parts_of_function(function)
     elif isinstance(culprit, type):
         for name, attribute in vars(culprit).items():
-            if not (name.startswith("__") and name.endswith("__")):
+            if _function_in(attribute) is not None:  # which its name would seem to carry
+                yield from _parts_of(attribute)
+            elif not (name.startswith("__") and name.endswith("__")):
                 yield f"{culprit.__qualname__}.{name}", attribute
-    elif isinstance(culprit, property | staticmethod | classmethod):
-        function = culprit.fget if isinstance(culprit, property) else culprit.__func__
-        yield path, function
+
+
+def _function_in(found: object) -> FunctionType | None:
+    if isinstance(found, staticmethod | classmethod):
+        found = found.__func__
+    elif isinstance(found, property):
+        found = found.fget
+    return found if isinstance(found, FunctionType) else None
 
 
 def _parts_of_function(function: FunctionType) -> Iterator[tuple[str, object]]:

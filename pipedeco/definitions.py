@@ -15,7 +15,6 @@ import io
 import marshal
 import pickle
 import sys
-from collections import deque
 from contextvars import copy_context
 from functools import partial
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
@@ -117,12 +116,7 @@ class MainDefinitions:
 
         Raises NotPicklable where one of them cannot travel.
         """
-        ordered: dict[str, Definition] = {}
-        visited: set[str] = set()
-        waiting = deque(names)
-        while waiting:
-            self._visit(waiting.popleft(), visited, ordered, waiting)
-        return list(ordered.values())
+        return _Order(self._known).of(names)
 
     def values(self, found: Iterable[Definition]) -> list[Definition]:
         """Those that are no functions, classes and modules: a step may have changed its worker's."""
@@ -133,21 +127,11 @@ class MainDefinitions:
         """The names of `__main__` that a pickled value refers to."""
         return main_names(packed, self._main)
 
-    def _visit(
-        self, name: str, visited: set[str], ordered: dict[str, Definition], waiting: deque[str]
-    ) -> None:
-        """Put a definition behind those that loading it needs; what its code needs may wait."""
-        if name in visited or name not in self._main:
-            return
-        visited.add(name)
-        made = self._made.get(name)
-        if made is None:
-            made = self._made[name] = self._context.run(self._make, name)
-        for needed in made.before:
-            self._visit(needed, visited, ordered, waiting)
-        if made.definition is not None:
-            ordered[name] = made.definition
-        waiting.extend(made.later)
+    def _known(self, name: str) -> _Made | None:
+        """What is known of a name; None of one that `__main__` has not."""
+        if name not in self._made and name in self._main:
+            self._made[name] = self._context.run(self._make, name)
+        return self._made.get(name)
 
     def _make(self, name: str) -> _Made:
         if name in _OWN_NAMES or self._given(name, self._main[name]):
@@ -156,6 +140,43 @@ class MainDefinitions:
         data = definer.define()
         before = (*definer.before, *self.known(data))
         return _Made(Definition(name, data), before, tuple(definer.later))
+
+
+class _Order:
+    """Puts definitions behind those that they need.
+
+    Code may be called while what needs it is loaded, so what it looks up comes before it as well,
+    unless that needs the code itself.
+    """
+
+    def __init__(self, known: Callable[[str], _Made | None]) -> None:
+        self._known = known
+        self._visited: set[str] = set()
+        self._placed: dict[str, Definition | None] = {}
+
+    def of(self, names: Iterable[str]) -> list[Definition]:
+        for name in names:
+            self._visit(name)
+        return [definition for definition in self._placed.values() if definition is not None]
+
+    def _visit(self, name: str) -> None:
+        made = self._known(name)
+        if made is None or name in self._visited:
+            return
+        self._visited.add(name)
+        for needed in (*made.before, *made.later):
+            self._visit(needed)
+        self._place(name, made, set())
+
+    def _place(self, name: str, made: _Made, around: set[str]) -> None:
+        if name in self._placed or name in around:
+            return
+        for needed in made.before:
+            self._visit(needed)
+            found = self._known(needed)
+            if found is not None:
+                self._place(needed, found, {*around, name})
+        self._placed[name] = made.definition
 
 
 # A worker's __main__ has its own of these; where code has travelled, its file is another one.
@@ -199,11 +220,12 @@ class _Definer(pickle.Pickler):
         return self._name, self._value
 
     def _cloud(self) -> bytes:
+        """By cloudpickle, with what its functions look up: making a class may call some."""
         self.before.clear()
         self.later.clear()
         try:
             return by_cloudpickle(
-                self._value, self._main, self.later, defined=self._name, reduce=self._reduction
+                self._value, self._main, defined=self._name, reduce=self._reduction
             )
         except Exception as error:  # noqa: BLE001 - users' reducers
             return self._dill(error)
@@ -348,27 +370,19 @@ def global_of_main(name: str) -> Any:
 def by_cloudpickle(
     value: Any,
     main: dict[str, Any],
-    later: dict[str, None],
     *,
     defined: str = "",
-    of_modules: GlobalsOf = imported_globals,
+    globals_of: GlobalsOf = imported_globals,
     reduce: Callable[[Any], Any] = unnamed_reduction,
 ) -> bytes:
     """A value by cloudpickle, its functions bound to the worker's `__main__`.
 
     Parameters
     ----------
-    later: gets the names of `__main__` that its functions look up.
     defined: the name of `__main__` that this is to define.
-    of_modules: gives the globals of a function of another module as they are sent.
+    globals_of: gives the globals of a function as they are sent.
     reduce: is asked before cloudpickle.
     """
-
-    def globals_of(function: FunctionType, found: dict[str, Any]) -> dict[str, Any]:
-        if function.__globals__ is not main:
-            return of_modules(function, found)
-        later.update(_names_here(function, main))
-        return {}
 
     def named(obj: Any) -> bool:
         return is_named(obj) and not _is_within(obj, defined)
@@ -434,19 +448,32 @@ def describe(function: Callable[..., Any]) -> FunctionSpec:
 def _by_value(function: Callable[..., Any], module: str) -> FunctionSpec:
     main = sys.modules[MAIN].__dict__
     later: dict[str, None] = {}
-    data = _sent(function, main, later)
+    data = sent_by_value(function, main, later)
     names = tuple({**dict.fromkeys(main_names(data, main)), **later})
     return FunctionSpec("value", module, data, names)
 
 
-def _sent(function: Callable[..., Any], main: dict[str, Any], later: dict[str, None]) -> bytes:
-    """A function by value; globals of its module that cannot be sent are the worker's own.
+def sent_by_value(
+    function: Callable[..., Any], main: dict[str, Any], later: dict[str, None]
+) -> bytes:
+    """A function by value; `later` gets the names of `__main__` that it looks up.
 
-    Raises NotPicklable with what the first pickler says.
+    Of its module's globals those that cannot be sent are the worker's own.  Raises NotPicklable
+    with what the first pickler says.
     """
+
+    def apart_from_main(globals_of: GlobalsOf) -> GlobalsOf:
+        def of(inner: FunctionType, found: dict[str, Any]) -> dict[str, Any]:
+            if inner.__globals__ is not main:
+                return globals_of(inner, found)
+            later.update(_names_here(inner, main))
+            return {}
+
+        return of
+
     ways: tuple[Callable[[], bytes], ...] = (
-        lambda: by_cloudpickle(function, main, later),
-        lambda: by_cloudpickle(function, main, later, of_modules=referenced_globals),
+        lambda: by_cloudpickle(function, main, globals_of=apart_from_main(imported_globals)),
+        lambda: by_cloudpickle(function, main, globals_of=apart_from_main(referenced_globals)),
         lambda: dumps_by_dill(function),
     )
     reason: Exception | None = None

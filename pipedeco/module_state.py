@@ -17,7 +17,7 @@ from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipedeco.definitions import Decorated, by_cloudpickle
+from pipedeco.definitions import Decorated, sent_by_value
 from pipedeco.instructions import codes
 from pipedeco.main_file import MAIN, is_users
 from pipedeco.serialization import main_names
@@ -162,7 +162,7 @@ class ModuleState:
             return None
         try:
             later = self._later[where] = {}
-            return by_cloudpickle(value, sys.modules[MAIN].__dict__, later)
+            return sent_by_value(value, sys.modules[MAIN].__dict__, later)
         except Exception:  # noqa: BLE001 - users' reducers
             reason = f"{_type_name(value)} cannot be pickled ({str(error)[:120]})"
             self.unsent.append(Unsent(where, imported, reason))

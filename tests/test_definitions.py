@@ -429,6 +429,48 @@ CASES = {
         print(main(step))
         # (2, 3)
         """,
+    "a registry that making a class fills": """
+        REGISTRY = {}
+        class Base:
+            lock = __import__("threading").Lock()
+            def __init_subclass__(cls): REGISTRY[cls.__name__] = cls
+        class A(Base): pass
+        class B(Base):
+            def other(self): return A()
+        @component
+        def step(): return sorted(REGISTRY), type(REGISTRY["B"]().other()) is A
+        print(main(step))
+        # (['A', 'B'], True)
+        """,
+    "code that is called while a value is loaded": """
+        FACTOR = [2]
+        def helper(x): return x * FACTOR[0]
+        def rebuild(x):
+            made = Odd()
+            made.x = helper(x)
+            return made
+        class Odd:
+            def __reduce__(self): return rebuild, (self.x,)
+        odd = Odd()
+        odd.x = 3
+        @component
+        def step(): return odd.x
+        print(main(step))
+        # 6
+        """,
+    "a metaclass with a lock": """
+        import threading
+        class Single(type):
+            lock, made = threading.Lock(), {}
+            def __call__(cls):
+                with cls.lock: return cls.made.setdefault(cls, super().__call__())
+        class Settings(metaclass=Single):
+            level = 3
+        @component
+        def step(): return Settings() is Settings(), Settings().level
+        print(main(step))
+        # (True, 3)
+        """,
     "a class without a module": """
         class Odd:
             __module__ = None

@@ -632,6 +632,44 @@ def test_ordinary_code_is_proven(load, body):
     assert not one.unproven
 
 
+def test_classes_with_what_belongs_to_a_process(load):
+    """Locks, thread-local values and weak containers count by what they are and hold."""
+    text = """
+        import contextvars, functools, threading, weakref
+
+        class Own(threading.local):
+            pass
+
+        class Shape:
+            lock, again, condition = threading.Lock(), threading.RLock(), threading.Condition()
+            local, own = threading.local(), Own()
+            made, seen = weakref.WeakValueDictionary(), weakref.WeakSet()
+            user = contextvars.ContextVar("user", default=1)
+
+            @functools.cached_property
+            def area(self):
+                return 3
+
+            @functools.singledispatchmethod
+            def show(self, x):
+                return "object"
+
+            @show.register
+            def _(self, x: int):
+                return "int"
+
+        def step(x):
+            return Shape().show(x)
+        """
+    one = load(text)
+    taken = key_of(one.step)
+    assert not taken.unproven
+    one.Shape.lock.acquire()
+    assert key_of(one.step) == taken
+    assert key_of(load(text).step) == taken
+    assert key_of(load(text.replace('"int"', '"whole"')).step) != taken
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -37,10 +37,15 @@ from infra import REGISTRY as known
 from infra import connection, handler
 from pipedeco import component, pipeline
 
+class Home:
+    def one(self):
+        return connection.execute("select 1").fetchone()[0]
+
+
 @component
 def named():
-    one = connection.execute("select 1").fetchone()[0]
-    return one, known is infra.REGISTRY, handler() is known
+    assert connection is infra.connection
+    return Home().one(), known is infra.REGISTRY, handler() is known
 
 
 def own():
