@@ -54,7 +54,7 @@ def described(functions: Sequence[Callable[[], Any]]) -> list[tuple[Setup, Funct
         try:
             spec = describe(unwrapped(function))
         except NotPicklable as error:
-            raise NotPicklable(f"setup={name} cannot reach a worker: {error}") from None
+            raise NotPicklable(f"setup={name}: {error}") from None
         found.append((Setup(name, spec.kind, spec.module, spec.data), spec))
     return found
 
