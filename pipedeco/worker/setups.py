@@ -97,9 +97,10 @@ class Setups:
         self._run, self._functions = wanted.setup[0], _functions(wanted)
         self._around = _compared(wanted)
         if self._called_in != self._around:
+            self._called_in = None  # we are about to leave them
             self._runs.clear()
         self.due = bool(self._functions) and self._run not in self._runs
-        return bool(self._called) and self._called_in == self._around
+        return self._called_in is not None
 
     def call(self) -> None:
         """Call what is due.  Raises SetupFailed."""
