@@ -247,6 +247,7 @@ def _compare_runs(found: Differences, left: _Side, right: _Side) -> None:
             "pipeline": side.facts["pipeline"],
             "version": side.facts["version"],
             "mode": side.facts["mode"],
+            "seed": side.facts["seed"],
             "status": side.status,
             "error": _error(side.facts),
             "result": side.facts["preview"],

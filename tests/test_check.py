@@ -470,6 +470,59 @@ def test_a_component_may_seed_what_it_draws_from(project):
     assert not project(text).findings
 
 
+def test_a_child_of_a_pipeline_with_a_seed_has_one(project):
+    """It is made of its parent's."""
+    text = (
+        SEEDING
+        + """
+@pipeline(seed=1)
+def parent(): return p()
+"""
+    )
+    assert not project(text, helping=HELPING).findings
+
+
+def test_a_generator_that_workers_have_copies_of(project):
+    """A global of a component; one that a step makes is its own."""
+    text = """
+        import random
+        import numpy
+
+        RNG = numpy.random.default_rng(0)
+        OWN = random.Random(1)
+
+        @component
+        def draws(): return RNG.random()
+
+        @component
+        def makes(number): return numpy.random.default_rng(number).random()
+
+        @pipeline
+        def p(): return draws(), makes(3)
+    """
+    one = "train.py:9: warning: component draws: it draws from the global RNG, a numpy.random.Gen"
+    only(project(text), one)
+    assert not project(text, mode="debug").findings
+
+
+def test_a_setup_that_cannot_travel(project):
+    """The same error as at the run."""
+    text = """
+        import sqlite3
+        conn = sqlite3.connect(":memory:")
+
+        def prepare(): conn.execute("select 1")
+
+        @component
+        def one(): return 1
+
+        @pipeline(setup=prepare)
+        def p(): return one()
+    """
+    said = "train.py:11: error: pipeline p: setup= cannot reach a worker: the global 'conn'"
+    only(project(text), said)
+
+
 # -- files that cannot be loaded
 
 

@@ -12,7 +12,8 @@ is.  All else is read from sources, and asked of what a run itself uses.
     code       what does not travel
     carrying   what cannot be pickled
     environments  what steps with packages of their own would miss there
-    settings   options, seeds and queues
+    settings   options and queues
+    generators  random numbers
     loading    what keeps a file from being loaded
 """
 
@@ -27,6 +28,7 @@ from pipedeco.checking.carrying import Carrying
 from pipedeco.checking.code import Travelling, broken, missing, not_travelling
 from pipedeco.checking.environments import Environments
 from pipedeco.checking.findings import ERROR, WARNING, Finding, Report, distinct
+from pipedeco.checking.generators import look_at_generators, look_at_seeds
 from pipedeco.checking.loading import failed_load
 from pipedeco.checking.modules import INSTALLED, STANDARD, Modules
 from pipedeco.checking.needs import Needs
@@ -35,7 +37,6 @@ from pipedeco.checking.settings import (
     Queues,
     look_at_child,
     look_at_options,
-    look_at_seeds,
     look_at_start_method,
 )
 from pipedeco.components import Traced
@@ -122,6 +123,7 @@ class _Check:
         self.environments = Environments(self.modules)
         self.callers: dict[Traced, list[_Caller]] = {}  # of each component
         self.all: dict[_Caller, None] = {}
+        self.seeded: set[Any] = set()  # pipelines with a seed, or called by such
         self.found: list[Finding] = []
         self.store: str | None = None
         self.mode = find_mode(mode)  # of what no pipeline calls
@@ -146,7 +148,10 @@ class _Check:
             tuple(distinct([*self.found, *self._look()])),
         )
 
-    def _reach(self, pipeline: Any, mode: str, queue: str) -> None:
+    def _reach(self, pipeline: Any, mode: str, queue: str, *, seeded: bool = False) -> None:
+        seeded = seeded or pipeline.options.seed is not None
+        if seeded:
+            self.seeded.add(pipeline)
         caller = _Caller(pipeline, mode, pipeline.options.default_queue or queue)
         if caller in self.all:
             return
@@ -157,7 +162,7 @@ class _Check:
             self.callers.setdefault(component, []).append(caller)
         for child in reached.pipelines:
             self.found += look_at_child(child, pipeline, mode)
-            self._reach(child, mode, caller.queue)
+            self._reach(child, mode, caller.queue, seeded=seeded)
 
     def _is_users(self, module: str) -> bool:
         if module == "__main__":
@@ -184,8 +189,11 @@ class _Check:
             yield from travelling.look(self.store)
         module = self.loaded.module
         source = getattr(module, "__file__", None) or ""
-        pipelines = [one.pipeline for one in self.all if not traits_of(one.mode).in_process]
-        yield from look_at_seeds(pipelines, source, module.__name__)
+        unseeded = [
+            caller.pipeline for caller in self.all
+            if not traits_of(caller.mode).in_process and caller.pipeline not in self.seeded
+        ]  # fmt: skip
+        yield from look_at_seeds(unseeded, source, module.__name__)
         for caller in self.all:
             yield from look_at_start_method(caller.pipeline)
             if not traits_of(caller.mode).in_process:
@@ -201,6 +209,7 @@ class _Check:
         names, cannot = self.carrying.component(component)
         if not all(mode.in_process for mode in modes):
             yield from cannot
+            yield from look_at_generators(component)
         needs = list(self.needs.of(component, names))
         yield from missing(component, needs)
         if not all(mode.in_process for mode in modes):

@@ -15,6 +15,7 @@ from pipedeco.errors import NotPicklable
 from pipedeco.main_file import MAIN, read_main
 from pipedeco.module_state import ModuleState
 from pipedeco.serialization import Pickler
+from pipedeco.worker.setups import described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,7 +60,13 @@ class Carrying:
         return names, found
 
     def pipeline(self, pipeline: Any) -> Iterator[Finding]:
-        """The defaults of a pipeline, which become arguments of steps and are recorded."""
+        """The defaults of a pipeline, which become arguments of steps and are recorded, and setup=."""
+        setup = pipeline.options.setup
+        try:
+            for _, spec in described([] if setup is None else [setup]):
+                self._definitions.reached(spec.names)
+        except NotPicklable as error:
+            yield _finding(ERROR, pipeline, f"setup= cannot reach a worker: {error}")
         for text in self._defaults(pipeline.fn):
             yield _finding(WARNING, pipeline, f"no step can take it: {text}")
 

@@ -2,7 +2,9 @@
 
 -- name: compared_run
 select seq, pipeline, version, mode, started, ended, args, parameters, value, preview,
-       error_type, error_text, python, host, capture
+       error_type, error_text, python, host, capture,
+       (select text from reported
+        where run = run.seq and kind = 'option' and name = 'seed') as seed
 from run where id = :id;
 
 -- name: compared_components

@@ -94,15 +94,19 @@ class _NumPy:
             module.set_bit_generator(type(generator)(number))
 
     def state(self, module: Any) -> Any:
-        return module.get_state()
+        return module.mtrand._rand._bit_generator, module.get_state(legacy=False)
 
     def put_back(self, module: Any, state: Any) -> None:
-        module.set_state(state)
+        generator, own = state
+        if module.mtrand._rand._bit_generator is not generator:
+            module.set_bit_generator(generator)
+        module.set_state(own)
 
     def watch(self, module: Any) -> Callable[[], Any]:
         """A part of its key, which seeding replaces, and else only every 624th number drawn."""
         from ctypes import c_uint64
 
+        module.random_sample()  # the first number after a seed replaces it, too
         rand = module.mtrand._rand
         generator = rand._bit_generator
         part = c_uint64.from_address(generator.ctypes.state_address + BYTES)

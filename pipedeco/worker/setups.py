@@ -54,7 +54,7 @@ def described(functions: Sequence[Callable[[], Any]]) -> list[tuple[Setup, Funct
         try:
             spec = describe(unwrapped(function))
         except NotPicklable as error:
-            raise NotPicklable(f"setup={name} cannot reach a worker: {error}") from None
+            raise NotPicklable(f"setup={name}: {error}") from None
         found.append((Setup(name, spec.kind, spec.module, spec.data), spec))
     return found
 
@@ -97,9 +97,10 @@ class Setups:
         self._run, self._functions = wanted.setup[0], _functions(wanted)
         self._around = _compared(wanted)
         if self._called_in != self._around:
+            self._called_in = None  # we are about to leave them
             self._runs.clear()
         self.due = bool(self._functions) and self._run not in self._runs
-        return bool(self._called) and self._called_in == self._around
+        return self._called_in is not None
 
     def call(self, before: Callable[[], None]) -> None:
         """Call what is due, and `before` once each function is imported.  Raises SetupFailed."""
