@@ -22,6 +22,7 @@ from pipedeco.requirements import unmet
 from pipedeco.result import StepResult, accept_change
 from pipedeco.runners import UnderWay, auto_logs
 from pipedeco.runners.beside import InPlace
+from pipedeco.runners.offspring import Offspring
 from pipedeco.serialization import (
     UNRECORDED,
     Packed,
@@ -43,10 +44,13 @@ ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
 class DebugRunner:
-    """Performs in place; there is nothing to share and nothing to close."""
+    """Performs in place; there is nothing to close."""
+
+    def __init__(self) -> None:
+        self.offspring = Offspring()
 
     def open(self, facts: RunFacts) -> DebugSession:
-        return DebugSession(facts)
+        return DebugSession(facts, self.offspring)
 
     @property
     def alive(self) -> bool:
@@ -64,8 +68,9 @@ class DebugSession:
 
     in_process = True
 
-    def __init__(self, facts: RunFacts) -> None:
+    def __init__(self, facts: RunFacts, offspring: Offspring) -> None:
         self.facts = facts
+        self.offspring = offspring
         self.blobs = facts.blobs
         self._pickler = Pickler(facts.blobs)
         self._actions: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -130,6 +135,8 @@ class DebugSession:
 
     def running(self) -> list[UnderWay]:
         step = self._performed
+        if step is not None:  # the recorder asks now and then; a step may be killed amid
+            self.offspring.look()
         return [] if step is None else [UnderWay(step, 0.0, self._share)]
 
     def on_scheduler(self) -> bool:
@@ -182,6 +189,7 @@ class DebugSession:
         _check_environment(step.called)
         args, kwargs = self.arguments(step)
         before = self._mark(args, kwargs)
+        self.offspring.begin()
         self._log.begin()
         if auto_logs(step.called, self.facts):
             self._auto_log.begin(self.reporter)
@@ -194,6 +202,7 @@ class DebugSession:
                 "debug",
             )
         finally:
+            self.offspring.look()
             self._auto_log.end()
             self.reporter.finish()
             logs = self._log.end(step.position + 1)
