@@ -289,14 +289,18 @@ note("returned")
 {after}
 """
 
+# In parts, as a signal that comes in the moment before a long one would not wake it.
+SLEEP = """while True:
+        time.sleep(0.1)"""
+
 # How the step goes on, what the program does then, and with which signal it ends.
 DEBUGGED_ENDS = {
     "return": ("return 1", "", None),
     "failure": ("raise ValueError", "", None),
-    "KILL amid": ("time.sleep(999)", "", signal.SIGKILL),
-    "TERM amid": ("time.sleep(999)", "", signal.SIGTERM),
-    "INT amid": ("time.sleep(999)", "", signal.SIGINT),
-    "HUP amid": ("time.sleep(999)", "", signal.SIGHUP),
+    "KILL amid": (SLEEP, "", signal.SIGKILL),
+    "TERM amid": (SLEEP, "", signal.SIGTERM),
+    "INT amid": (SLEEP, "", signal.SIGINT),
+    "HUP amid": (SLEEP, "", signal.SIGHUP),
     "KILL after": ("return 1", "time.sleep(999)", signal.SIGKILL),
 }
 
