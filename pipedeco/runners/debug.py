@@ -24,6 +24,7 @@ from pipedeco.requirements import unmet
 from pipedeco.result import StepResult, accept_change
 from pipedeco.runners import UnderWay, auto_logs
 from pipedeco.runners.beside import InPlace
+from pipedeco.runners.offspring import Offspring
 from pipedeco.runners.streams import StepLogs, Streams
 from pipedeco.serialization import (
     UNRECORDED,
@@ -58,6 +59,7 @@ class DebugRunner:
     """
 
     def __init__(self) -> None:
+        self.offspring = Offspring()
         self.streams = Streams()
         self._records: dict[str, Records | LoguruRecords] = {}  # by the library that makes them
         self._set_up: dict[str, list[Any]] = {}  # what was called, by the run at the top
@@ -109,6 +111,7 @@ class DebugSession:
         self._set_up = set_up
         self._closed = closed
         self.facts = facts
+        self.offspring = runner.offspring
         self.blobs = facts.blobs
         self._pickler = Pickler(facts.blobs)
         self._actions: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -174,6 +177,8 @@ class DebugSession:
 
     def running(self) -> list[UnderWay]:
         step = self._performed
+        if step is not None:  # the recorder asks now and then; a step may be killed amid
+            self.offspring.look()
         return [] if step is None else [UnderWay(step, 0.0, self._share)]
 
     def on_scheduler(self) -> bool:
@@ -251,6 +256,7 @@ class DebugSession:
         args, kwargs = self.arguments(step)
         before = self._mark(args, kwargs)
         self._watch_logging()
+        self.offspring.begin()
         self._log.begin()
         if auto_logs(step.called, self.facts):
             self._auto_log.begin(self.reporter)
@@ -259,6 +265,7 @@ class DebugSession:
             with self._drawing(call):
                 outcome = self._collected(step, args, kwargs)
         finally:
+            self.offspring.look()
             self._auto_log.end()
             self.reporter.finish()
             logs = self._log.end(step.position + 1)

@@ -21,13 +21,11 @@ from pipedeco.worker.children import (
     PR_SET_CHILD_SUBREAPER,
     bury_all,
     kill,
-    kill_tree,
     prctl,
     reap,
 )
 
 GRACE = 5.0  # seconds that the nursery has to end what it knows, once the controller is gone
-ATTENDED = 1.0  # the same for one that a debugger may hold
 DEAF = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the end of the controller is what counts
 
 
@@ -67,28 +65,3 @@ def _watch(controller: int, nursery: int) -> None:
     kill(nursery)  # unreaped, so its number is its own
     reap(nursery)
     bury_all()
-
-
-def attend(controller: int) -> None:
-    """Kill a nursery that outlives its controller; the life of a process of its own.
-
-    It leaves the controller's children, so that nobody there waits for it, and reads the nursery's pid
-    from its standard input.
-    """
-    if os.fork() == 0:
-        os.setsid()
-        end = os.pidfd_open(controller)
-        pid = os.read(0, 32)
-        if pid:
-            _attend(end, int(pid))
-    os._exit(0)
-
-
-def _attend(controller: int, nursery: int) -> None:
-    try:
-        end = os.pidfd_open(nursery)
-    except ProcessLookupError:
-        return
-    ready, _, _ = select.select([controller, end], [], [])
-    if end not in ready and not select.select([end], [], [], ATTENDED)[0]:
-        kill_tree(nursery)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipedeco.main_file import MainFile
+    from pipedeco.worker.attendant import Attendant
     from pipedeco.worker.venvs import Venv
 
 PAGE = 64  # bytes
@@ -440,7 +441,7 @@ def _start_nursery(venv: Venv | None) -> tuple[socket.socket, int]:
         for name in ("PYTHONHOME", "PYTHONPATH"):
             variables.pop(name, None)
     arguments += [root, str(number), str(os.getpid())]
-    attend = _attendant(root)
+    attendant = _attendant()
     try:
         pid = os.posix_spawn(
             executable,
@@ -453,17 +454,19 @@ def _start_nursery(venv: Venv | None) -> tuple[socket.socket, int]:
         raise PipedecoError(f"cannot start worker processes with {executable}: {error}") from error
     finally:
         theirs.close()
-    attend(pid)
+    if attendant is not None:
+        attendant.tell(pid)
+        attendant.close()
     return ours, pid
 
 
-def _attendant(root: str) -> Callable[[int], None]:
-    """Who is to be told of the nursery's pid, before it may have begun to wait for a debugger."""
+def _attendant() -> Attendant | None:
+    """Who ends the nursery that waits for a debugger; started before it, as that may stop any time."""
     if "pydevd" not in sys.modules:
-        return lambda pid: None
-    from pipedeco.worker.debugged import start_attendant
+        return None
+    from pipedeco.worker.attendant import Attendant
 
-    return start_attendant(root)
+    return Attendant()
 
 
 def interpreter_flags(leave_out: str = "") -> list[str]:

@@ -290,6 +290,14 @@ def environ_of(pid: int) -> bytes:
         return b""
 
 
+def command_of(pid: int) -> str:
+    """The words of its command line, each with a null byte after it; empty for one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
 def parent_of(pid: int) -> int:
     """The pid of the process that has it as a child."""
     return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])

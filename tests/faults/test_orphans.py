@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from .support import is_alive, parent_of, wait_until
+from .support import all_processes, command_of, is_alive, parent_of, wait_until
 
 # Each leaves processes that live on, and notes their pids.
 OFFSPRING = """
@@ -269,3 +269,57 @@ def test_a_nursery_killed_between_runs_is_replaced(lab):
         print(first != second)
         """)
     assert done.out == "True\n"
+
+
+DEBUGGED = """
+@component
+def parent():
+    pids = [child(), child_in_session(), deaf()]
+    note("pids", " ".join(map(str, pids)))
+    {hang}
+
+
+@pipeline
+def main():
+    return value(parent())
+
+
+main.debug()
+note("returned")
+{after}
+"""
+
+# In parts, as a signal that comes in the moment before a long one would not wake it.
+SLEEP = """while True:
+        time.sleep(0.1)"""
+
+# How the step goes on, what the program does then, and with which signal it ends.
+DEBUGGED_ENDS = {
+    "return": ("return 1", "", None),
+    "failure": ("raise ValueError", "", None),
+    "KILL amid": (SLEEP, "", signal.SIGKILL),
+    "TERM amid": (SLEEP, "", signal.SIGTERM),
+    "INT amid": (SLEEP, "", signal.SIGINT),
+    "HUP amid": (SLEEP, "", signal.SIGHUP),
+    "KILL after": ("return 1", "time.sleep(999)", signal.SIGKILL),
+}
+
+
+@pytest.mark.parametrize("end", DEBUGGED_ENDS)
+def test_children_of_a_step_end_with_the_process_in_debug_mode(lab, end):
+    """As in the other modes, though nobody is above them."""
+    hang, after, number = DEBUGGED_ENDS[end]
+    job = lab.start(OFFSPRING + DEBUGGED.format(hang=hang, after=after))
+    job.note("returned" if after else "pids")
+    if end == "KILL amid":  # the recorder looks twice a second
+        wait_until(lambda: attendants_of(job.pid), what="an attendant")
+    if number is not None:
+        os.kill(job.pid, number)
+    job.finish()
+    lab.assert_empty()
+
+
+def attendants_of(pid):
+    words = "pipedeco.worker.attendant", f"\0{pid}\0"
+    found = [command_of(other) for other in all_processes()]
+    return [text for text in found if all(word in text for word in words)]

@@ -1,0 +1,51 @@
+"""What steps of debug mode have started: it ends with this process, as that of workers does."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from pipedeco.worker.children import began_since, has_children
+
+if TYPE_CHECKING:
+    from pipedeco.worker.attendant import Attendant
+
+
+class Offspring:
+    """The processes that the steps of this process have started.
+
+    An attendant kills them after our end, however that comes.  It is started with the first of them.
+    """
+
+    def __init__(self) -> None:
+        self._began = 0  # the step that is performed, in nanoseconds of the monotonic clock
+        self._told: set[int] = set()
+        self._attendant: Attendant | None = None
+        self._process = os.getpid()
+        self._looking = threading.Lock()
+
+    def begin(self) -> None:
+        """Note that a step begins."""
+        self._began = time.monotonic_ns()
+
+    def look(self) -> None:
+        """Have what the step has started attended; any thread may call it."""
+        if not has_children() or not self._looking.acquire(blocking=False):
+            return
+        try:
+            new = set(began_since(self._began)) - self._told
+            if new:
+                self._told |= new
+                self._attend(new)
+        finally:
+            self._looking.release()
+
+    def _attend(self, pids: set[int]) -> None:
+        from pipedeco.worker.attendant import Attendant
+
+        if self._attendant is None or self._process != os.getpid():  # a fork has its own
+            self._attendant, self._process = Attendant(*pids), os.getpid()
+        else:
+            self._attendant.tell(*pids)
