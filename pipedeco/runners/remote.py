@@ -24,7 +24,7 @@ from pipedeco.engines import Engine, check_url, error_of, parse
 from pipedeco.errors import ConfigError, PipedecoError, WorkerDied
 from pipedeco.graph import FAILED, Called, LogPosition, Logs, StepCall
 from pipedeco.runners import UnderWay
-from pipedeco.runners.bundle import Bundles, not_included, project_here
+from pipedeco.runners.bundle import Bundles, project_here
 from pipedeco.runners.calls import (
     CallSession,
     Function,
@@ -183,7 +183,7 @@ class RemoteSession(CallSession):
             code = None
             if self.project:
                 code = self.runner.bundles.bundle(self.project, self.exchange.archives)
-                for text in not_included(self.project) if self.parent is None else ():
+                for text in self.runner.bundles.notes if self.parent is None else ():
                     self.announce(text)
             names = {"run": self.facts.id, "pipeline": self.facts.pipeline}
             prefix = self.facts.log_prefix
