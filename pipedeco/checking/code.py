@@ -10,7 +10,7 @@ from pipedeco.checking.findings import ERROR, WARNING, Finding, named, place_of
 from pipedeco.checking.modules import HOOK, MISSING, OTHER, PROJECT, Modules
 from pipedeco.config import find_code_limit, find_store
 from pipedeco.errors import ConfigError
-from pipedeco.runners.bundle import check_size, code_files, not_included
+from pipedeco.runners.bundle import check_size, code_files, code_included, not_included
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,13 +38,14 @@ class Travelling:
         if not project:
             return
         try:
-            files = code_files(project, find_store(store))
+            included = code_included(project)
+            files = code_files(project, find_store(store), included)
             self._files = frozenset(file.path for file in files)
             check_size(project, files, find_code_limit())
         except ConfigError as error:
             yield Finding(ERROR, project, 0, "", str(error))
             return
-        for text in not_included(project):
+        for text in not_included(project, included):
             yield Finding(WARNING, project, 0, "", text, "build the files first, or mend it")
         for file in files:
             path = os.path.join(project, file.path)

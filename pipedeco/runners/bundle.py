@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipedeco.config import find_code_include, find_code_limit, project_folder
@@ -22,7 +23,7 @@ from pipedeco.runners.metadata import Metadata
 from pipedeco.worker.travel import relative
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pipedeco.blobs import BlobStore
 
@@ -57,13 +58,17 @@ class Bundles:
         # By project and store: what was packed, and the digest.
         self._made: dict[tuple[str, str], tuple[_Content, str]] = {}
         self._metadata = Metadata()
+        self.notes: list[str] = []  # what a person is to know of the last one
 
     def bundle(self, project: str, archives: BlobStore) -> str:
         """Put a project's code among the archives of a store; the digest of the archive.
 
         Raises ConfigError where it is too large, and StoreError.
         """
-        files = code_files(project, os.path.dirname(os.path.dirname(archives.folder)))
+        included = code_included(project)
+        self.notes = not_included(project, included)
+        store = os.path.dirname(os.path.dirname(archives.folder))
+        files = code_files(project, store, included)
         check_size(project, files, find_code_limit())
         content = files, self._metadata.of(project, sys.path)
         key = project, archives.folder
@@ -111,17 +116,23 @@ def project_here() -> str:
     return os.path.dirname(os.path.abspath(script))
 
 
-def code_files(project: str, store: str) -> list[CodeFile]:
+def code_files(
+    project: str, store: str, included: Mapping[str, list[str]] = MappingProxyType({})
+) -> list[CodeFile]:
     """The files of a project that travel; what is in the folder of the store does not.
+
+    Parameters
+    ----------
+    included: what code_included has found.
 
     Raises ConfigError where they are too many to be a project.
     """
     inner = relative(store, project)
-    return [file for file in _files(project) if not _is_below(file.path, inner)]
+    more = {path for found in included.values() for path in found}
+    return [file for file in _files(project, more) if not _is_below(file.path, inner)]
 
 
-def _files(project: str) -> Iterator[CodeFile]:
-    included = {path for found in code_included(project).values() for path in found}
+def _files(project: str, included: set[str]) -> Iterator[CodeFile]:
     for path in sorted({*_paths(project), *included}):
         try:
             facts = os.stat(os.path.join(project, path))
@@ -151,11 +162,11 @@ def _walked(project: str, path: str) -> Iterator[str]:
         yield from (os.path.relpath(os.path.join(folder, name), project) for name in files)
 
 
-def not_included(project: str) -> list[str]:
+def not_included(project: str, included: Mapping[str, list[str]]) -> list[str]:
     """What to tell of patterns of code_include that match nothing."""
     return [
         f"code_include has the pattern {pattern!r}, which matches nothing in {project}"
-        for pattern, found in code_included(project).items()
+        for pattern, found in included.items()
         if not found
     ]
 

@@ -25,7 +25,7 @@ from pipedeco.errors import ConfigError, NotPicklable, PipedecoError, WorkerDied
 from pipedeco.graph import FAILED, Called, LogPosition, Logs, Step, StepCall, StepError
 from pipedeco.main_file import read_main
 from pipedeco.runners import UnderWay
-from pipedeco.runners.bundle import Bundles, not_included, project_here
+from pipedeco.runners.bundle import Bundles, project_here
 from pipedeco.runners.calls import (
     CallSession,
     Function,
@@ -188,7 +188,7 @@ class RemoteSession(CallSession):
             code = None
             if self.project:
                 code = self.runner.bundles.bundle(self.project, self.exchange.archives)
-                for text in not_included(self.project) if self.parent is None else ():
+                for text in self.runner.bundles.notes if self.parent is None else ():
                     self.announce(text)
             names = {"run": self.facts.id, "pipeline": self.facts.pipeline}
             prefix = self.facts.log_prefix

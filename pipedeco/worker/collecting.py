@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from functools import cache, lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,8 @@ def collected(
     try:
         outcome = attempt()
         files = writing.files()
+    except OSError as error:  # of the claims: what is whose is not known
+        return failed(error, (), time.time(), 0.0)
     finally:
         writing.end()
     calls = ReportCalls(reporter, OF_STEP)
@@ -81,7 +84,8 @@ class _Writing:
 
     def end(self) -> None:
         _ear().listener = None
-        self._claims.end()
+        with suppress(OSError):  # a full disk: the next to begin there removes the file
+            self._claims.end()
 
     def files(self) -> list[str]:
         """The relative paths of what it has written."""
@@ -191,7 +195,10 @@ class _Claims:
         data = os.pread(self._file, os.fstat(self._file).st_size - self._read, self._read)
         self._read += len(data)
         for line in data.splitlines():
-            process, *paths = json.loads(line)
+            try:
+                process, *paths = json.loads(line)
+            except ValueError:  # torn by a full disk
+                continue
             if paths:
                 self._ended.discard(process)
                 self._paths.setdefault(process, set()).update(paths)

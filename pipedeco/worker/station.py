@@ -13,7 +13,8 @@ orphans are the same.  One batch of calls is performed by one child.
                    ("setup_failed", name, error)           a child could not be set up for the run
                    ("lost",)                               another station had begun the batch
                    ("building", host)                      first: the environment of the batch
-                   ("wrote", host, [(call, path, missed by)...])  files in the run's working directory
+                   ("wrote", host, [(call, path, seconds)...])
+                                                           files, see worker/lookout.py
 
 While a batch runs longer than a moment, the same messages are also written into the store, as
 worker/exchange.py says, so that the controller sees what goes on; with them

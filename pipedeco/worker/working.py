@@ -104,8 +104,13 @@ class WorkFolder:
         aside = folder_aside(private_root())
         try:
             _copy(code, aside)
-            self._place.write(str(time.time_ns()))
-            os.rename(aside, self._top)
+            made = str(time.time_ns())
+            try:
+                os.rename(aside, self._top)
+            except OSError:  # another station was quicker, and the next run takes this one
+                self._lay_by(code, aside, made)
+            else:
+                self._place.write(made)
         finally:
             remove_tree(aside)
 
@@ -124,12 +129,15 @@ class WorkFolder:
 
     def _give(self, made: str) -> None:
         """Leave the directory to a later run, unless a step has written there."""
-        if self.code is None or not made or len(_idle(self.code)) >= SPARE:
-            return
-        name = f"{os.path.basename(self.code.folder)}-{made}"
-        make_private(os.path.join(private_root(), IDLE))
-        with suppress(OSError):  # it was removed by hand
-            os.rename(self._top, os.path.join(private_root(), IDLE, name))
+        if made:
+            self._lay_by(self._own, self._top, made)
+
+    def _lay_by(self, code: Code, path: str, made: str) -> None:
+        if len(_idle(code)) < SPARE:
+            idle = os.path.join(private_root(), IDLE)
+            make_private(idle)
+            with suppress(OSError):  # it was removed by hand
+                os.rename(path, os.path.join(idle, f"{os.path.basename(code.folder)}-{made}"))
 
     def written(self, calls: list[Spell]) -> list[tuple[int, str, float]]:
         """The files that these calls of one worker have written, as Lookout tells them."""

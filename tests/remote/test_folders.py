@@ -15,7 +15,7 @@ import pytest
 from pipedeco.blobs import BlobStore
 from pipedeco.errors import ConfigError
 from pipedeco.runners import bundle
-from pipedeco.runners.bundle import Bundles, code_files
+from pipedeco.runners.bundle import Bundles, code_files, code_included
 from pipedeco.runners.metadata import Metadata
 from pipedeco.worker import places, unpacked
 from pipedeco.worker.lookout import SLACK, Lookout, Spell
@@ -471,7 +471,9 @@ def test_files_of_code_include(tmp_path, monkeypatch):
     (tmp_path / ".gitignore").write_text("build\n")
     monkeypatch.setattr(bundle, "find_code_include", lambda: ("build", ".gitignore", "**/*.so"))
     monkeypatch.setattr(bundle, "_paths", lambda _: ["d.py"])
-    found = [file.path for file in code_files(str(tmp_path), "/elsewhere")]
+    found = [
+        file.path for file in code_files(str(tmp_path), "/elsewhere", code_included(str(tmp_path)))
+    ]
     assert found == [".gitignore", "build/a.so", "build/x/b.so", "d.py"]
 
 
