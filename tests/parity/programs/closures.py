@@ -3,7 +3,7 @@
 import operator
 from functools import partial, reduce, wraps
 
-from pipedeco import component, pipeline
+from pipedeco import component, pipeline, value
 
 
 def compose(*functions):
@@ -68,9 +68,9 @@ def build(factor):
 
 @pipeline
 def main(values):
-    chained = compose(make_scaler(3), operator.itemgetter("x") if False else double, str)
+    chained = compose(make_scaler(3), double, str)
     print(*apply(chained, values))
-    print(*apply(choose("square"), values), choose("negate")(5), choose("half")(3))
+    print(*apply(choose("square"), values), value(choose("negate"))(5), value(choose("half"))(3))
     total, calls = count_calls(values)
     return total, calls
 
