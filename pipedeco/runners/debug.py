@@ -19,7 +19,7 @@ from pipedeco.errors import ConfigError, NotPicklable, Terminated
 from pipedeco.graph import CANCELLED, FAILED, Called, Logs, Outcome, Step, StepCall
 from pipedeco.reporter import ADDRESS, Reporter, StepName
 from pipedeco.requirements import unmet
-from pipedeco.result import StepResult, accept_change
+from pipedeco.result import StepResult, accept_change, has_changed
 from pipedeco.runners import UnderWay, auto_logs
 from pipedeco.runners.beside import InPlace
 from pipedeco.serialization import (
@@ -197,7 +197,7 @@ class DebugSession:
             self._auto_log.end()
             self.reporter.finish()
             logs = self._log.end(step.position + 1)
-        if before is not None and pickle_mark((args, kwargs)) != before:
+        if before is not None and has_changed(before, (args, kwargs)):
             warn_user(
                 f"step {step.name} changed its argument in place; the other modes would not see "
                 "that outside the step: return the changed value instead"
