@@ -48,7 +48,12 @@ def main() -> int:
 def kind_of(name: str, mode: str, one: Found) -> str:
     """Whether the table knows it: as pending work, as a limit, or not at all."""
     for row in KNOWN:
-        if row[0] == name and mode in row.modes and row.aspect == one.aspect and row.like in one.text:
+        if (
+            row[0] == name
+            and mode in row.modes
+            and row.aspect == one.aspect
+            and row.like in one.text
+        ):
             return row.pending or "limit"
     return "NEW"
 

@@ -23,7 +23,12 @@ def read(name, encoding):
 
 @component
 def default():
-    return locale.getpreferredencoding(False), sys.stdout.encoding, sys.stdout.errors, sys.getfilesystemencoding()
+    return (
+        locale.getpreferredencoding(False),
+        sys.stdout.encoding,
+        sys.stdout.errors,
+        sys.getfilesystemencoding(),
+    )
 
 
 @pipeline

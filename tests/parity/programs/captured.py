@@ -1,6 +1,5 @@
 """Programs that take their own output: a tee for stdout, redirects round the call and in steps."""
 
-import builtins
 import contextlib
 import io
 import sys
@@ -53,11 +52,8 @@ def main(text):
 if __name__ == "__main__":
     with contextlib.redirect_stdout(io.StringIO()) as out:
         main("captured")
-    print("got", sorted(out.getvalue().split("\n")))
+    print("got", len(out.getvalue()), *sorted(out.getvalue().split()))
     with open("tee.txt", "w") as file:
         screen, sys.stdout = sys.stdout, Tee(sys.stdout, file)
         print(main("teed"))
         sys.stdout = screen
-    plain = builtins.print
-    builtins.print = lambda *args, **options: plain("|", *args, **options)
-    print(main("patched"))

@@ -1,6 +1,6 @@
 """Exceptions of one's own with causes, contexts, notes and attributes; the last one is not caught."""
 
-from pipedeco import component, pipeline
+from pipedeco import component, pipeline, value
 
 
 class AppError(Exception):
@@ -71,15 +71,20 @@ def main():
     except BadRecord as error:
         print(error, error.line, error.reason, repr(error.__cause__), error.__cause__.__notes__)
     try:
-        connect("db").real
+        value(connect("db"))
     except ConnectionError as error:
-        print(type(error).__name__, error.retries, isinstance(error, AppError), repr(error.__context__))
+        print(
+            type(error).__name__,
+            error.retries,
+            isinstance(error, AppError),
+            repr(error.__context__),
+        )
     try:
-        send(404).real
+        value(send(404))
     except Rejected as error:
         print(error, error.code, error.__suppress_context__, error.__context__)
     try:
-        checked(-total).real
+        value(checked(-total))
     except AssertionError as error:
         print("assertion:", error)
     return read(3, "drei") + 0

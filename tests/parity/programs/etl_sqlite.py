@@ -5,7 +5,7 @@ import io
 import sqlite3
 from contextlib import closing
 
-from pipedeco import component, pipeline
+from pipedeco import component, pipeline, value
 
 DATABASE = "warehouse.db"
 ROWS = "id,name,qty\n1,bolt,5\n2,nut,x\n3,gear,7\n1,bolt,9\n"
@@ -37,7 +37,8 @@ def load(rows):
     with closing(connect()) as connection, connection:
         connection.execute(SCHEMA)
         connection.executemany(
-            "insert into stock values (?, ?, ?) on conflict (id) do update set qty = excluded.qty", rows
+            "insert into stock values (?, ?, ?) on conflict (id) do update set qty = excluded.qty",
+            rows,
         )
         return connection.total_changes
 
@@ -61,7 +62,7 @@ def etl():
     changed, rows = report(changes)
     print(f"{changed + 0} changes")
     try:
-        violate(changes).real
+        value(violate(changes))
     except sqlite3.IntegrityError as error:
         print(error, error.sqlite_errorname)
     return rows

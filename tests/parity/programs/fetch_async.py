@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import asynccontextmanager
 
-from pipedeco import component, pipeline
+from pipedeco import component, pipeline, value
 
 
 class TooSlow(Exception):
@@ -53,7 +53,7 @@ def main():
     sizes = fetch("a.example", 2), fetch("b.example", 3)
     print([sum(size) for size in sizes], produce(3)[-1] + 0)
     try:
-        hang(0.01).real
+        value(hang(0.01))
     except TooSlow as error:
         print("too slow:", error)
     return sum(map(len, sizes))

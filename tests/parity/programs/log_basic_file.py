@@ -6,7 +6,10 @@ from pathlib import Path
 from pipedeco import component, pipeline
 
 logging.basicConfig(
-    filename="run.log", filemode="w", level=logging.DEBUG, format="%(name)s %(levelname)s %(message)s"
+    filename="run.log",
+    filemode="w",
+    level=logging.DEBUG,
+    format="%(name)s %(levelname)s %(message)s",
 )
 log = logging.getLogger(__name__)
 log.info("the file is loaded")

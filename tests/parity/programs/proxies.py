@@ -1,4 +1,4 @@
-"""Objects that take care of their own pickling, and some that do not know that there is any."""
+"""Objects that stand for others: proxies, handles, nodes with parents, single instances."""
 
 import weakref
 
@@ -6,12 +6,14 @@ from pipedeco import component, pipeline
 
 
 class Proxy:
-    """Hands everything on; the usual form, which does not think of pickling."""
+    """Hands everything on; special names but to its own class."""
 
     def __init__(self, target):
         self._target = target
 
     def __getattr__(self, name):
+        if name.startswith("_"):
+            raise AttributeError(name)
         return getattr(self._target, name)
 
 

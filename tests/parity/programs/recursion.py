@@ -1,12 +1,12 @@
 """Recursion in steps, in bodies, and pipelines that call themselves."""
 
 import sys
-from functools import lru_cache
+from functools import cache
 
-from pipedeco import component, pipeline
+from pipedeco import component, pipeline, value
 
 
-@lru_cache(maxsize=None)
+@cache
 def partitions(n, largest):
     if n == 0:
         return 1
@@ -58,7 +58,7 @@ def main():
     sys.setrecursionlimit(800)
     print(fold([1, 2, 3, 4]) + 0, depth_of([[], [[[]]]]), deep(300))
     try:
-        endless(0).real
+        value(endless(0))
     except RecursionError as error:
         print(str(error)[:32])
     return total(1, 5)

@@ -5,7 +5,7 @@ import signal
 import threading
 from contextlib import contextmanager
 
-from pipedeco import component, pipeline
+from pipedeco import component, pipeline, value
 
 
 class TimedOut(Exception):
@@ -34,7 +34,7 @@ def wait(seconds):
 
 @component
 def main_thread():
-    return threading.current_thread() is threading.main_thread(), threading.active_count()
+    return threading.current_thread() is threading.main_thread(), threading.main_thread().name
 
 
 @component
@@ -47,14 +47,14 @@ def raised():
 
 @component
 def files():
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft, signal.getsignal(signal.SIGPIPE).name, signal.getsignal(signal.SIGUSR2)
 
 
 @pipeline
 def main():
     try:
-        wait(0.01).real
+        value(wait(0.01))
     except TimedOut as error:
         print(error)
     print(*main_thread(), raised())

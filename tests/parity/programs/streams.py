@@ -47,7 +47,7 @@ def broken(n):
     thread = threading.Thread(target=fail, name="failing")
     thread.start()
     thread.join()
-    print("\n\nempty lines before, none after", end="")
+    print("\n\nempty lines before, none after", end="\n\n")
     return n
 
 

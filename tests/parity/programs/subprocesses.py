@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 
-from pipedeco import component, pipeline
+from pipedeco import component, pipeline, value
 
-SCRIPT = "import os, sys; print('child', os.environ['STAGE'], *sys.argv[1:]); sys.exit(int(sys.argv[1]))"
+SCRIPT = (
+    "import os, sys; print('child', os.environ['STAGE'], *sys.argv[1:]); sys.exit(int(sys.argv[1]))"
+)
 
 
 @component
@@ -31,7 +33,9 @@ def checked(code):
 
 @component
 def piped(text):
-    with subprocess.Popen(["tr", "a-z", "A-Z"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as tr:
+    with subprocess.Popen(
+        ["tr", "a-z", "A-Z"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as tr:
         return tr.communicate(text.encode())[0].decode()
 
 
@@ -41,7 +45,7 @@ def main():
     print(*captured(0), *captured(3))
     inherited("some words")
     try:
-        checked(7).real
+        value(checked(7))
     except subprocess.CalledProcessError as error:
         print("failed with", error.returncode, error.stdout)
     return piped("loud")

@@ -45,7 +45,10 @@ def train(data, config):
     for epoch in range(config.epochs):
         model.step(x, y, config.rate)
         loss = model.loss(x, y)
-        print(f"epoch {epoch + 1:02d}/{config.epochs} loss {loss:.4f}", end="\r" if epoch % 5 else "\n")
+        print(
+            f"epoch {epoch + 1:02d}/{config.epochs} loss {loss:.4f}",
+            end="\r" if epoch % 5 else "\n",
+        )
         waited = 0 if loss < best * 0.9 else waited + 1
         best = min(best, loss)
         if waited >= config.patience:

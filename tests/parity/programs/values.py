@@ -44,7 +44,6 @@ VALUES = [
     ValueError("an error as a value", 3),
     int,
     len,
-    "text".upper,
 ]
 
 
@@ -76,7 +75,7 @@ def main():
         print(name, text, same)
     inner = [1]
     inner.append(inner)
-    (one, other), is_same = shared((inner, inner))
+    (one, _), is_same = shared((inner, inner))
     print(is_same == True, one[1][0] + 0)  # noqa: E712
     return proxy({"z": 1, "a": MappingProxyType({"k": 2})["k"]})
 

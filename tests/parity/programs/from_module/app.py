@@ -3,6 +3,7 @@
 import infra
 import rules  # noqa: F401
 from infra import MISSING, engine, log, registry, request
+
 from pipedeco import component, pipeline
 
 

@@ -6,6 +6,7 @@ import uuid
 
 import settings
 from settings import OPTIONS
+
 from pipedeco import component, pipeline
 
 VERBOSE = False

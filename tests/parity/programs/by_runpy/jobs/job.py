@@ -2,6 +2,7 @@ import sys
 from pathlib import Path
 
 from parts import cube
+
 from pipedeco import component, pipeline
 
 

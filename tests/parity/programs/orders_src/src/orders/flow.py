@@ -1,8 +1,7 @@
 from decimal import Decimal
 
-from pipedeco import component, pipeline
-
 from orders.money import UnknownCurrency, to_euro
+from pipedeco import component, pipeline
 
 
 @component
