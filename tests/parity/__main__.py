@@ -1,4 +1,4 @@
-"""`python -m tests.parity [PROGRAM ...] [--keep]`: print the table of programs, modes and differences."""
+"""`python -m tests.parity [PROGRAM ...]`: print the table of programs, modes and differences."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.parity", description=__doc__)
     parser.add_argument("programs", nargs="*", help="some of the programs; all by default")
     parser.add_argument("--mode", choices=MODES, action="append", help="some of the modes")
+    parser.add_argument("--all", action="store_true", help="print the known differences, too")
     parser.add_argument("--keep", action="store_true", help="leave the folders of the runs")
     asked = parser.parse_args()
     programs = find_programs()
@@ -33,10 +34,13 @@ def main() -> int:
             found = compare(bare, run_in_mode(programs[name], mode, place))
             took = time.monotonic() - started
             print(f"  {mode}: {'differs' if found else 'the same'}, {took:.1f} s", flush=True)
-            for one in found:
-                kind = kind_of(name, mode, one)
-                unknown += kind == "NEW"
-                print(f"    {kind:8} {one.aspect}: {one.text}", flush=True)
+            kinds = [kind_of(name, mode, one) for one in found]
+            unknown += kinds.count("NEW")
+            for kind, one in zip(kinds, found, strict=True):
+                if asked.all or kind == "NEW":
+                    print(f"    {kind:8} {one.aspect}: {one.text}", flush=True)
+            for kind in sorted({kind for kind in kinds if kind != "NEW"}):
+                print(f"    {kind:8} {kinds.count(kind)} known", flush=True)
         if asked.keep:
             print(f"  kept in {place}")
         else:
@@ -49,7 +53,7 @@ def kind_of(name: str, mode: str, one: Found) -> str:
     """Whether the table knows it: as pending work, as a limit, or not at all."""
     for row in KNOWN:
         if (
-            row[0] == name
+            row.program == name
             and mode in row.modes
             and row.aspect == one.aspect
             and row.like in one.text

@@ -327,7 +327,7 @@ def compare(bare: Result, other: Result) -> list[Found]:
     found += _files(bare.files, other.files)
     found += _texts("temporary", bare.temporary, other.temporary)
     found += _texts("processes", bare.processes, other.processes)
-    found += _records(bare.runs, other.runs)
+    found += _records(bare, other)
     return found
 
 
@@ -350,21 +350,45 @@ def _files(wanted: dict[str, Any], got: dict[str, Any]) -> list[Found]:
     return found
 
 
-def _records(wanted: list[RunRecord], got: list[RunRecord]) -> list[Found]:
+def _records(bare: Result, other: Result) -> list[Found]:
     found = _texts(
         "steps",
-        [f"run {run.name} {run.status}" for run in wanted],
-        [f"run {run.name} {run.status}" for run in got],
+        [f"run {run.name} {run.status}" for run in bare.runs],
+        [f"run {run.name} {run.status}" for run in other.runs],
     )
     if found:
         return found
-    # Runs that steps of a body begin side by side are recorded in any order.
-    for one, other in zip(sorted(wanted, key=_order), sorted(got, key=_order), strict=True):
-        found += _texts("steps", one.states.items(), other.states.items())
-        for name in one.lines.keys() & other.lines.keys():
-            found += _texts("logs", one.lines[name], other.lines[name], f"{name} ")
+    said = _all_lines(bare)
+    left = list(other.runs)
+    for wanted in bare.runs:
+        # Runs that go on side by side are recorded in any order: take the one that fits best.
+        pairs = [(_run_record(wanted, got, said), got) for got in left if got.name == wanted.name]
+        least, taken = min(pairs, key=_unlikeness)
+        left.remove(taken)
+        found += least
     return found
 
 
-def _order(run: RunRecord) -> tuple[str, list[Any]]:
-    return run.name, sorted((name, sorted(lines.items())) for name, lines in run.lines.items())
+def _unlikeness(pair: tuple[list[Found], RunRecord]) -> tuple[int, int]:
+    found, _ = pair
+    return sum(one.aspect == "steps" for one in found), len(found)
+
+
+def _run_record(wanted: RunRecord, got: RunRecord, said: set[str]) -> list[Found]:
+    """How the record of a run differs; steps may have more lines, which the bare run has elsewhere."""
+    found = _texts("steps", _states(wanted), _states(got))
+    for name in wanted.lines.keys() & got.lines.keys():
+        more = got.lines[name] - wanted.lines[name]
+        known = Counter({line: n for line, n in more.items() if line.strip() in said})
+        found += _texts("logs", wanted.lines[name], got.lines[name] - known, f"{name} ")
+    return found
+
+
+def _states(run: RunRecord) -> list[str]:
+    return [f"{name} {state}" for name, state in run.states.items()]
+
+
+def _all_lines(result: Result) -> set[str]:
+    """Every line that a run wrote, to whatever stream or file."""
+    files = (lines for lines in result.files.values() if lines is not None)
+    return {line.strip() for lines in (result.stdout, result.stderr, *files) for line in lines}

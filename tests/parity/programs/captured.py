@@ -52,7 +52,7 @@ def main(text):
 if __name__ == "__main__":
     with contextlib.redirect_stdout(io.StringIO()) as out:
         main("captured")
-    print("got", len(out.getvalue()), *sorted(out.getvalue().split()))
+    print("got", *sorted(out.getvalue().splitlines()), sep="\n")
     with open("tee.txt", "w") as file:
         screen, sys.stdout = sys.stdout, Tee(sys.stdout, file)
         print(main("teed"))
