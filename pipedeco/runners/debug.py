@@ -132,6 +132,9 @@ class DebugSession:
         step = self._performed
         return [] if step is None else [UnderWay(step, 0.0, self._share)]
 
+    def catch_up(self, logs: Logs) -> None:
+        pass
+
     def on_scheduler(self) -> bool:
         return False
 

@@ -98,6 +98,12 @@ class Echo:
         self._thread.join(5.0)
         self.show()
 
+    def catch_up(self, worker: str, ends: tuple[int, int]) -> None:
+        """Show what comes before these places of both files, if it is not shown yet."""
+        tails = self._tails.get(worker, ())
+        if any(tail.position < end for tail, end in zip(tails, ends, strict=False)):
+            self.show()
+
     def _watch(self) -> None:
         while not self._over.wait(INTERVAL):
             self.show()

@@ -434,6 +434,35 @@ def test_deepcopy_of_a_structure(mode):
     assert body()
 
 
+# -- output
+
+
+@component
+def say(text, fail=False):
+    print(text)
+    if fail:
+        raise LookupError(text)
+    return text
+
+
+def test_what_a_step_wrote_is_shown_before_its_value_is_read(mode, capsys):
+    """A body that prints what it reads prints it below the lines of the step, failed or not."""
+
+    @pipeline
+    def body():
+        for i in range(20):
+            print("read", value(say(f"step {i}")))
+        try:
+            value(say("bad", fail=True))
+        except LookupError:
+            print("read LookupError")
+
+    body()
+    lines = capsys.readouterr().out.splitlines()
+    expected = [line for i in range(20) for line in (f"step {i}", f"read step {i}")]
+    assert lines == [*expected, "bad", "read LookupError"]
+
+
 # -- changes in place
 
 
