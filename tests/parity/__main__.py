@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from parity.differences import KNOWN
+from parity.differences import KNOWN, tells
 from parity.harness import MODES, Found, compare, find_programs, run_bare, run_in_mode
 
 
@@ -52,12 +52,7 @@ def main() -> int:
 def kind_of(name: str, mode: str, one: Found) -> str:
     """Whether the table knows it: as pending work, as a limit, or not at all."""
     for row in KNOWN:
-        if (
-            row.program == name
-            and mode in row.modes
-            and row.aspect == one.aspect
-            and row.like in one.text
-        ):
+        if row.program == name and mode in row.modes and tells(row, one):
             return row.pending or "limit"
     return "NEW"
 

@@ -67,6 +67,7 @@ COPIES = "Arguments and values are copies"
 FOLDERS = "Files that steps of remote mode write by relative paths"
 DESCRIPTORS = "In debug mode the log of a step"
 UTF8 = "Workers write UTF-8"
+FRAMES = "A traceback that the body itself prints"
 
 
 def _staying() -> Iterator[Known]:
@@ -90,6 +91,11 @@ def _staying() -> Iterator[Known]:
     )
     leaves = "the worker lives on, and the step's failure is recorded"
     yield Known("limits_exit", EVERY, "end traceback", leaves, limits=EXIT, pending="limits")
+    yield Known(
+        "exception_kinds", EVERY, "stdout", leaves, like="stop ", limits=EXIT, pending="limits"
+    )
+    between = "frames of what reads a value come between, and are taken out as it leaves the call"
+    yield Known("tracebacks", EVERY, "traceback", between, limits=FRAMES, pending="limits")
     copied = "they travel as pickles, and each interpreter has its own hash seed"
     yield Known("limits_identity", WORKERS, "stdout", copied, limits=COPIES, pending="limits")
     there = "each run has a working directory of its own where its engine is"
@@ -159,6 +165,7 @@ def _pending() -> Iterator[Known]:
     yield Known("plots", ("local", "spawn"), "stdout", imported, pending="main")
     yield Known("training", ("local", "spawn"), "stdout logs", imported, pending="main")
     changed = "what main() has set in modules of its own is not seen"
+    yield Known("guard_globals", WORKERS, "end stdout traceback steps", changed, pending="main")
     yield Known("settings_in_main", WORKERS, "stdout logs", changed, pending="main")
 
 

@@ -27,7 +27,7 @@ class Handle:
         self._open()
 
     def _open(self):
-        self.stream = open(self.name, "a")  # noqa: SIM115
+        self.stream = open(self.name, "a")
 
     def __getstate__(self):
         return {"name": self.name}

@@ -51,9 +51,18 @@ def broken(n):
     return n
 
 
+@component
+def ask(question):
+    try:
+        return input(question)
+    except EOFError:
+        return f"no answer, {sys.stdin.read()!r}"
+
+
 @pipeline
 def main():
     names = [mixed(name) for name in ("one", "two")]
+    print(ask("name? "))
     return len(names), threads(3) + 0, broken(1) + 0
 
 
