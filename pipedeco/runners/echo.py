@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 import threading
@@ -29,6 +30,8 @@ class _Tail:
         self.current = current  # names the step under way
         self.line_begins = True
         self.step = ""  # whose line was the last
+        # A look may end within a character.
+        self.decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def read(self) -> list[tuple[str, bytes]]:
         """(step, bytes) that came since the last look."""
@@ -97,6 +100,9 @@ class Echo:
         self._over.set()
         self._thread.join(5.0)
         self.show()
+        with self._lock:
+            for tail in (tail for pair in self._tails.values() for tail in pair):
+                _write(tail, tail.step, b"", labelled=False, final=True)
 
     def catch_up(self, worker: str, ends: tuple[int, int]) -> None:
         """Show what comes before these places of both files, if it is not shown yet."""
@@ -118,9 +124,11 @@ class Echo:
                         _write(tail, step, data, labelled=labelled)
 
 
-def _write(tail: _Tail, step: str, data: bytes, *, labelled: bool) -> None:
+def _write(tail: _Tail, step: str, data: bytes, *, labelled: bool, final: bool = False) -> None:
     stream: Any = getattr(sys, tail.stream)
-    text = data.decode("utf-8", "backslashreplace")
+    text = tail.decoder.decode(data, final)
+    if not text:
+        return
     try:
         if labelled:
             text = _labelled(tail, step, text)
