@@ -35,7 +35,7 @@ def work(n):
 @component
 def long_line(n):
     print("x" * n)
-    print("ü" * 3)
+    print("x" + "ü" * n)  # its bytes are torn where they are read in pieces
     return n
 
 

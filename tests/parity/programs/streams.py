@@ -5,7 +5,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from pipedeco import component, pipeline
+from pipedeco import component, pipeline, value
 
 
 @component
@@ -61,7 +61,7 @@ def ask(question):
 
 @pipeline
 def main():
-    names = [mixed(name) for name in ("one", "two")]
+    names = [value(mixed(name)) for name in ("one", "two")]
     print(ask("name? "))
     return len(names), threads(3) + 0, broken(1) + 0
 
