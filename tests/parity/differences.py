@@ -68,6 +68,7 @@ FOLDERS = "Files that steps of remote mode write by relative paths"
 DESCRIPTORS = "In debug mode the log of a step"
 UTF8 = "Workers write UTF-8"
 FRAMES = "A traceback that the body itself prints"
+OPERATORS = "A warning of an operation on a result"
 
 
 def _staying() -> Iterator[Known]:
@@ -96,10 +97,20 @@ def _staying() -> Iterator[Known]:
     )
     between = "frames of what reads a value come between, and are taken out as it leaves the call"
     yield Known("tracebacks", EVERY, "traceback", between, limits=FRAMES, pending="limits")
+    operator = "Python's own code warns at the line of whoever calls it, which is our method"
+    yield Known("operators", EVERY, "stderr", operator, limits=OPERATORS, pending="limits")
     copied = "they travel as pickles, and each interpreter has its own hash seed"
     yield Known("limits_identity", WORKERS, "stdout", copied, limits=COPIES, pending="limits")
     there = "each run has a working directory of its own where its engine is"
-    for program in ("ascii_terminal", "etl_sqlite", "frames", "orders_src", "proxies", "top_level"):
+    for program in (
+        "ascii_terminal",
+        "etl_sqlite",
+        "frames",
+        "leftovers",
+        "orders_src",
+        "proxies",
+        "top_level",
+    ):
         yield Known(program, REMOTE, "files", there, limits=FOLDERS, pending="limits")
     for program in ("plots", "training"):  # the body makes a folder
         aspects = "end stdout traceback files steps"
@@ -146,6 +157,10 @@ def _pending() -> Iterator[Known]:
     yield Known("pool_processes", WORKERS, "end stdout traceback steps", kept, pending="procs")
     aspects = "end stdout stderr traceback steps logs"
     yield Known("pool_joblib", WORKERS, aspects, kept, pending="procs", always=False)
+
+    unfinished = "workers are ended without what a process does at its end"
+    yield Known("leftovers", ("local", "spawn"), "files", unfinished, pending="procs")
+    yield Known("leftovers", WORKERS, "temporary", unfinished, pending="procs")
 
     held = "definitions of the script hold what does not pickle"
     for program in ("sync_classes", "console_rich", "context_vars", "from_module"):

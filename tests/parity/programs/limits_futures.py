@@ -34,6 +34,7 @@ def main():
     attempt("json:", lambda: json.dumps(find("number")))
     attempt("in a list:", lambda: str([find("number")]).partition("<")[0])
     attempt("exists:", lambda: os.path.exists(find("path")))
+    attempt("as a key:", lambda: {os.sep: "found"}.get(find("path"), "not found"))
     attempt("call:", lambda: find("function")(-3))
 
 
