@@ -12,8 +12,9 @@ How to add a program
 2. Let it print what it computes, and use `component`, `pipeline` and `value` of pipedeco alone.  It must be
    the same in each run: no times, no process ids, no addresses.  Lines may come in any order, so that
    steps may write side by side.
-3. `python -m tests.parity NAME` prints what differs, for each mode; `--keep` leaves the folders.
-   Without a name it prints the whole table.
+3. `python -m tests.parity NAME` prints for each mode what differs and is NEW to the table of differences, and which
+   of its rows are GONE; `--all` prints the known differences, too, and `--keep` leaves the folders.
+   Without a name it goes through all programs.
 4. A difference that is meant to stay gets a row in `differences.py`, with the sentence of README's Limits that
    tells it.  A row whose difference is gone fails the test, so that the table stays true.
 

@@ -43,15 +43,29 @@ class Known(NamedTuple):
     always: bool = True
 
 
-def tells(row: Known, one: Found) -> bool:
-    """Whether a row is about what was found, in a program and a mode of its own."""
+class Verdict(NamedTuple):
+    """What the table says of the differences that a program shows in a mode."""
+
+    new: list[Found]
+    known: list[tuple[Known, Found]]
+    gone: list[tuple[Known, str]]  # with the aspect in which nothing differs any more
+
+
+def judge(program: str, mode: str, found: list[Found]) -> Verdict:
+    """Hold what was found against the table."""
+    rows = [row for row in KNOWN if row.program == program and mode in row.modes]
+    known = [(row, one) for one in found for row in rows if _tells(row, one)]
+    told = [one for _, one in known]
+    seen = {(row, one.aspect) for row, one in known}
+    return Verdict(
+        [one for one in found if one not in told],
+        known,
+        [(r, a) for r in rows if r.always for a in r.aspects.split() if (r, a) not in seen],
+    )
+
+
+def _tells(row: Known, one: Found) -> bool:
     return one.aspect in row.aspects.split() and row.like in one.text
-
-
-def missing_of(row: Known, found: list[Found]) -> list[str]:
-    """The aspects of a row in which nothing was found."""
-    seen = {one.aspect for one in found if tells(row, one)}
-    return [aspect for aspect in row.aspects.split() if aspect not in seen]
 
 
 # ---- what stays, and the words of README's Limits

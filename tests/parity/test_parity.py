@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from parity.differences import KNOWN, missing_of, tells
+from parity.differences import KNOWN, judge
 from parity.harness import MODES, ROOT, compare, find_programs, run_bare, run_in_mode
 
 PROGRAMS = find_programs()
@@ -30,12 +30,12 @@ def test_a_program_is_as_without_decorators(bare, name, mode):
     """Nothing differs from the bare program but what the table of differences says."""
     place, wanted = bare(name)
     found = compare(wanted, run_in_mode(PROGRAMS[name], mode, place))
-    known = [row for row in KNOWN if row.program == name and mode in row.modes]
-    new = [one for one in found if not any(tells(row, one) for row in known)]
-    gone = [(row, aspect) for row in known if row.always for aspect in missing_of(row, found)]
-    assert not new, "differs from the bare program:\n" + "\n".join(map(": ".join, new))
-    assert not gone, "no longer differs: remove from differences.py\n" + "\n".join(
-        f"{aspect} of {row}" for row, aspect in gone
+    verdict = judge(name, mode, found)
+    assert not verdict.new, "differs from the bare program:\n" + "\n".join(
+        f"{one.aspect}: {one.text}" for one in verdict.new
+    )
+    assert not verdict.gone, "no longer differs: remove from differences.py\n" + "\n".join(
+        f"{aspect} of {row}" for row, aspect in verdict.gone
     )
 
 
