@@ -326,7 +326,8 @@ def check_arguments(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> N
     import inspect
 
     try:
-        signature = inspect.signature(fn)
+        # Of the outermost function: what a wrapper gives and takes away is its own affair.
+        signature = inspect.signature(fn, follow_wrapped=False)
     except (TypeError, ValueError):  # built-in functions without one
         return
     try:

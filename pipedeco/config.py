@@ -100,7 +100,8 @@ def configure(**changes: Any) -> None:
         remote steps are, with all that goes between a run and the engines' workers; or None for
         what PIPEDECO_BLOBS and [tool.pipedeco] blobs of pyproject.toml say.  Where nobody says, the
         workers see the store's own folder.
-    start_method: "nursery" or "spawn", or None for the platform's best.
+    start_method: "nursery" or "spawn", or None for what PIPEDECO_START_METHOD says, and the
+        platform's best where it is not set.
     progress: "auto" shows runs of more than half a second on stderr, live and with a summary on a
         terminal, else by a line now and then; "full" also tells how short runs ended, with their
         failures; "off" shows nothing; None for what PIPEDECO_PROGRESS says, and "auto" where it is not set.
@@ -240,7 +241,11 @@ def find_requirements(options: ComponentOptions, fn: Any) -> Requirements | None
 def find_start_method(asked: str | None) -> str:
     """Where workers come from: the nursery where the system has what it needs, else spawn."""
     able = sys.platform == "linux" and hasattr(os, "pidfd_open")
-    chosen = asked or SETTINGS.start_method or ("nursery" if able else "spawn")
+    chosen = asked or SETTINGS.start_method
+    if not chosen:
+        environment = os.environ.get("PIPEDECO_START_METHOD") or None
+        chosen = _checked("PIPEDECO_START_METHOD", check_start_method, environment)
+    chosen = chosen or ("nursery" if able else "spawn")
     if chosen == "nursery" and not able:
         raise ConfigError("the nursery needs Linux 5.3 or newer; use start_method='spawn'")
     return chosen

@@ -748,6 +748,7 @@ class Execution:
         return _wait_for(step, timeout)
 
     def load(self, step: Step) -> Any:
+        self._catch_up(step)
         if step.state not in SUCCESS:
             step.root_failure.read = True
             raise self.failures.fresh(step)
@@ -772,7 +773,13 @@ class Execution:
 
     def failure(self, step: Step) -> BaseException | None:
         """The exception that reading this ended step raises, always the same one."""
+        self._catch_up(step)
         return None if step.state in SUCCESS else self.failures.of(step)
+
+    def _catch_up(self, step: Step) -> None:
+        """Have a step's output shown before anybody acts on how it ended."""
+        if step.outcome is not None and step.outcome.logs is not None:
+            self.session.catch_up(step.outcome.logs)
 
     def cancel_step(self, step: Step) -> bool:
         if step.state in ENDED:

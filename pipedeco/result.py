@@ -376,13 +376,25 @@ def plain(item: Any) -> Any:
 
 
 def changed_in_place(result: StepResult[Any]) -> bool:
-    """Whether the body has changed the value that it loaded, as its pickle tells."""
+    """Whether the body has changed the value that it loaded."""
     root = result
     while root._parent is not None:
         root = root._parent
-    if root._mark is None:
+    if root._mark is None or pickle_mark(root._value) == root._mark:
         return False
-    return bool(pickle_mark(root._value) != root._mark)
+    if has_changed(root._mark, root._value):
+        return True
+    accept_change(root)  # it has remembered something of itself
+    return False
+
+
+def has_changed(before: bytes, value: Any) -> bool:
+    """Whether a value is another than when `pickle_mark` gave `before`."""
+    if pickle_mark(value) == before:
+        return False
+    from pipedeco.fingerprint.changes import same_content
+
+    return not same_content(before, value)
 
 
 def _asked_by_futures() -> bool:

@@ -13,7 +13,7 @@ from pipedeco import ConfigError, config, configure
 @pytest.fixture(autouse=True)
 def project(tmp_path, monkeypatch):
     """A project of its own, and no setting from around the tests."""
-    for name in ("MODE", "WORKERS", "STORE"):
+    for name in ("MODE", "WORKERS", "STORE", "START_METHOD"):
         monkeypatch.delenv(f"PIPEDECO_{name}", raising=False)
     monkeypatch.setattr(config, "SETTINGS", config.Settings())
     monkeypatch.setattr(config, "debugger_attached", lambda: False)
@@ -114,6 +114,19 @@ def test_the_start_method(monkeypatch):
     assert config.find_start_method(None) == "spawn"
     with pytest.raises(ConfigError, match="start_method='spawn'"):
         config.find_start_method("nursery")
+
+
+def test_precedence_of_start_methods(monkeypatch):
+    """Asked > configure() > PIPEDECO_START_METHOD > the platform's best."""
+    monkeypatch.setenv("PIPEDECO_START_METHOD", "spawn")
+    assert config.find_start_method(None) == "spawn"
+    configure(start_method="nursery")
+    assert config.find_start_method(None) == "nursery"
+    assert config.find_start_method("spawn") == "spawn"
+    configure(start_method=None)
+    monkeypatch.setenv("PIPEDECO_START_METHOD", "fork")
+    with pytest.raises(ConfigError, match="PIPEDECO_START_METHOD: start_method is one of"):
+        config.find_start_method(None)
 
 
 @pytest.mark.parametrize("landmark", ["pyproject.toml", ".git"])

@@ -25,8 +25,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipedeco.fingerprint.changes import same_content
 from pipedeco.fingerprint.unproven import Unproven
 from pipedeco.fingerprint.values import Fingerprints, file_digest, value_digest
+from pipedeco.serialization import pickle_mark
 
 # ---- any nested value
 
@@ -734,3 +736,20 @@ def test_a_missing_path_is_named(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(Unproven, match="not a regular file"):
         file_digest(tmp_path / "pipe")
+
+
+# -- what is remembered is no change
+
+
+def test_a_frame_that_was_read_has_the_same_content():
+    """pandas remembers the unit of dates when rows are chosen, and pickles it."""
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"x": [1.0, 2.0]})
+    frame["day"] = pd.to_datetime(["2024-01-01", "2024-01-02"])
+    frame = pickle.loads(pickle.dumps(frame))
+    before = pickle_mark(frame)
+    _ = frame[frame.x < 2]
+    assert pickle_mark(frame) != before
+    assert same_content(before, frame)
+    frame.loc[0, "x"] = 9.0
+    assert not same_content(before, frame)

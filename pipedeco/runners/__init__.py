@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipedeco.blobs import BlobStore
-    from pipedeco.graph import Called, Step, StepCall, StepError
+    from pipedeco.graph import Called, Logs, Step, StepCall, StepError
 
 
 class RunFacts(NamedTuple):
@@ -111,6 +111,9 @@ class Session(Protocol):
 
     def running(self) -> list[UnderWay]:
         """The steps that are being performed; from any thread."""
+
+    def catch_up(self, logs: Logs) -> None:
+        """Show what an ended step wrote, as its value is about to be read; from any thread."""
 
     def arguments(self, step: Step) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What a child pipeline's body is called with."""

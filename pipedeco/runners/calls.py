@@ -250,6 +250,9 @@ class CallSession:
     def called(self, step: Step) -> None:
         pass
 
+    def catch_up(self, logs: Logs) -> None:
+        self.echo.catch_up(logs.name, (logs.out_end, logs.err_end, logs.events_end))
+
     def on_scheduler(self) -> bool:
         return self.loop.on_loop()
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from pipedeco.autolog import AutoLog
 from pipedeco.definitions import unwrapped
 from pipedeco.errors import ConfigError, NotPicklable, Terminated
-from pipedeco.graph import CANCELLED, FAILED, Called, Outcome, Step, StepCall
+from pipedeco.graph import CANCELLED, FAILED, Called, Logs, Outcome, Step, StepCall
 from pipedeco.reporter import ADDRESS, Reporter, StepName
 from pipedeco.requirements import unmet
-from pipedeco.result import StepResult, accept_change
+from pipedeco.result import StepResult, accept_change, has_changed
 from pipedeco.runners import UnderWay, auto_logs
 from pipedeco.runners.beside import InPlace
 from pipedeco.runners.offspring import Offspring
@@ -181,6 +181,9 @@ class DebugSession:
             self.offspring.look()
         return [] if step is None else [UnderWay(step, 0.0, self._share)]
 
+    def catch_up(self, logs: Logs) -> None:
+        pass
+
     def on_scheduler(self) -> bool:
         return False
 
@@ -269,7 +272,7 @@ class DebugSession:
             self._auto_log.end()
             self.reporter.finish()
             logs = self._log.end(step.position + 1)
-        if before is not None and pickle_mark((args, kwargs)) != before:
+        if before is not None and has_changed(before, (args, kwargs)):
             warn_user(
                 f"step {step.name} changed its argument in place; the other modes would not see "
                 "that outside the step: return the changed value instead"

@@ -32,12 +32,17 @@ class Delivery:
         self._folder = folder
         self._targets = targets
         self._tails: dict[str, _Tail] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a handler may read a step's value, which leads here
 
     def add(self, worker: str) -> None:
         """Listen to a worker that enters the run."""
         if self._targets and worker not in self._tails:
             self._tails[worker] = _Tail(os.path.join(self._folder, f"{worker}.events"))
+
+    def is_behind(self, worker: str, end: int) -> bool:
+        """Return whether there may be records before this place of a worker's events."""
+        tail = self._tails.get(worker)
+        return tail is not None and tail.position < end
 
     def deliver(self) -> None:
         """Hand over what came since the last time."""
@@ -60,7 +65,7 @@ class _Tail:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._position = 0
+        self.position = 0
 
     def lines(self) -> list[bytes]:
         """The whole lines that came since the last look."""
@@ -69,14 +74,14 @@ class _Tail:
         except FileNotFoundError:
             return []
         found: list[bytes] = []
-        while self._position < size:
+        while self.position < size:
             with open(self._path, "rb") as file:
-                file.seek(self._position)
-                data = file.read(max(CHUNK, size - self._position))
+                file.seek(self.position)
+                data = file.read(max(CHUNK, size - self.position))
             whole = data.rpartition(b"\n")[0]
             if not whole:
                 break
-            self._position += len(whole) + 1
+            self.position += len(whole) + 1
             found += [line for line in whole.split(b"\n") if line.startswith(LOGGED)]
         return found
 

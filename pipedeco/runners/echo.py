@@ -5,6 +5,7 @@ What they log goes to the program's own handlers at the same time.
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 import threading
@@ -33,6 +34,8 @@ class _Tail:
         self.current = current  # names the step under way
         self.line_begins = True
         self.step = ""  # whose line was the last
+        # A look may end within a character.
+        self.decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def read(self) -> list[tuple[str, bytes]]:
         """(step, bytes) that came since the last look."""
@@ -104,6 +107,17 @@ class Echo:
         self._thread.join(5.0)
         self.show()
         self._records.deliver()
+        with self._lock:
+            for tail in (tail for pair in self._tails.values() for tail in pair):
+                _write(tail, tail.step, b"", labelled=False, final=True)
+
+    def catch_up(self, worker: str, ends: tuple[int, int, int]) -> None:
+        """Show and deliver what comes before these places of the three files of a worker."""
+        tails = self._tails.get(worker, ())
+        if any(tail.position < end for tail, end in zip(tails, ends, strict=False)):
+            self.show()
+        if self._records.is_behind(worker, ends[2]):
+            self._records.deliver()
 
     def _watch(self) -> None:
         while not self._over.wait(INTERVAL):
@@ -120,9 +134,11 @@ class Echo:
                         _write(tail, step, data, labelled=labelled)
 
 
-def _write(tail: _Tail, step: str, data: bytes, *, labelled: bool) -> None:
+def _write(tail: _Tail, step: str, data: bytes, *, labelled: bool, final: bool = False) -> None:
     stream: Any = getattr(sys, tail.stream)
-    text = data.decode("utf-8", "backslashreplace")
+    text = tail.decoder.decode(data, final)
+    if not text:
+        return
     try:
         if labelled:
             text = _labelled(tail, step, text)

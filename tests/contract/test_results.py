@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import copy
 import dataclasses
+import functools
 import math
 import operator
 import os
@@ -433,6 +434,35 @@ def test_deepcopy_of_a_structure(mode):
     assert body()
 
 
+# -- output
+
+
+@component
+def say(text, fail=False):
+    print(text)
+    if fail:
+        raise LookupError(text)
+    return text
+
+
+def test_what_a_step_wrote_is_shown_before_its_value_is_read(mode, capsys):
+    """A body that prints what it reads prints it below the lines of the step, failed or not."""
+
+    @pipeline
+    def body():
+        for i in range(20):
+            print("read", value(say(f"step {i}")))
+        try:
+            value(say("bad", fail=True))
+        except LookupError:
+            print("read LookupError")
+
+    body()
+    lines = capsys.readouterr().out.splitlines()
+    expected = [line for i in range(20) for line in (f"step {i}", f"read step {i}")]
+    assert lines == [*expected, "bad", "read LookupError"]
+
+
 # -- changes in place
 
 
@@ -491,6 +521,45 @@ def test_a_loaded_value_unchanged_is_passed_on(mode):
         return echo(r)
 
     assert body() == {"a": [1]}
+
+
+class Named:
+    """Remembers what it has computed when it is read."""
+
+    def __init__(self, name):
+        self.name = name
+
+    @functools.cached_property
+    def label(self):
+        return f"<{self.name}>"
+
+
+def test_a_loaded_value_that_has_remembered_something_is_passed_on(mode):
+    """A cached property that the body reads is no change; one of the other attributes is."""
+
+    @pipeline
+    def body():
+        r = echo(Named("a"))
+        assert r.label == "<a>"
+        assert echo(r).label == "<a>"
+        value(r).name = "b"
+        with pytest.raises(GraphError, match="step echo was changed"):
+            echo(r)
+        return True
+
+    assert body()
+
+
+def test_a_step_that_remembers_something_in_its_argument_changes_nothing(mode, recwarn):
+    """No mode warns where a step reads a cached property of its argument."""
+    read = component(lambda named: named.label).with_options(name="read")
+
+    @pipeline
+    def body():
+        return read(Named("a"))
+
+    assert body() == "<a>"
+    assert not recwarn.list
 
 
 def test_reading_twice_gives_one_object(mode):

@@ -159,6 +159,34 @@ def unnamed(function):
     return wrapper
 
 
+def injected(function):
+    """A decorator that gives one argument, and takes another for itself."""
+
+    @functools.wraps(function)
+    def wrapper(*args, times, **kwargs):
+        return [function(*args, number=7, **kwargs)] * times
+
+    return wrapper
+
+
+@component
+@injected
+def numbered(x, *, number):
+    return x, number
+
+
+def test_a_decorator_that_gives_arguments(mode):
+    """A call is checked by what is called; what the function inside is given is not its affair."""
+
+    @pipeline
+    def body():
+        with pytest.raises(TypeError, match="times"):
+            numbered(1)
+        return numbered(1, times=2)
+
+    assert body() == [(1, 7), (1, 7)]
+
+
 class Scaler:
     factor = 10
 

@@ -1,0 +1,201 @@
+"""The differences from the bare program that are known: why they are, and what tells users so.
+
+A row stays for as long as its difference does. One that is `pending` ends when the part of the work that it
+names is merged: the test of its program then says "no longer differs", and the row is deleted. One that is
+pending for "limits" stays, and waits for its sentence in README alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from parity.harness import Found
+
+EVERY = ("debug", "local", "spawn", "remote")
+WORKERS = ("local", "spawn", "remote")
+DEBUG = ("debug",)
+REMOTE = ("remote",)
+
+
+class Known(NamedTuple):
+    """A difference that a program shows in some modes.
+
+    Attributes
+    ----------
+    program, modes, aspects : what differs, where; aspects in one text.
+    why : what is behind it, for a reader of this table.
+    like : a part of each text that tells it; "" for all of these aspects.
+    limits : the words of README's Limits that tell users of it.
+    pending : the part of the work that will end it; "" where it stays.
+    always : False where it depends on which worker gets which step.
+    """
+
+    program: str
+    modes: tuple[str, ...]
+    aspects: str
+    why: str
+    like: str = ""
+    limits: str = ""
+    pending: str = ""
+    always: bool = True
+
+
+class Verdict(NamedTuple):
+    """What the table says of the differences that a program shows in a mode."""
+
+    new: list[Found]
+    known: list[tuple[Known, Found]]
+    gone: list[tuple[Known, str]]  # with the aspect in which nothing differs any more
+
+
+def judge(program: str, mode: str, found: list[Found]) -> Verdict:
+    """Hold what was found against the table."""
+    rows = [row for row in KNOWN if row.program == program and mode in row.modes]
+    known = [(row, one) for one in found for row in rows if _tells(row, one)]
+    told = [one for _, one in known]
+    seen = {(row, one.aspect) for row, one in known}
+    return Verdict(
+        [one for one in found if one not in told],
+        known,
+        [(r, a) for r in rows if r.always for a in r.aspects.split() if (r, a) not in seen],
+    )
+
+
+def _tells(row: Known, one: Found) -> bool:
+    return one.aspect in row.aspects.split() and row.like in one.text
+
+
+# ---- what stays, and the words of README's Limits
+
+FUTURES = "Some operations cannot wait for a value and see the future instead"
+BODY_IN_PLACE = "A result cannot be changed in place"
+STEP_IN_PLACE = "What a step changes in place in its arguments nobody sees outside it"
+STATE = "What a step changes outside its value"
+LIBRARIES = "what the program sets in libraries while it runs"
+ASYNC = "`async def` pipelines are refused"
+EXIT = "A step that calls `sys.exit` fails"
+COPIES = "Arguments and values are copies"
+FOLDERS = "Files that steps of remote mode write by relative paths"
+DESCRIPTORS = "In debug mode the log of a step"
+UTF8 = "Workers write UTF-8"
+FRAMES = "A traceback that the body itself prints"
+OPERATORS = "A warning of an operation on a result"
+
+
+def _staying() -> Iterator[Known]:
+    yield Known(
+        "limits_futures", EVERY, "stdout", "they ask no method of the future", limits=FUTURES
+    )
+    yield Known("limits_async_pipeline", EVERY, "stdout steps", "refused", limits=ASYNC)
+    in_place = "the recorded value is another than the one that would be passed on"
+    yield Known(
+        "limits_in_place", EVERY, "end stdout traceback steps", in_place, limits=BODY_IN_PLACE
+    )
+    for program in ("limits_in_place", "methods", "shapes", "seeds"):
+        warns = "debug mode warns of what the other modes would not do"
+        yield Known(program, DEBUG, "stderr", warns, limits=STEP_IN_PLACE, pending="limits")
+    own = "a step has copies of its process's state, and leaves its worker as it found it"
+    yield Known("limits_globals", WORKERS, "stdout", own, limits=STATE, pending="limits")
+    yield Known("log_default", WORKERS, "stdout", own, like="6 ", limits=STATE, pending="limits")
+    made = "workers are told of the program's own modules, not of what it sets in libraries"
+    yield Known(
+        "limits_library_state", WORKERS, "stdout logs", made, limits=LIBRARIES, pending="limits"
+    )
+    leaves = "the worker lives on, and the step's failure is recorded"
+    yield Known("limits_exit", EVERY, "end traceback", leaves, limits=EXIT, pending="limits")
+    yield Known(
+        "exception_kinds", EVERY, "stdout", leaves, like="stop ", limits=EXIT, pending="limits"
+    )
+    between = "frames of what reads a value come between, and are taken out as it leaves the call"
+    yield Known("tracebacks", EVERY, "traceback", between, limits=FRAMES, pending="limits")
+    operator = "Python's own code warns at the line of whoever calls it, which is our method"
+    yield Known("operators", EVERY, "stderr", operator, limits=OPERATORS, pending="limits")
+    copied = "they travel as pickles, and each interpreter has its own hash seed"
+    yield Known("limits_identity", WORKERS, "stdout", copied, limits=COPIES, pending="limits")
+    there = "each run has a working directory of its own where its engine is"
+    for program in (
+        "ascii_terminal",
+        "etl_sqlite",
+        "frames",
+        "leftovers",
+        "orders_src",
+        "proxies",
+        "top_level",
+    ):
+        yield Known(program, REMOTE, "files", there, limits=FOLDERS, pending="limits")
+    for program in ("plots", "training"):  # the body makes a folder
+        aspects = "end stdout traceback files steps"
+        yield Known(program, REMOTE, aspects, there, limits=FOLDERS, pending="limits")
+    tee = "debug mode listens to sys.stdout and sys.stderr as they are when the step begins"
+    for program in ("progress_bar", "streams", "subprocesses"):
+        yield Known(program, DEBUG, "logs", tee, limits=DESCRIPTORS, pending="limits")
+    text = "logs keep what was written; what the terminal cannot show is escaped when it is shown"
+    yield Known("ascii_terminal", EVERY, "logs", text, limits=UTF8, pending="limits")
+    yield Known(
+        "ascii_terminal", WORKERS, "stdout", text, like="ANSI", limits=UTF8, pending="limits"
+    )
+
+
+# ---- what is being worked on
+
+
+def _pending() -> Iterator[Known]:
+    logging = "workers do not have the program's loggers"
+    yield Known("shop", WORKERS, "stderr logs", logging, pending="logs")
+    yield Known("shop", DEBUG, "logs", logging, pending="logs")
+    yield Known(
+        "log_handlers", WORKERS, "stdout stderr traceback files logs", logging, pending="logs"
+    )
+    yield Known("log_handlers", DEBUG, "logs", logging, pending="logs")
+    yield Known("log_own_handlers", WORKERS, "stdout stderr logs", logging, pending="logs")
+    yield Known("log_own_handlers", DEBUG, "logs", logging, pending="logs")
+    yield Known("log_basic_file", WORKERS, "stdout files", logging, pending="logs")
+    yield Known("log_queue", WORKERS, "stderr files", logging, pending="logs")
+    captured = "logging.captureWarnings(True) of the body"
+    yield Known("log_default", WORKERS, "stderr logs", captured, pending="logs")
+
+    around = "workers do not have the program's time zone, locale, decimals and variables"
+    yield Known("ambient_main", WORKERS, "stdout steps", around, pending="ambient")
+    yield Known("subprocesses", ("local", "spawn"), "stdout", around, pending="ambient")
+    filters = "workers do not have the program's filters of warnings"
+    yield Known("warnings_filters", WORKERS, "stderr logs", filters, pending="ambient")
+    places = "each worker shows a warning once, where the program shows it once"
+    yield Known("warnings_parallel", WORKERS, "stderr", places, pending="ambient", always=False)
+
+    yield Known("seeds_global", WORKERS, "stdout", "no seed= is given", pending="seeds")
+
+    kept = "what a step leaves is ended, while its worker keeps the handles of it"
+    yield Known("pool_processes", WORKERS, "end stdout traceback steps", kept, pending="procs")
+    aspects = "end stdout stderr traceback steps logs"
+    yield Known("pool_joblib", WORKERS, aspects, kept, pending="procs", always=False)
+
+    unfinished = "workers are ended without what a process does at its end"
+    yield Known("leftovers", ("local", "spawn"), "files", unfinished, pending="procs")
+    yield Known("leftovers", WORKERS, "temporary", unfinished, pending="procs")
+
+    held = "definitions of the script hold what does not pickle"
+    for program in ("sync_classes", "console_rich", "context_vars", "from_module"):
+        aspects = "end stdout stderr traceback steps"
+        if program == "context_vars":
+            aspects = aspects.replace("stderr ", "")
+        yield Known(program, WORKERS, aspects, held, pending="code")
+    by_path = "a module that was loaded by its path is looked for by its name"
+    yield Known("plugins", WORKERS, "end stdout traceback steps", by_path, pending="code")
+    named = "a pipeline of __main__ cannot be pickled by its name, as multiprocessing does"
+    yield Known("pool_of_pipelines", EVERY, "end stdout traceback steps", named, pending="code")
+
+    imported = "the main file is not imported by workers"
+    aspects = "end stdout stderr traceback steps"
+    yield Known("sync_classes_guarded", WORKERS, aspects, imported, pending="main")
+    yield Known("frames", WORKERS, "stdout logs", imported, pending="main")
+    yield Known("plots", ("local", "spawn"), "stdout", imported, pending="main")
+    yield Known("training", ("local", "spawn"), "stdout logs", imported, pending="main")
+    changed = "what main() has set in modules of its own is not seen"
+    yield Known("guard_globals", WORKERS, "end stdout traceback steps", changed, pending="main")
+    yield Known("settings_in_main", WORKERS, "stdout logs", changed, pending="main")
+
+
+KNOWN: tuple[Known, ...] = (*_staying(), *_pending())
