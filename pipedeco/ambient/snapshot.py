@@ -10,6 +10,11 @@ from __future__ import annotations
 import marshal
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pipedeco.ambient.hooks import Hooks
+from pipedeco.ambient.interpreter import Interpreter
+from pipedeco.ambient.limits import Limits
+from pipedeco.ambient.trackers import Trackers
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -35,12 +40,20 @@ class Part(Protocol):
         """Re-create a captured state in this worker; None stands for the default."""
 
     def restore(self) -> None:
-        """Undo what a step has changed since `enter`; must be cheap where it changed nothing."""
+        """Undo what a step has changed since `enter`; must be cheap where it changed nothing.
+
+        Raises CannotRestore where only another process can be as this one was.
+        """
 
 
 def parts() -> list[Part]:
     """Every kind of ambient state, in the order in which a worker enters them."""
-    return []
+    return [
+        Interpreter(),
+        Limits(),
+        Trackers(),
+        Hooks(),  # the last, as other parts put theirs into the same places
+    ]
 
 
 def capture(found: Sequence[Part]) -> bytes:
@@ -49,17 +62,40 @@ def capture(found: Sequence[Part]) -> bytes:
     return marshal.dumps(states) if states else b""
 
 
+def at_call(now: bytes, begun: bytes, states: dict[str, Any]) -> bytes:
+    """The snapshot of a child run, which begins some time after its call.
+
+    Parameters
+    ----------
+    now: what is captured as it begins.
+    begun: the snapshot of its parent.
+    states: what had changed since that when it was called.
+    """
+    found: dict[str, Any] = marshal.loads(now) if now else {}
+    called = {**(marshal.loads(begun) if begun else {}), **states}
+    found[Interpreter.name] = called.get(Interpreter.name)
+    return marshal.dumps(found)
+
+
 class AmbientState:
     """Keeps a worker in the ambient state of the run that it is in."""
 
     def __init__(self) -> None:
         self._parts = parts()
+        self._states: dict[str, Any] = {}  # of the run
 
     def enter(self, snapshot: bytes) -> None:
-        states: dict[str, Any] = marshal.loads(snapshot) if snapshot else {}
+        self._states = marshal.loads(snapshot) if snapshot else {}
         for part in self._parts:
-            part.enter(states.get(part.name))
+            part.enter(self._states.get(part.name))
+
+    def turn(self, states: dict[str, Any]) -> None:
+        """Be as at another call of the run's: some parts have these states, the rest the run's."""
+        for part in self._parts:
+            if part.name == Interpreter.name:
+                part.enter({**self._states, **states}.get(part.name))
 
     def restore(self) -> None:
+        """Raises CannotRestore."""
         for part in self._parts:
             part.restore()

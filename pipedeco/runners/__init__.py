@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from pipedeco.blobs import BlobStore
     from pipedeco.graph import Called, Step, StepCall
+    from pipedeco.worker.environment import Surroundings
 
 
 class RunFacts(NamedTuple):
@@ -25,6 +26,7 @@ class RunFacts(NamedTuple):
     log_prefix: str  # of their names
     auto_log: bool  # whether what libraries show is logged, where a component does not say
     crashed: Callable[[BaseException], None]  # tells that the runner itself has failed
+    around: Surroundings | None = None  # those of a child run's call, where they are known
 
 
 class UnderWay(NamedTuple):
@@ -99,6 +101,12 @@ class Session(Protocol):
 
     def kill(self) -> None:
         """End the calls that run at once."""
+
+    def note(self, step: Step) -> None:
+        """The body makes a call: note on the step how things stand, where workers must know."""
+
+    def surroundings_at(self, step: Step) -> Surroundings | None:
+        """What the steps of a child run find around them, where workers must be told."""
 
     def called(self, step: Step) -> None:
         """The body has made a call and is about to go on; raises what should stop it there."""

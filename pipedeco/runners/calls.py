@@ -9,6 +9,8 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from pipedeco.ambient.moments import Moment, Moments
+from pipedeco.ambient.snapshot import at_call
 from pipedeco.definitions import FunctionSpec, MainDefinitions, describe
 from pipedeco.errors import ConfigError, NotPicklable, PipedecoError
 from pipedeco.graph import (
@@ -27,6 +29,7 @@ from pipedeco.runners import auto_logs
 from pipedeco.runners.beside import Aside
 from pipedeco.runners.echo import Echo
 from pipedeco.serialization import Pickler, unpack_arguments
+from pipedeco.worker.environment import here
 from pipedeco.worker.perform import describe_error, describe_trouble
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from pipedeco.requirements import Requirements
     from pipedeco.runners import RunFacts
     from pipedeco.serialization import Packed
+    from pipedeco.worker.environment import Surroundings
     from pipedeco.worker.loop import Loop
 
 OVERHEAD = 15e-6  # seconds that a worker spends on a call besides the step itself
@@ -109,6 +113,8 @@ class CallSession:
     def __init__(self, loop: Loop, facts: RunFacts) -> None:
         self.loop = loop
         self.facts = facts
+        self.surroundings = facts.around or here()
+        self.moments = Moments()
         self.ready = Ready()
         self.stopping = False
         self.definitions = MainDefinitions()
@@ -151,6 +157,17 @@ class CallSession:
         if text not in self._announced:
             self._announced.add(text)
             self.echo.tell(text)
+
+    def note(self, step: Step) -> None:
+        step.moment = self.moments.now()
+
+    def surroundings_at(self, step: Step) -> Surroundings:
+        """As they were at the call of a child pipeline, which begins later."""
+        moment, now = Moment.of(step.moment), here()
+        return now._replace(
+            environment=moment.applied(self.surroundings.environment),
+            ambient=at_call(now.ambient, self.surroundings.ambient, moment.states),
+        )
 
     def called(self, step: Step) -> None:
         pass

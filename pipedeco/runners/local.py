@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from pipedeco.ambient.moments import Turns
 from pipedeco.errors import NotPicklable, PipedecoError
 from pipedeco.graph import LogPosition, Logs, Step, StepCall, StepError
 from pipedeco.runners import UnderWay
@@ -40,7 +41,6 @@ from pipedeco.worker.deaths import (
     timed_out,
     worker_died,
 )
-from pipedeco.worker.environment import here
 from pipedeco.worker.loop import Loop, Timer
 from pipedeco.worker.perform import describe_trouble
 from pipedeco.worker.pool import Pool, Worker
@@ -74,6 +74,7 @@ class _Slot:
         self.asked_back = False
         self.verdict: tuple[int, StepError] | None = None  # why its call is being killed
         self.clock: Timer | None = None  # of a call with a timeout, which has nothing beside it
+        self.turns = Turns()
         self.position = LogPosition(worker.name)
         self.proven = False  # whether it ever sent anything
 
@@ -85,7 +86,6 @@ class LocalSession(CallSession):
         super().__init__(runner, facts)
         self.runner = runner
         self.key = key
-        self.surroundings = here()
         self.environments = Environments(self, self.surroundings, runner.venvs)
         self.busy: set[_Slot] = set()
         self.positions: dict[str, LogPosition] = {}  # by worker, which may leave and come back
@@ -244,6 +244,7 @@ class LocalRunner(Loop):
         self._enter(slot, session)
         share = -(-len(session.ready) // session.facts.workers)
         batch: list[tuple[Any, ...]] = []
+        moments: dict[int, bytes] = {}
         most = min(share, LARGEST)
         idle = not slot.calls
         for call in next_calls(session.ready, most, slot.load, BATCH, idle=idle):
@@ -255,11 +256,14 @@ class LocalRunner(Loop):
                 slot.calls[message[0]] = call, mean
                 slot.load += mean
                 batch.append(message)
+                if call.step.moment:
+                    moments[call.number] = call.step.moment
         if batch:
             session.busy.add(slot)
             slot.moved = time.monotonic()
             slot.asked_back = False
-            self.pool.send(slot.worker, ("calls", batch))
+            for message in slot.turns.messages(batch, moments):
+                self.pool.send(slot.worker, message)
         elif not slot.calls:
             self._release(slot)
 
@@ -268,6 +272,7 @@ class LocalRunner(Loop):
         if slot.run is session:
             return
         slot.run = session
+        slot.turns = Turns()
         slot.functions.clear()
         slot.complete.clear()
         name = f"{session.facts.log_prefix}{slot.worker.name}"

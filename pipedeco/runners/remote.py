@@ -19,6 +19,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from pipedeco.ambient.moments import Moments
 from pipedeco.config import engine_url
 from pipedeco.engines import Engine, check_url, error_of, parse
 from pipedeco.errors import ConfigError, PipedecoError, WorkerDied
@@ -43,11 +44,10 @@ from pipedeco.runners.queues import Flight, Line, Queues
 from pipedeco.serialization import INLINE_LIMIT
 from pipedeco.worker.batch import Batch
 from pipedeco.worker.deaths import GRACE, ends_of_dead
-from pipedeco.worker.environment import here
 from pipedeco.worker.exchange import BEAT, CANCEL, KILL
 from pipedeco.worker.loop import Loop, Timer
 from pipedeco.worker.station import LEASE
-from pipedeco.worker.travel import setting_of
+from pipedeco.worker.travel import of_machine, setting_of
 
 if TYPE_CHECKING:
     from pipedeco.definitions import Definition
@@ -71,7 +71,7 @@ class RemoteSession(CallSession):
         super().__init__(runner, facts)
         self.runner = runner
         self.exchange = open_exchange(facts, self.post, self._heard)
-        self.around = here()
+        self.moments = Moments(lambda name: not of_machine(name))
         self.project = project_here()
         self.lines: dict[tuple[Any, ...], Line] = {}
         self.flights: dict[str, Flight] = {}
@@ -177,7 +177,7 @@ class RemoteSession(CallSession):
                 code = self.runner.bundles.bundle(self.project, self.exchange.archives)
             names = {"run": self.facts.id, "pipeline": self.facts.pipeline}
             prefix = self.facts.log_prefix
-            setting = setting_of(self.around, self.project, code, log_prefix=prefix, **names)
+            setting = setting_of(self.surroundings, self.project, code, log_prefix=prefix, **names)
             self.exchange.open(setting)
         except (PipedecoError, OSError) as error:
             self.trouble = error
@@ -349,6 +349,7 @@ class RemoteRunner(Loop):
         renewed: set[str] = set()
         timeouts: dict[int, float] = {}
         calls: list[tuple[Any, ...]] = []
+        moments: dict[int, bytes] = {}
         width = 0
         fresh = False
         share = min(-(-len(line.ready) // slots), LARGEST)
@@ -367,6 +368,8 @@ class RemoteRunner(Loop):
             call.number = next(self.numbers)
             message = message_of(call)
             calls.append(message)
+            if step.moment:
+                moments[call.number] = step.moment
             flight.calls[call.number] = call
             options = step.called.options
             fresh = fresh or options.fresh_process
@@ -386,6 +389,7 @@ class RemoteRunner(Loop):
             timeouts,
             fresh,
             None if line.environment is None else tuple(line.environment),
+            moments,
         )
 
     # -- what is told of payloads ------------------------------------------------------------

@@ -23,6 +23,7 @@ class Batch(NamedTuple):
     timeouts: dict[int, float]  # by call
     fresh: bool  # whether the child is to have done nothing before, nor afterwards
     environment: tuple[Any, ...] | None = None  # Requirements, where it is to be in its own
+    moments: dict[int, bytes] | None = None  # by call, of those that find something changed
 
 
 def needed(batch: Batch) -> Iterator[str]:

@@ -7,16 +7,26 @@ import importlib
 import os
 import signal
 import sys
+from contextvars import copy_context
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from pipedeco.ambient.moments import Moment
+from pipedeco.ambient.places import Zone
 from pipedeco.ambient.snapshot import AmbientState, capture, parts
+from pipedeco.ambient.trackers import variables_here
 from pipedeco.definitions import MAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _signal = importlib.import_module("_signal")
 
+# Those that a program can handle; the numbers above are for systems of its own.
+WATCHED_SIGNALS = sorted(number for number in _signal.valid_signals() if number < 32)
+TIMERS = (_signal.ITIMER_REAL, _signal.ITIMER_VIRTUAL, _signal.ITIMER_PROF)
 
-WATCHED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGALRM, signal.SIGHUP)
+Result = TypeVar("Result")
 
 
 class Surroundings(NamedTuple):
@@ -41,7 +51,7 @@ def here() -> Surroundings:
     return Surroundings(
         _directory(),
         [os.path.abspath(entry) if entry == "" else _exact(entry) for entry in sys.path],
-        dict(os.environ),
+        variables_here(),
         [_exact(argument) for argument in getattr(sys, "argv", [])],
         {name: _exact(value) for name, value in facts.items() if isinstance(value, str)},
         _umask(),
@@ -75,19 +85,19 @@ class Environment:
 
     def __init__(self) -> None:
         self._wanted: Surroundings | None = None
-        self._variables: dict[Any, Any] = {}
+        self._environment: dict[str, str] = {}  # as the calls are to find it
+        self._variables: dict[Any, Any] = {}  # the same, as the interpreter keeps it
         self._modules = 0
         self._stamps: dict[str, tuple[str, int]] = {}
-        self._handlers: dict[int, Any] = {}
+        self._handlers: list[Any] = []
         self._path: list[str] = []
         self._ambient = AmbientState()
+        self._zone = Zone()
 
     def enter(self, wanted: Surroundings) -> None:
         """Take on the surroundings of a run."""
         self._wanted = wanted
-        os.environ.clear()
-        os.environ.update(wanted.environment)
-        self._variables = dict(_raw_environment())
+        self._put_environment(wanted.environment)
         self._path = list(wanted.path)
         sys.path[:] = wanted.path
         sys.argv = list(wanted.argv)
@@ -101,16 +111,30 @@ class Environment:
             name_by_origin(*wanted.moved)
         sys.path_importer_cache.clear()  # the user may have written modules since
         self._note_modules()
-        self._handlers = {number: _signal.getsignal(number) for number in WATCHED_SIGNALS}
+        self._handlers = list(map(_signal.getsignal, WATCHED_SIGNALS))
         self._ambient.enter(wanted.ambient)
 
+    def turn(self, data: bytes) -> None:
+        """Be as things were at another call of the run."""
+        assert self._wanted is not None
+        moment = Moment.of(data)
+        self._put_environment(moment.applied(self._wanted.environment))
+        self._ambient.turn(moment.states)
+
+    def run(self, function: Callable[..., Result], *args: Any) -> Result:
+        """Call a function in a copy of this context: what it sets there is gone afterwards."""
+        return copy_context().run(function, *args)
+
     def restore(self) -> None:
-        """Undo what a step did to the process; cheap where it did nothing."""
+        """Undo what a step did to the process; cheap where it did nothing.
+
+        Raises CannotRestore where only another process can be as this one was.
+        """
         wanted = self._wanted
         assert wanted is not None
         if _raw_environment() != self._variables:
-            os.environ.clear()
-            os.environ.update(wanted.environment)
+            self._put_environment(self._environment)
+        self._zone.restore()
         if _directory() != wanted.directory:
             os.chdir(wanted.directory)
         if sys.path != self._path:
@@ -127,13 +151,22 @@ class Environment:
 
     def _restore_signals(self) -> None:
         # The C module's functions, as signal's own wrap each number in an enum.
-        if _signal.getitimer(_signal.ITIMER_REAL)[0]:
-            _signal.setitimer(_signal.ITIMER_REAL, 0)
+        for timer in TIMERS:
+            if _signal.getitimer(timer)[0]:
+                _signal.setitimer(timer, 0)
         if _signal.pthread_sigmask(_signal.SIG_BLOCK, ()):
             _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-        for number, handler in self._handlers.items():
-            if _signal.getsignal(number) is not handler:
-                _signal.signal(number, handler)
+        if list(map(_signal.getsignal, WATCHED_SIGNALS)) != self._handlers:
+            for number, handler in zip(WATCHED_SIGNALS, self._handlers, strict=True):
+                if handler is not None and _signal.getsignal(number) is not handler:
+                    _signal.signal(number, handler)
+
+    def _put_environment(self, wanted: dict[str, str]) -> None:
+        self._environment = wanted
+        os.environ.clear()
+        os.environ.update(wanted)
+        self._variables = dict(_raw_environment())
+        self._zone.enter()
 
     def stale(self, path: list[str]) -> bool:
         """Whether a module of the user's that this process has imported changed on disk, or

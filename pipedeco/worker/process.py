@@ -15,11 +15,12 @@ import socket
 import sys
 import threading
 import time
-import warnings
 from collections import deque
 from types import FrameType
 from typing import Any
 
+from pipedeco.ambient.filters import quiet_forks
+from pipedeco.ambient.interpreter import CannotRestore
 from pipedeco.autolog import AutoLog
 from pipedeco.blobs import BlobStore, make_private
 from pipedeco.definitions import find, main_globals
@@ -79,6 +80,7 @@ class Worker:
         self.in_step = False
         self.cancel: BaseException | None = None  # what the step was interrupted with
         self.cancelled = 0  # the run that a SIGTERM of the controller's has cancelled
+        self.spoiled = False  # whether a step has changed what cannot be changed back
         self.lost = False  # whether the step did not meet `cancel`, which Python dropped
         self.sending = threading.Lock()
         self.receiving = threading.Lock()
@@ -108,6 +110,9 @@ class Worker:
                 except IndexError:  # empty; the watch thread may have given back the last
                     break
                 self.handle(message)
+                if self.spoiled:
+                    self.flush()
+                    os._exit(0)  # a fresh worker takes over what was not begun
                 if self.watch.due():
                     self.flush()
             self.flush()
@@ -193,6 +198,8 @@ class Worker:
             self.functions[message[1]] = message[2:]
         elif kind == "define":
             self.define(message[1])
+        elif kind == "moment":
+            self.environment.turn(message[1])
         elif kind == "run":
             self.enter(*message[1:])
 
@@ -295,11 +302,12 @@ class Worker:
             function, retry_on = self.loaded.get(function_id) or self.load(function_id)
         except BaseException as error:  # noqa: BLE001 - the user's modules, while they are imported
             return failed(error, (), time.time(), 0.0)
+        call = perform, function, lambda: self.arguments(args, inputs), self.pack, retry_on
         if not self.functions[function_id][5]:
-            return perform(function, lambda: self.arguments(args, inputs), self.pack, retry_on)
+            return self.environment.run(*call)
         self.auto_log.begin(self.reporter)
         try:
-            return perform(function, lambda: self.arguments(args, inputs), self.pack, retry_on)
+            return self.environment.run(*call)
         finally:
             self.auto_log.end()
 
@@ -308,6 +316,7 @@ class Worker:
         kind, module, data, retry_on, *_ = self.functions[function_id]
         entry = find(kind, module, data), loads(retry_on) if retry_on else (Exception,)
         self.loaded[function_id] = entry
+        self.environment.restore()  # what a module sets up as it is imported is in the snapshot
         return entry
 
     def arguments(self, args: Any, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -332,7 +341,10 @@ class Worker:
         assert self.logs is not None
         if has_children():
             bury()
-        self.environment.restore()
+        try:
+            self.environment.restore()
+        except CannotRestore:
+            self.spoiled = True
         self.reporter.finish()
         self.reporter.call = None
         return self.logs.step_ended(number)
@@ -503,5 +515,5 @@ class _Watch(threading.Thread):
 def main(connection: socket.socket, page: Any) -> None:
     """The life of a worker process, after it was forked or spawned."""
     new_main()
-    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+    quiet_forks()
     Worker(connection, page).serve()

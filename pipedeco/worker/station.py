@@ -34,6 +34,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
 
+from pipedeco.ambient.moments import Turns
 from pipedeco.errors import BlobCorrupt, PipedecoError
 from pipedeco.events import length
 from pipedeco.graph import CANCELLED, FAILED, LogPosition, StepError
@@ -148,6 +149,7 @@ class _Child:
         self.venv = worker.venv
         self.functions: set[int] = set()
         self.shipped: dict[str, bytes] = {}  # what stands in its __main__, by name
+        self.turns = Turns()
         self.position = LogPosition("")
 
 
@@ -342,7 +344,8 @@ class Station(Loop):
             child.shipped.update(new)
         for number, timeout in work.batch.timeouts.items():
             self._watch(child, work, number, timeout, timeout)
-        self.pool.send(child.worker, ("calls", list(work.left.values())))
+        for message in child.turns.messages(work.left.values(), work.batch.moments or {}):
+            self.pool.send(child.worker, message)
 
     def _choose(self, work: _Work) -> _Child:
         """An idle child, rather one that is in the run already; else a new one."""
@@ -369,6 +372,7 @@ class Station(Loop):
         if child.run is run:
             return
         child.run = run
+        child.turns = Turns()
         child.functions.clear()
         setting, exchange = run.setting, run.exchange
         name = f"{setting.log_prefix}{child.name}{exchange.token}"
@@ -494,6 +498,7 @@ class Station(Loop):
         if logs is not None:
             position = child.position
             position.out, position.err, position.events = logs[1], logs[3], logs[5]
+        work.starts = 0  # it is none of those that die as they start
         work.outcome(message, child.position.name)
 
     def on_exit(self, worker: Worker, end: Exit) -> None:
