@@ -9,7 +9,6 @@ a worker is another flow.  Decimal's context is, as programs set it once, like t
 
 from __future__ import annotations
 
-import _thread
 import gc
 import os
 import socket
@@ -83,7 +82,6 @@ def knobs() -> list[Knob]:
             sys.set_int_max_str_digits,
             (4300 if digits == -1 else digits,),
         ),
-        Knob("stack", _thread.stack_size, _thread.stack_size, (0,)),
         Knob("trace", sys.gettrace, sys.settrace, pack=_stays),
         Knob("profile", sys.getprofile, sys.setprofile, pack=_stays),
     ]

@@ -24,19 +24,20 @@ def current() -> Any:
 
     Workers ask outside the context variables of a step, which are a copy: both hold this object.
     """
-    decimal = sys.modules.get("decimal")
-    return PLAIN if decimal is None else _settings(decimal.getcontext())
+    getcontext = getattr(sys.modules.get("decimal"), "getcontext", None)  # or half imported
+    return PLAIN if getcontext is None else _settings(getcontext())
 
 
 def default() -> Any:
-    decimal = sys.modules.get("decimal")
-    return PLAIN if decimal is None else _settings(decimal.DefaultContext)
+    context = getattr(sys.modules.get("decimal"), "DefaultContext", None)
+    return PLAIN if context is None else _settings(context)
 
 
 def separate() -> None:
     """Give this flow of control an object of its own, where another one goes on beside it."""
-    decimal = sys.modules.get("decimal")
-    if decimal is not None:
+    if "decimal" in sys.modules:
+        import decimal  # whole, whoever imports it just now
+
         decimal.setcontext(decimal.getcontext().copy())
 
 

@@ -11,15 +11,15 @@ from typing import Any
 class Locale:
     """All parts of the locale, as one text; None for that with which a process begins.
 
-    Only `locale` changes it, so nobody is asked before that is imported.
+    Only `_locale` changes it, so nobody is asked before that is imported.
     """
 
     def __init__(self) -> None:
         self._begun: str | None = None
 
     def read(self) -> str | None:
-        module: Any = sys.modules.get("locale")
-        text = None if module is None else module.setlocale(module.LC_ALL)
+        module: Any = sys.modules.get("_locale")
+        text = None if module is None else module.setlocale(module.LC_ALL, None)
         return None if text == self._begun else text
 
     def write(self, wanted: str | None) -> None:
@@ -80,7 +80,7 @@ class Tempdir:
 
     def read(self) -> Any:
         module = sys.modules.get("tempfile")
-        folder = None if module is None else module.tempdir
+        folder = getattr(module, "tempdir", None)
         if folder is None or folder == self._found:
             return None
         if folder == _found_by_tempfile():

@@ -15,6 +15,7 @@ import sys
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pipedeco.descriptors import socket_pair
 from pipedeco.errors import PipedecoError
 from pipedeco.worker.deaths import Exit, exit_of_code
 from pipedeco.worker.messages import Decoder, encode
@@ -269,7 +270,7 @@ class NurseryNest:
             self.connection, self.pid = _start_nursery(self.venv)
             self.alive = True
             self.selector.register(self.connection, selectors.EVENT_READ, self._report)
-        ours, theirs = socket.socketpair()
+        ours, theirs = socket_pair()
         ours.setblocking(False)
         page = os.memfd_create("pipedeco-page")
         try:
@@ -339,7 +340,7 @@ def _start_nursery(venv: Venv | None) -> tuple[socket.socket, int]:
     if not executable:
         raise PipedecoError("there is no Python executable to start workers with (sys.executable)")
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = socket_pair(socket.SOCK_SEQPACKET)
     number = theirs.fileno()
     # dup2 of a descriptor onto itself is how posix_spawn makes it inheritable.
     arguments = [executable, *interpreter_flags(), "-P", "-c", NURSERY]

@@ -63,6 +63,7 @@ class Worker:
 
     def __init__(self, connection: socket.socket, page: Any) -> None:
         self.connection = connection
+        connection.setblocking(True)  # whatever default the program's modules have set
         self.page = page
         self.queue: deque[tuple[Any, ...]] = deque()
         self.outcomes: deque[tuple[Any, ...]] = deque()
