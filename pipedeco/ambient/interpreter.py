@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from itertools import compress
+from operator import call
+from typing import TYPE_CHECKING, Any
 
 from pipedeco.ambient.knobs import knobs
+
+if TYPE_CHECKING:
+    from pipedeco.ambient.knobs import Knob
 
 
 class CannotRestore(Exception):
@@ -12,50 +18,70 @@ class CannotRestore(Exception):
 
 
 class Interpreter:
-    """Warning filters, decimal's context, locale and the other knobs."""
+    """Warning filters, decimal's context, locale and the other knobs.
+
+    Parameters
+    ----------
+    travelling: whether only those are looked at that travel.
+    """
 
     name = "interpreter"
 
-    def __init__(self) -> None:
-        self._knobs = knobs()
-        self._reads = [knob.read for knob in self._knobs]
-        self._start = self.copied()
-        self._wanted = self._start
+    def __init__(self, *, travelling: bool = False) -> None:
+        self._knobs = [knob for knob in knobs() if knob.travels or not travelling]
+        self._start: list[Any] = []
+        self.note()
+        self._start = self._wanted
 
-    def read(self) -> list[Any]:
-        """The values as they are; a list of one's own in none of them."""
-        return [read() for read in self._reads]
+    def note(self) -> None:
+        """Take the values for what they are to be."""
+        values = [knob.read() for knob in self._knobs]
+        self._wanted = [list(value) if type(value) is list else value for value in values]
+        self._watch()
 
-    def copied(self) -> list[Any]:
-        """The same, which later changes do not reach."""
-        return [list(value) if type(value) is list else value for value in self.read()]
+    def _watch(self) -> None:
+        """Choose the knobs that anybody can have turned: those of modules that are imported."""
+        self._modules = len(sys.modules)
+        chosen = [not knob.module or knob.module in sys.modules for knob in self._knobs]
+        self._reads = [knob.read for knob in compress(self._knobs, chosen)]
+        self._watched = list(compress(self._wanted, chosen))
+
+    def differs(self) -> bool:
+        """Whether any value is another than it is to be; a fraction of a microsecond."""
+        if len(sys.modules) != self._modules:
+            self._watch()
+        return list(map(call, self._reads)) != self._watched
 
     def capture(self) -> dict[str, Any] | None:
-        found = zip(self._knobs, self.read(), strict=True)
-        packed = {knob.name: knob.packed(value) for knob, value in found}
+        packed = {knob.name: knob.packed(knob.read()) for knob in self._knobs if knob.travels}
         return {name: state for name, state in packed.items() if state is not None} or None
 
     def enter(self, state: dict[str, Any] | None) -> None:
         states = state or {}
         self._wanted = [
-            knob.unpack(states[knob.name])
-            if knob.name in states
-            else knob.unpack(knob.usual[0])
-            if len(knob.usual) == 1
-            else start
+            self._value(knob, start, states)
             for knob, start in zip(self._knobs, self._start, strict=True)
         ]
-        self.restore()
+        self._watch()
+        self._put()
 
     def restore(self) -> None:
         """Raises CannotRestore where this process may not set a value back."""
-        if self.read() != self._wanted:
+        if self.differs():
             self._put()
 
+    def _value(self, knob: Knob, start: Any, states: dict[str, Any]) -> Any:
+        """What a knob is to be in a run with these states."""
+        if knob.name in states:
+            return knob.unpack(states[knob.name])
+        return knob.unpack(knob.usual[0]) if len(knob.usual) == 1 else start
+
     def _put(self) -> None:
-        for knob, value, wanted in zip(self._knobs, self.read(), self._wanted, strict=True):
-            if value != wanted:
+        for knob, wanted in zip(self._knobs, self._wanted, strict=True):
+            if knob.read() != wanted:
                 try:
                     knob.write(wanted)
                 except (OSError, ValueError) as error:
                     raise CannotRestore(knob.name) from error
+        if len(sys.modules) != self._modules:  # one was imported to be set
+            self._watch()

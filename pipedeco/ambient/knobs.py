@@ -30,10 +30,6 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _stays(value: Any) -> None:
-    """Packs what is put back after a step, and does not travel."""
-
-
 class Knob(NamedTuple):
     """One setting.
 
@@ -46,6 +42,8 @@ class Knob(NamedTuple):
         come; else it takes what it began with.
     pack: the value as plain types, None where it need not travel.
     unpack: the value again, in a worker.
+    travels: False for what is only put back after a step.
+    module: without which nobody can have turned it.
     """
 
     name: str
@@ -54,6 +52,8 @@ class Knob(NamedTuple):
     usual: tuple[Any, ...] = ()
     pack: Callable[[Any], Any] = _plain
     unpack: Callable[[Any], Any] = _plain
+    travels: bool = True
+    module: str = ""
 
     def packed(self, value: Any) -> Any:
         """The value as it travels; None where it need not."""
@@ -64,17 +64,17 @@ class Knob(NamedTuple):
 def knobs() -> list[Knob]:
     """All of them, in the order in which they are written."""
     locale, tempdir = Locale(), Tempdir()
+    read = partial(getattr, warnings, "filters")
     digits = sys.flags.int_max_str_digits
     found = [
-        Knob("warnings", _filters, filters.put, (filters.PYTHONS,), filters.pack, filters.unpack),
-        Knob("decimal.DefaultContext", numbers.default, numbers.put_default, (numbers.PLAIN,)),
-        Knob("decimal", numbers.current, numbers.put_current, (numbers.PLAIN,)),
-        Knob("locale", locale.read, locale.write, (None,), locale.pack),
+        Knob("warnings", read, filters.put, (filters.PYTHONS,), filters.pack, filters.unpack),
+        Knob("decimal", numbers.read, numbers.write, (numbers.PLAIN,), module="decimal"),
+        Knob("locale", locale.read, locale.write, (None,), locale.pack, module="_locale"),
         Knob("socket", socket.getdefaulttimeout, socket.setdefaulttimeout, (None,)),
-        Knob("tempfile", tempdir.read, tempdir.write, (None,)),
+        Knob("tempfile", tempdir.read, tempdir.write, (None,), module="tempfile"),
         Knob("gc", gc.isenabled, _enable_gc, (True,)),
         Knob("gc.threshold", gc.get_threshold, _set_threshold, GC_THRESHOLDS),
-        Knob("gc.debug", gc.get_debug, gc.set_debug, pack=_stays),
+        Knob("gc.debug", gc.get_debug, gc.set_debug, travels=False),
         Knob("switch", sys.getswitchinterval, sys.setswitchinterval, (0.005,)),
         Knob(
             "digits",
@@ -82,17 +82,13 @@ def knobs() -> list[Knob]:
             sys.set_int_max_str_digits,
             (4300 if digits == -1 else digits,),
         ),
-        Knob("trace", sys.gettrace, sys.settrace, pack=_stays),
-        Knob("profile", sys.getprofile, sys.setprofile, pack=_stays),
+        Knob("trace", sys.gettrace, sys.settrace, travels=False),
+        Knob("profile", sys.getprofile, sys.setprofile, travels=False),
     ]
     if hasattr(os, "getpriority"):
         nice = partial(os.setpriority, os.PRIO_PROCESS, 0)
-        found.append(Knob("nice", partial(os.getpriority, os.PRIO_PROCESS, 0), nice, pack=_stays))
+        found.append(Knob("nice", partial(os.getpriority, os.PRIO_PROCESS, 0), nice, travels=False))
     return found
-
-
-def _filters() -> Any:
-    return warnings.filters
 
 
 def _enable_gc(wanted: bool) -> None:

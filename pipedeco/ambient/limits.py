@@ -17,6 +17,7 @@ class Limits:
     """
 
     name = "limits"
+    needs = "resource"
 
     def __init__(self) -> None:
         self._kinds: list[int] = []
@@ -30,9 +31,7 @@ class Limits:
 
     def restore(self) -> None:
         """Raises CannotRestore where a step has lowered a limit that only root may raise."""
-        resource: Any = sys.modules.get("resource")
-        if resource is None:
-            return
+        resource: Any = sys.modules["resource"]
         if not self._kinds:
             self._begin(resource)
         now = list(map(resource.getrlimit, self._kinds))

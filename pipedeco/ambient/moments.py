@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import marshal
 import os
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.ambient.interpreter import Interpreter
-from pipedeco.ambient.trackers import active_runs, variables_here
+from pipedeco.ambient.trackers import active_runs, tracked, variables_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -53,18 +54,25 @@ class Moments:
 
     def __init__(self, travels: Callable[[str], bool] = lambda name: True) -> None:
         self._travels = travels
-        self._interpreter = Interpreter()
+        self._interpreter = Interpreter(travelling=True)
+        # The mapping under os.environ is compared ten times as fast.
+        self._variables: Any = getattr(os.environ, "_data", os.environ)
         self._begun = variables_here()
+        self._modules = 0
+        self._tracked = False
         self._state = self._interpreter.capture()
         self._data = b""
         self._note()
 
     def now(self) -> bytes:
         """The moment of a call that is made now, in this thread; half a microsecond or two."""
+        if len(sys.modules) != self._modules:
+            self._modules = len(sys.modules)
+            self._tracked = tracked()
         if (
-            _raw() != self._raw
-            or self._interpreter.read() != self._values
-            or active_runs() != self._runs
+            self._variables != self._raw
+            or self._interpreter.differs()
+            or (self._tracked and active_runs() != self._runs)
         ):
             self._note()
             self._data = data = self._moment().data
@@ -72,8 +80,8 @@ class Moments:
         return self._data
 
     def _note(self) -> None:
-        self._raw = dict(_raw())
-        self._values = self._interpreter.copied()
+        self._raw = dict(self._variables)
+        self._interpreter.note()
         self._runs = active_runs()
 
     def _moment(self) -> Moment:
@@ -115,8 +123,3 @@ class Turns:
             together.append(call)
         if together:
             yield "calls", together
-
-
-def _raw() -> Any:
-    """The mapping under os.environ, which is compared ten times as fast."""
-    return getattr(os.environ, "_data", os.environ)

@@ -6,31 +6,37 @@ Flags are left out, as each calculation sets them.
 from __future__ import annotations
 
 import sys
+from functools import cache
 from typing import Any
 
-PLAIN = (
-    28,
-    "ROUND_HALF_EVEN",
-    -999999,
-    999999,
-    1,
-    0,
+_PLAIN = (
+    *(28, "ROUND_HALF_EVEN", -999999, 999999, 1, 0),
     ("InvalidOperation", "DivisionByZero", "Overflow"),
 )
+PLAIN = _PLAIN, _PLAIN
 
 
-def current() -> Any:
-    """The context that calculations use here.
+def read() -> tuple[Any, Any]:
+    """The context that calculations use here, and the one of new threads.
 
     Workers ask outside the context variables of a step, which are a copy: both hold this object.
     """
-    getcontext = getattr(sys.modules.get("decimal"), "getcontext", None)  # or half imported
-    return PLAIN if getcontext is None else _settings(getcontext())
+    module = sys.modules.get("decimal")
+    if module is None:
+        return PLAIN
+    try:
+        return _settings(module.getcontext()), _settings(module.DefaultContext)
+    except AttributeError:  # half imported by another thread
+        return PLAIN
 
 
-def default() -> Any:
-    context = getattr(sys.modules.get("decimal"), "DefaultContext", None)
-    return PLAIN if context is None else _settings(context)
+def write(wanted: tuple[Any, Any]) -> None:
+    import decimal
+
+    context = decimal.Context(flags=[])
+    _put(context, wanted[0])
+    decimal.setcontext(context)
+    _put(decimal.DefaultContext, wanted[1])
 
 
 def separate() -> None:
@@ -41,23 +47,14 @@ def separate() -> None:
         decimal.setcontext(decimal.getcontext().copy())
 
 
-def put_current(settings: Any) -> None:
-    import decimal
-
-    context = decimal.Context(flags=[])
-    _put(context, settings)
-    decimal.setcontext(context)
-
-
-def put_default(settings: Any) -> None:
-    import decimal
-
-    _put(decimal.DefaultContext, settings)
-
-
 def _settings(context: Any) -> Any:
     prec, rounding, low, high, capitals, clamp, _, traps = context.__reduce__()[1]
-    return prec, rounding, low, high, capitals, clamp, tuple([trap.__name__ for trap in traps])
+    return prec, rounding, low, high, capitals, clamp, _names(tuple(traps))
+
+
+@cache
+def _names(traps: tuple[type, ...]) -> tuple[str, ...]:
+    return tuple([trap.__name__ for trap in traps])
 
 
 def _put(context: Any, settings: Any) -> None:

@@ -8,6 +8,7 @@ puts back what a step has changed.
 from __future__ import annotations
 
 import marshal
+import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipedeco.ambient.hooks import Hooks
@@ -16,7 +17,7 @@ from pipedeco.ambient.limits import Limits
 from pipedeco.ambient.trackers import Trackers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 class Part(Protocol):
@@ -26,6 +27,8 @@ class Part(Protocol):
     ----------
     name : str
         The key of its state in a snapshot.
+    needs : str
+        May be left out: the module without which no step can have changed anything of it.
     """
 
     name: str
@@ -82,6 +85,8 @@ class AmbientState:
 
     def __init__(self) -> None:
         self._parts = parts()
+        self._modules = 0
+        self._restores: list[Callable[[], None]] = []
         self._states: dict[str, Any] = {}  # of the run
 
     def enter(self, snapshot: bytes) -> None:
@@ -97,5 +102,13 @@ class AmbientState:
 
     def restore(self) -> None:
         """Raises CannotRestore."""
-        for part in self._parts:
-            part.restore()
+        if len(sys.modules) != self._modules:
+            self._choose()
+        for restore in self._restores:
+            restore()
+
+    def _choose(self) -> None:
+        """Leave out the parts whose module, `needs`, nobody has imported yet."""
+        self._modules = len(sys.modules)
+        needs = [(part, getattr(part, "needs", None)) for part in self._parts]
+        self._restores = [part.restore for part, name in needs if not name or name in sys.modules]

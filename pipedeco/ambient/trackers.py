@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+def tracked() -> bool:
+    """Whether the program has imported any tracker."""
+    return any(name in sys.modules for name, _ in _TRACKERS)
+
+
 def variables_here() -> dict[str, str]:
     """The environment of this process, and what leads its steps into the trackers' active runs."""
     return {**os.environ, **active_runs()}
@@ -35,6 +40,7 @@ class Trackers:
     """
 
     name = "trackers"
+    needs = "mlflow.tracking.fluent"
 
     def capture(self) -> None:
         """Their variables travel in the environment."""
@@ -43,9 +49,7 @@ class Trackers:
         pass
 
     def restore(self) -> None:
-        fluent: Any = sys.modules.get("mlflow.tracking.fluent")
-        if fluent is None:
-            return
+        fluent: Any = sys.modules["mlflow.tracking.fluent"]
         joined = os.environ.get("MLFLOW_RUN_ID")
         stack = getattr(fluent, "_active_run_stack", [])
         stack = stack if isinstance(stack, list) else stack.get()  # of this thread, in newer ones

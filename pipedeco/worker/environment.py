@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 _signal = importlib.import_module("_signal")
 
-# Those that a program can handle; the numbers above are for systems of its own.
-WATCHED_SIGNALS = sorted(number for number in _signal.valid_signals() if number < 32)
-TIMERS = (_signal.ITIMER_REAL, _signal.ITIMER_VIRTUAL, _signal.ITIMER_PROF)
+# Those that a program may handle: no real-time signals, and none by which Python itself ends.
+_DEADLY = {"SIGKILL", "SIGSTOP", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP"}
+WATCHED_SIGNALS = [
+    int(number) for number in signal.Signals if number < 32 and number.name not in _DEADLY
+]
 
 Result = TypeVar("Result")
 
@@ -151,14 +153,18 @@ class Environment:
 
     def _restore_signals(self) -> None:
         # The C module's functions, as signal's own wrap each number in an enum.
-        for timer in TIMERS:
-            if _signal.getitimer(timer)[0]:
-                _signal.setitimer(timer, 0)
+        if _signal.getitimer(_signal.ITIMER_REAL)[0]:
+            _signal.setitimer(_signal.ITIMER_REAL, 0)
         if _signal.pthread_sigmask(_signal.SIG_BLOCK, ()):
             _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         if list(map(_signal.getsignal, WATCHED_SIGNALS)) != self._handlers:
+            for timer in (
+                _signal.ITIMER_VIRTUAL,
+                _signal.ITIMER_PROF,
+            ):  # end who does not handle them
+                _signal.setitimer(timer, 0)
             for number, handler in zip(WATCHED_SIGNALS, self._handlers, strict=True):
-                if handler is not None and _signal.getsignal(number) is not handler:
+                if _signal.getsignal(number) is not handler:
                     _signal.signal(number, handler)
 
     def _put_environment(self, wanted: dict[str, str]) -> None:

@@ -395,7 +395,10 @@ STATES = {
     ),
     "timers": (
         lambda: signal.getitimer(signal.ITIMER_VIRTUAL),
-        lambda: signal.setitimer(signal.ITIMER_VIRTUAL, 1000),
+        lambda: (
+            signal.signal(signal.SIGVTALRM, handler),
+            signal.setitimer(signal.ITIMER_VIRTUAL, 1000),
+        ),
     ),
     "socket": (socket.getdefaulttimeout, lambda: socket.setdefaulttimeout(1.5)),
     "gc": (gc.isenabled, gc.disable),
