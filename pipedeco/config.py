@@ -10,6 +10,7 @@ from pipedeco.errors import ConfigError
 from pipedeco.options import (
     check_blobs,
     check_code_limit,
+    check_main,
     check_mode,
     check_progress,
     check_queues,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 CODE_LIMIT = 32  # MiB
-KEYS = "mode", "workers", "queues", "blobs", "code_limit"  # of [tool.pipedeco]
+KEYS = "mode", "workers", "queues", "blobs", "code_limit", "main"  # of [tool.pipedeco]
 
 
 class Settings:
@@ -34,6 +35,7 @@ class Settings:
     __slots__ = (
         "blobs",
         "code_limit",
+        "main",
         "mode",
         "progress",
         "queues",
@@ -51,6 +53,7 @@ class Settings:
         self.progress: str | None = None
         self.queues: dict[str, str] | None = None
         self.code_limit: int | None = None
+        self.main: str | None = None
 
     def update(self, **changes: Any) -> None:
         checks: dict[str, Callable[[Any], Any]] = {
@@ -58,6 +61,7 @@ class Settings:
             "workers": check_workers,
             "start_method": check_start_method,
             "progress": check_progress,
+            "main": check_main,
             "queues": check_queues,
             "code_limit": check_code_limit,
             "blobs": check_blobs,
@@ -94,6 +98,10 @@ def configure(**changes: Any) -> None:
         "gpu": "dask://scheduler:8786?resources=GPU:1"}, or None for what PIPEDECO_QUEUES (the same
         as JSON) and [tool.pipedeco.queues] of pyproject.toml say.
     code_limit: MiB that a project's code may have to travel in remote mode; 32 by default.
+    main: "import" has workers import the program's main file, as multiprocessing does; with
+        "definitions" what steps use of it travels.  None for what [tool.pipedeco] main says, and
+        where it says nothing the file is imported if its pipeline calls stand below
+        `if __name__ == "__main__":` or in functions.
 
     Raises ConfigError for an unknown setting or a value that it cannot have.
     """
@@ -170,6 +178,15 @@ def engine_url(queue: str) -> str:
         f'[tool.pipedeco.queues] of pyproject.toml, such as {queue} = "dask://scheduler:8786", or '
         "with configure(queues=...) or PIPEDECO_QUEUES"
     )
+
+
+def find_main() -> str | None:
+    """How workers get the program's main file: "import", "definitions", or None for what fits."""
+    if SETTINGS.main is not None:
+        return SETTINGS.main
+    project = _project_settings().get("main")
+    found = _checked("[tool.pipedeco] main", check_main, project)
+    return None if found is None else str(found)
 
 
 def find_code_limit() -> int:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.errors import NotPicklable
 from pipedeco.instructions import codes, global_names
+from pipedeco.main_file import MAIN
 from pipedeco.serialization import (
     PROTOCOL,
     cloud_pickler,
@@ -32,8 +33,6 @@ from pipedeco.serialization import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-
-MAIN = "__main__"
 
 
 class Decorated:
@@ -64,9 +63,15 @@ class FunctionSpec(NamedTuple):
 
 
 class MainDefinitions:
-    """What workers must know of this process's `__main__`; one for each run."""
+    """What workers must know of this process's `__main__`; one for each run.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    given: whether workers have a name with this value by themselves, as they import the main file.
+    """
+
+    def __init__(self, given: Callable[[str, Any], bool] = lambda name, value: False) -> None:
+        self._given = given
         self._main = sys.modules[MAIN].__dict__
         self._made: dict[str, Definition | None] = {}
         self._needs: dict[str, tuple[str, ...]] = {}
@@ -107,7 +112,7 @@ class MainDefinitions:
         value = self._main[name]
         self._needs[name] = ()
         self._made[name] = None
-        if name in _OWN_NAMES:
+        if name in _OWN_NAMES or self._given(name, value):
             return
         definer = _Definer(value, self._main)
         data = definer.define(name)
@@ -144,7 +149,7 @@ class _Definer(pickle.Pickler):
 
     def _cloud(self, name: str) -> bytes:
         try:
-            return _cloudpickle_main(self._value, self._main)
+            return cloudpickle_main(self._value, self._main)
         except Exception as error:  # noqa: BLE001 - users' reducers
             return self._dill(name, error)
 
@@ -264,7 +269,7 @@ class _MainGlobals(dict[str, Any]):
         return main_globals, ()
 
 
-def _cloudpickle_main(value: Any, main: dict[str, Any]) -> bytes:
+def cloudpickle_main(value: Any, main: dict[str, Any]) -> bytes:
     """A value by cloudpickle, its functions bound to the worker's `__main__`."""
     file = io.BytesIO()
     pickler = cloud_pickler()(file, PROTOCOL)
@@ -319,7 +324,7 @@ def describe(function: Callable[..., Any]) -> FunctionSpec:
 def _by_value(function: Callable[..., Any], module: str) -> FunctionSpec:
     main = sys.modules[MAIN].__dict__
     try:
-        data = _cloudpickle_main(function, main)
+        data = cloudpickle_main(function, main)
     except Exception as error:  # noqa: BLE001 - users' reducers
         try:
             data = dumps_by_dill(function)

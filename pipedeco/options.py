@@ -390,6 +390,10 @@ def check_start_method(method: str | None) -> str | None:
     return None if method is None else _one_of("start_method", method, ("nursery", "spawn"))
 
 
+def check_main(main: str | None) -> str | None:
+    return None if main is None else _one_of("main", main, ("import", "definitions"))
+
+
 def check_progress(progress: str | None) -> str | None:
     return _one_of("progress", progress, ("auto", "full", "off")) if progress else None
 

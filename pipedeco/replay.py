@@ -24,13 +24,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pipedeco.blobs import blobs_of
 from pipedeco.components import Traced, check_arguments
 from pipedeco.config import debugger_attached, project_folder
-from pipedeco.definitions import MAIN, find
+from pipedeco.definitions import find
 from pipedeco.errors import BlobCorrupt, ConfigError, NotPicklable, PipedecoError, StoreError
 from pipedeco.fingerprint.code import CodeKeys
 from pipedeco.fingerprint.packages import Owners
 from pipedeco.fingerprint.values import value_digest
 from pipedeco.graph import CANCELLED, FAILED, RUNNING, SKIPPED, SUCCESS
 from pipedeco.loading import load
+from pipedeco.main_file import MAIN
 from pipedeco.reporter import silent
 from pipedeco.requirements import Requirements, unmet
 from pipedeco.serialization import UNRECORDED, unpack_arguments

@@ -376,6 +376,11 @@ def _globals_of_main(packed: bytes | memoryview) -> dict[str, None]:
         elif opcode.name in ("BINGET", "LONG_BINGET"):
             last = memo[argument] if argument < len(memo) else None
             strings.append(last)
+        elif opcode.name == "GLOBAL":  # of protocols before 4
+            module, _, name = argument.partition(" ")
+            if module == "__main__":
+                found[name.partition(".")[0]] = None
+            last = None
         elif opcode.name == "STACK_GLOBAL":
             if strings[-2] == "__main__" and isinstance(strings[-1], str):
                 found[strings[-1].partition(".")[0]] = None

@@ -179,15 +179,21 @@ def default(x, target=conn):
 def main(target=conn):
     return reads(1), locks(2), default(3)
 """
+CALLED = f"{UNPICKLABLE}\nmain()\n"  # so workers cannot import it, and its definitions travel
 
 
 def test_what_cannot_be_pickled(project):
     """Globals and defaults, by name; a lock travels, as it does in a run."""
-    lines = told(project(UNPICKLABLE, mode="local"))
+    lines = told(project(CALLED, mode="local"))
     assert len(lines) == 3
     assert "train.py:7: error: component reads: the global 'conn' of __main__ is " in lines[0]
     assert "train.py:15: error: component default: the default of target is " in lines[1]
     assert "train.py:19: warning: pipeline main: no step can take it: the default of" in lines[2]
+
+
+def test_globals_of_a_file_that_workers_import_need_not_travel(project):
+    lines = told(project(UNPICKLABLE, mode="local"))
+    assert ["no step can take it" in line for line in lines] == [True]
 
 
 def test_debug_mode_sends_nothing(project):
@@ -199,7 +205,7 @@ def test_check_and_run_agree(project):
     """What it finds is what a run raises."""
     import pipedeco
 
-    report = project(UNPICKLABLE, mode="local", target="train.py:main")
+    report = project(CALLED, mode="local", target="train.py:main")
     error = next(f for f in report.findings if f.of == "component reads")
     main = sys.modules["__main__"].main
     with pytest.raises(pipedeco.NotPicklable) as raised:

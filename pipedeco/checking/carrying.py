@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.blobs import BlobStore
 from pipedeco.checking.findings import ERROR, WARNING, Finding, named, place_of
-from pipedeco.definitions import MAIN, Decorated, MainDefinitions, describe, names_of_main
+from pipedeco.config import find_main
+from pipedeco.definitions import Decorated, MainDefinitions, describe, names_of_main
 from pipedeco.errors import NotPicklable
+from pipedeco.main_file import MAIN, read_main
+from pipedeco.module_state import ModuleState
 from pipedeco.serialization import Pickler
 
 if TYPE_CHECKING:
@@ -28,7 +31,8 @@ class Carrying:
     """Tries to send components, as a run would, and sends nothing."""
 
     def __init__(self) -> None:
-        self._definitions = MainDefinitions()
+        self._state = ModuleState(read_main(find_main()))
+        self._definitions = MainDefinitions(self._state.given)
         self._pickler = Pickler(_Nowhere(""))
 
     def component(self, component: Any) -> tuple[set[str], list[Finding]]:
@@ -37,8 +41,10 @@ class Carrying:
         found: list[Finding] = []
         try:
             spec = describe(component.fn)
-            names.update(spec.names)
-            names.update(item.name for item in self._definitions.reached(spec.names))
+            names.update(_main_names(component.fn))
+            needed = self._state.needed(component.fn, spec.names)
+            sent = self._definitions.reached([*spec.names, *needed.definitions])
+            names.update(spec.names, (item.name for item in sent))
         except NotPicklable as error:
             names.update(_main_names(component.fn))
             texts = list(self._defaults(component.fn)) or [str(error)]  # a default tells more

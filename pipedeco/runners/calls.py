@@ -7,7 +7,7 @@ import threading
 import time
 from bisect import bisect_left, bisect_right
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.ambient.moments import Moment, Moments
 from pipedeco.ambient.snapshot import at_call
@@ -25,10 +25,13 @@ from pipedeco.graph import (
     StepCall,
     StepError,
 )
+from pipedeco.main_file import MAIN
+from pipedeco.module_state import ModuleState
 from pipedeco.runners import auto_logs
 from pipedeco.runners.beside import Aside
 from pipedeco.runners.echo import Echo
 from pipedeco.serialization import Pickler, unpack_arguments
+from pipedeco.tracing import warn_user
 from pipedeco.worker.environment import here
 from pipedeco.worker.perform import describe_error, describe_trouble
 
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 
     from pipedeco.blobs import BlobStore
     from pipedeco.definitions import Definition
+    from pipedeco.main_file import MainSource
+    from pipedeco.module_state import Change
     from pipedeco.requirements import Requirements
     from pipedeco.runners import RunFacts
     from pipedeco.serialization import Packed
@@ -100,24 +105,83 @@ def _rank(call: StepCall) -> int:
     return -call.step.called.options.priority
 
 
+class Told(NamedTuple):
+    """What a worker must be told of the program before a call."""
+
+    definitions: list[Definition]
+    changes: list[Change]
+    renewed: set[str]  # names that are sent though the worker has got them before
+    spare: set[str]  # of the definitions, those that the import of the main file gives, too
+
+
+class Program:
+    """What workers must be told of the program, beside what they import.
+
+    Parameters
+    ----------
+    main: the main file, where workers import it; else what they need of it travels.
+    elsewhere: whether workers may be on other machines.
+    """
+
+    def __init__(self, main: MainSource | None, *, elsewhere: bool = False) -> None:
+        self.main = main
+        self._state = ModuleState(main, elsewhere=elsewhere)
+        self._definitions = MainDefinitions(self._state.given)
+
+    def look_at(self, fn: Any) -> None:
+        """Note the globals that a component reaches as they are now; warn of what cannot travel."""
+        self._state.needed(fn)
+        for where, imported, reason in self._state.unsent:
+            warn_user(
+                f"{where.module}.{where.name} was set after its module was imported, and cannot be "
+                f"sent to worker processes: {reason}; their steps see {imported}: set it with "
+                "setup=... of the pipeline, or inside the step"
+            )
+        self._state.unsent.clear()
+
+    def needed(self, fn: Any, names: tuple[str, ...], *, again: bool) -> Told:
+        """What a worker must be told before it performs a call of `fn`.
+
+        Parameters
+        ----------
+        names: of `__main__`, that the function and the call refer to.
+        again: whether values are to be as the program has them though the worker has got them
+            before, as a step may have changed its own: what others will take for the value of a
+            cached step is made of no leftovers.
+
+        Raises NotPicklable where a definition cannot travel.
+        """
+        found = self._state.needed(fn, names)
+        wanted = (*names, *found.definitions)
+        definitions = self._definitions.reached(wanted)
+        renewed: set[str] = set()
+        if again:
+            renewed = {item.name for item in self._definitions.values(definitions)}
+            renewed.update(item.name for item in found.changes if item.module == MAIN)
+        return Told(definitions, found.changes, renewed, set())
+
+
 class CallSession:
     """One run's use of a runner that performs calls elsewhere; runners add how.
 
     Parameters
     ----------
     loop: whose thread is the scheduler's.
+    main: the program's main file, where workers import it.
     """
 
     in_process = False
+    elsewhere = False  # whether workers may be on other machines
 
-    def __init__(self, loop: Loop, facts: RunFacts) -> None:
+    def __init__(self, loop: Loop, facts: RunFacts, main: MainSource | None) -> None:
         self.loop = loop
         self.facts = facts
-        self.surroundings = facts.around or here()
-        self.moments = Moments()
         self.ready = Ready()
         self.stopping = False
-        self.definitions = MainDefinitions()
+        self.program = Program(main, elsewhere=self.elsewhere)
+        file = None if main is None else tuple(main.file)
+        self.surroundings = (facts.around or here())._replace(main_file=file)
+        self.moments = Moments(self.travels)
         self.pickler = Pickler(facts.blobs)
         self.echo = Echo(facts.logs)
         self._announced: set[str] = set()
@@ -140,6 +204,7 @@ class CallSession:
             number = next(self.loop.numbers)
             function = Function(number, called.name, spec, pickled, auto_log=auto_log)
             self._functions[key] = function
+            self.program.look_at(called.component.fn)
         called.function = function
 
     def place(self, called: Called) -> tuple[Any, ...]:
@@ -160,6 +225,10 @@ class CallSession:
 
     def note(self, step: Step) -> None:
         step.moment = self.moments.now()
+
+    def travels(self, name: str) -> bool:
+        """Whether an environment variable that the body sets goes to the workers."""
+        return True
 
     def surroundings_at(self, step: Step) -> Surroundings:
         """As they were at the call of a child pipeline, which begins later."""
@@ -198,11 +267,6 @@ class CallSession:
         if environment is not None and environment.other_python:
             _check_travels(step, names, environment, self.facts.blobs)
         return names
-
-    def renewed(self, step: Step, found: list[Definition]) -> list[Definition]:
-        """What a worker must get again of these definitions, as a step may have changed its own:
-        what others will take for the value of a cached step is made of no leftovers."""
-        return [] if step.key is None else self.definitions.values(found)
 
 
 def removed(ready: MutableSequence[StepCall], call: StepCall) -> bool:

@@ -9,18 +9,22 @@ could do them.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from pipedeco.ambient.moments import Turns
+from pipedeco.config import find_main
 from pipedeco.errors import NotPicklable, PipedecoError
 from pipedeco.graph import LogPosition, Logs, Step, StepCall, StepError
+from pipedeco.main_file import MainFiles
 from pipedeco.runners import UnderWay
 from pipedeco.runners.calls import (
     UNKNOWN,
     CallSession,
     Function,
+    Program,
     cancelled_call,
     check_value,
     failed_call,
@@ -42,11 +46,13 @@ from pipedeco.worker.deaths import (
     worker_died,
 )
 from pipedeco.worker.loop import Loop, Timer
+from pipedeco.worker.messages import STALE
 from pipedeco.worker.perform import describe_trouble
-from pipedeco.worker.pool import Pool, Worker
+from pipedeco.worker.pool import Pool, Preload, Worker
 
 if TYPE_CHECKING:
     from pipedeco.graph import Called
+    from pipedeco.main_file import MainFile
     from pipedeco.requirements import Requirements
     from pipedeco.runners import RunFacts
     from pipedeco.worker.deaths import Exit
@@ -66,9 +72,11 @@ class _Slot:
         self.calls: dict[int, tuple[StepCall, float]] = {}  # in order, with expected seconds
         self.load = 0.0  # the sum of those seconds
         self.run: LocalSession | None = None
+        self.must_enter = False  # it is in its run, and must enter it again
         self.functions: set[int] = set()
-        self.shipped: dict[str, bytes] = {}  # what stands in its __main__, by name
-        self.complete: set[tuple[str, ...]] = set()  # names that were shipped with all they reach
+        # What it was told of the program: names of its __main__, and (module, name) of others.
+        self.shipped: dict[Any, bytes] = {}
+        self.complete: set[tuple[Any, ...]] = set()  # functions and names, with all they reach
         self.exclusive = False
         self.moved = 0.0  # monotonic time of the last outcome or message
         self.asked_back = False
@@ -83,15 +91,32 @@ class LocalSession(CallSession):
     """One run's use of the local runner."""
 
     def __init__(self, runner: LocalRunner, key: int, facts: RunFacts) -> None:
-        super().__init__(runner, facts)
+        super().__init__(runner, facts, runner.mains.read(find_main()))
         self.runner = runner
         self.key = key
+        self.unguarded = Program(None)  # for workers that do not import the main file
         self.environments = Environments(self, self.surroundings, runner.venvs)
         self.busy: set[_Slot] = set()
         self.positions: dict[str, LogPosition] = {}  # by worker, which may leave and come back
 
     def place(self, called: Called) -> tuple[Any, ...]:
         return (called.environment,)
+
+    def program_of(self, venv: Venv | None) -> Program:
+        """What the workers of an environment must be told: another may lack what the main file
+        imports."""
+        return self.program if venv is None else self.unguarded
+
+    def give_up_main(self, file: MainFile, why: str) -> None:
+        """Workers cannot import the main file: what they need of it travels from now on."""
+        self.program = self.unguarded
+        self.surroundings = self.surroundings._replace(main_file=None)
+        self.environments.surroundings = self.surroundings
+        if self.runner.mains.give_up(file):
+            self.announce(
+                f"{file.shown} cannot be imported by worker processes ({why}), so its definitions "
+                'travel one by one; main = "definitions" in [tool.pipedeco] says so beforehand'
+            )
 
     def prepare(self, called: Called) -> None:
         super().prepare(called)
@@ -137,9 +162,10 @@ class LocalRunner(Loop):
         self.slots: dict[int, _Slot] = {}
         self.idle: list[_Slot] = []
         self.false_starts = 0
+        self.mains = MainFiles()
         # Whom nobody uses any more lets go of its environment, which may be removed then.
         self.venvs: WeakValueDictionary[tuple[str, Requirements], Venv] = WeakValueDictionary()
-        self.pool = Pool(self.selector, start_method, self.on_message, self.on_exit)
+        self.pool = Pool(self.selector, start_method, self.on_message, self.on_exit, self.on_told)
         self.start()
 
     def open(self, facts: RunFacts) -> LocalSession:
@@ -173,7 +199,18 @@ class LocalRunner(Loop):
 
     def _opened(self, session: LocalSession) -> None:
         self.sessions.append(session)
+        self._preload(session)
         self._hire()
+
+    def _preload(self, session: LocalSession) -> None:
+        """Have later workers begin with the program's main file imported."""
+        main = session.program.main
+        if main is not None:
+            around = session.surroundings
+            logs = "logging" in sys.modules
+            self.pool.import_main(Preload(main.file, around.path, around.argv, logs))
+        elif len(self.sessions) == 1:
+            self.pool.import_main(None)
 
     def forget(self, session: LocalSession) -> None:
         self.sessions.remove(session)
@@ -269,10 +306,11 @@ class LocalRunner(Loop):
 
     def _enter(self, slot: _Slot, session: LocalSession) -> None:
         """Put a worker into the surroundings of a run."""
-        if slot.run is session:
+        if slot.run is session and not slot.must_enter:
             return
         slot.run = session
         slot.turns = Turns()
+        slot.must_enter = False
         slot.functions.clear()
         slot.complete.clear()
         name = f"{session.facts.log_prefix}{slot.worker.name}"
@@ -307,17 +345,24 @@ class LocalRunner(Loop):
         return message_of(call)
 
     def _ship(self, slot: _Slot, session: LocalSession, step: Step) -> None:
-        """Send the names of `__main__` that a call needs and the worker lacks."""
+        """Send what a call needs of the program and the worker lacks."""
         names = session.names(step)
-        if not names or (names in slot.complete and step.key is None):
+        key = step.called.function.id, names
+        if key in slot.complete and step.key is None:
             return
-        found = session.definitions.reached(names)
-        new = [item for item in found if slot.shipped.get(item.name) != item.data]
-        new += [item for item in session.renewed(step, found) if item not in new]
+        program = session.program_of(slot.worker.venv)
+        fn = step.called.component.fn
+        found = program.needed(fn, names, again=step.key is not None)
+        shipped, renewed = slot.shipped, found.renewed
+        new = [d for d in found.definitions if d.name in renewed or shipped.get(d.name) != d.data]
         if new:
             self.pool.send(slot.worker, ("define", [tuple(definition) for definition in new]))
-        slot.shipped.update(new)  # pairs of name and data
-        slot.complete.add(names)
+        shipped.update(new)  # pairs of name and data
+        changed = [c for c in found.changes if c.name in renewed or shipped.get(c[:2]) != c.data]
+        if changed:
+            self.pool.send(slot.worker, ("changes", [tuple(change) for change in changed]))
+        shipped.update((change[:2], change.data) for change in changed)
+        slot.complete.add(key)
 
     def _begin(self, slot: _Slot, call: StepCall) -> None:
         """A worker begins a call, as far as one can know from here."""
@@ -357,10 +402,24 @@ class LocalRunner(Loop):
         if message[0] == "outcomes":
             for outcome in message[1]:
                 self._outcome(slot, outcome)
+        elif message[0] == "unimportable":
+            self._unimportable(slot, message[1])
         else:
             self._given_back(slot, message[1])
         if at_work and not slot.calls:
             self._release(slot)
+
+    def _unimportable(self, slot: _Slot, why: str) -> None:
+        """A worker could not import the main file; it gives back its calls after this."""
+        slot.must_enter = True
+        session = slot.run
+        if session is not None and session.program.main is not None:
+            session.give_up_main(session.program.main.file, why)
+            self.pool.import_main(None)
+
+    def on_told(self, text: str) -> None:
+        for session in self.sessions[:1]:
+            session.announce(text)
 
     def _outcome(self, slot: _Slot, message: tuple[Any, ...]) -> None:
         number, duration, logs = message[0], message[3], message[-1]
@@ -438,6 +497,8 @@ class LocalRunner(Loop):
     def on_exit(self, worker: Worker, end: Exit) -> None:
         """A worker is gone: its current call is charged, the others are ready again."""
         slot = self.slots.pop(worker.number)
+        if end.exitcode == STALE and worker.venv is None:
+            self.pool.renew(worker.nest)
         self.cancel(slot.clock)
         if slot in self.idle:
             self.idle.remove(slot)
@@ -457,9 +518,11 @@ class LocalRunner(Loop):
         """Workers that die before they begin anything would be replaced for ever."""
         if slot.proven or slot.worker.page[0]:
             self.false_starts = 0
-        elif not slot.worker.unwanted:  # one of a run that was cancelled at once dies of that
+        elif (
+            not slot.worker.unwanted and end.exitcode != STALE
+        ):  # one of a run that was cancelled at once dies of that
             self.false_starts += 1
-        if self.false_starts > FALSE_STARTS and end.exitcode != 0:
+        if self.false_starts > FALSE_STARTS and end.exitcode not in (0, STALE):
             error = PipedecoError(
                 f"worker processes die as they start ({how(end)}); what they wrote is on stderr"
             )

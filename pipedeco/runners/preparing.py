@@ -36,7 +36,7 @@ class Environments:
         known: MutableMapping[tuple[str, Requirements], Venv],
     ) -> None:
         self._session = session
-        self._surroundings = surroundings
+        self.surroundings = surroundings
         self._known = known
         self._own: dict[Requirements, Venv] = {}  # of the run
         self._preparations: dict[Requirements, Preparation] = {}
@@ -53,7 +53,7 @@ class Environments:
             session, text = self._session, building(call.step.called)
             self._preparations[wanted] = Preparation(
                 wanted,
-                self._surroundings.environment,
+                self.surroundings.environment,
                 lambda: session.announce(text),
                 lambda venv, error: session.post(self._prepared, wanted, venv, error),
             )
@@ -68,10 +68,11 @@ class Environments:
     def around(self, venv: Venv | None) -> Surroundings:
         """The surroundings of the run for a worker of an environment."""
         if venv is None:
-            return self._surroundings
+            return self.surroundings
         from pipedeco.runners.bundle import project_here
 
-        return venv.around(self._surroundings, project_here())
+        around = self.surroundings._replace(main_file=None)
+        return venv.around(around, project_here())
 
     def withdraw(self, call: StepCall) -> bool:
         """Take back a call that waits; whether it was here."""
@@ -88,7 +89,7 @@ class Environments:
         """The folder of environments."""
         from pipedeco.worker.venvs import environments_folder
 
-        return environments_folder(self._surroundings.environment)
+        return environments_folder(self.surroundings.environment)
 
     def _prepared(
         self, wanted: Requirements, venv: Venv | None, error: BaseException | None

@@ -19,16 +19,18 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from pipedeco.ambient.moments import Moments
-from pipedeco.config import engine_url
+from pipedeco.config import engine_url, find_main
 from pipedeco.engines import Engine, check_url, error_of, parse
-from pipedeco.errors import ConfigError, PipedecoError, WorkerDied
-from pipedeco.graph import FAILED, Called, LogPosition, Logs, StepCall
+from pipedeco.errors import ConfigError, NotPicklable, PipedecoError, WorkerDied
+from pipedeco.graph import FAILED, Called, LogPosition, Logs, Step, StepCall
+from pipedeco.main_file import read_main
 from pipedeco.runners import UnderWay
 from pipedeco.runners.bundle import Bundles, project_here
 from pipedeco.runners.calls import (
     CallSession,
     Function,
+    Program,
+    Told,
     building,
     cancelled_call,
     check_value,
@@ -67,11 +69,13 @@ LAST_WORD = 5.0  # seconds after a kill in which a station may still tell the en
 class RemoteSession(CallSession):
     """One run's use of the engines."""
 
+    elsewhere = True
+
     def __init__(self, runner: RemoteRunner, facts: RunFacts) -> None:
-        super().__init__(runner, facts)
+        super().__init__(runner, facts, read_main(find_main()))
         self.runner = runner
         self.exchange = open_exchange(facts, self.post, self._heard)
-        self.moments = Moments(lambda name: not of_machine(name))
+        self.unguarded = Program(None, elsewhere=True)  # for workers that cannot import that file
         self.project = project_here()
         self.lines: dict[tuple[Any, ...], Line] = {}
         self.flights: dict[str, Flight] = {}
@@ -105,6 +109,9 @@ class RemoteSession(CallSession):
 
     def submit(self, call: StepCall) -> None:
         call.step.called.function.line.ready.put(call)
+
+    def travels(self, name: str) -> bool:
+        return not of_machine(name)
 
     def by_priority(self) -> list[Line]:
         """The lines, in which the first call has the highest priority of its line."""
@@ -346,6 +353,8 @@ class RemoteRunner(Loop):
     def _batch(self, session: RemoteSession, line: Line, flight: Flight, slots: int) -> Batch:
         functions: dict[int, tuple[Any, ...]] = {}
         definitions: dict[str, tuple[str, Packed]] = {}
+        changes: dict[tuple[str, str], Any] = {}
+        spare: set[str] = set()
         renewed: set[str] = set()
         timeouts: dict[int, float] = {}
         calls: list[tuple[Any, ...]] = []
@@ -356,13 +365,15 @@ class RemoteRunner(Loop):
         for call in next_calls(line.ready, share, 0.0, BATCH, idle=True):
             step = call.step
             try:
-                found = session.definitions.reached(session.names(step))
-                definitions.update({item.name: session.packed(item) for item in found})
+                found = self._needed(session, line, step)
             except PipedecoError as error:
                 call.follows = None
                 self._fail(call, error)
                 continue
-            renewed.update(item.name for item in session.renewed(step, found))
+            definitions.update({item.name: session.packed(item) for item in found.definitions})
+            changes.update({item[:2]: tuple(item) for item in found.changes})
+            renewed |= found.renewed
+            spare |= found.spare
             function: Function = step.called.function
             functions[function.id] = function.message()
             call.number = next(self.numbers)
@@ -390,6 +401,30 @@ class RemoteRunner(Loop):
             fresh,
             None if line.environment is None else tuple(line.environment),
             moments,
+            list(changes.values()),
+            sorted(spare),
+        )
+
+    def _needed(self, session: RemoteSession, line: Line, step: Step) -> Told:
+        """What a call needs of the program.
+
+        Where workers import the main file its definitions go along all the same, as far as they
+        can travel: for a worker on which the import fails.
+        """
+        program = session.program if line.environment is None else session.unguarded
+        fn, names = step.called.component.fn, session.names(step)
+        again = step.key is not None
+        found = program.needed(fn, names, again=again)
+        if program.main is None:
+            return found
+        try:
+            whole = session.unguarded.needed(fn, names, again=again).definitions
+        except NotPicklable:
+            return found
+        known = {item.name for item in found.definitions}
+        more = [item for item in whole if item.name not in known]
+        return found._replace(
+            definitions=[*found.definitions, *more], spare={item.name for item in more}
         )
 
     # -- what is told of payloads ------------------------------------------------------------

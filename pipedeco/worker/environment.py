@@ -15,7 +15,7 @@ from pipedeco.ambient.moments import Moment
 from pipedeco.ambient.places import Zone
 from pipedeco.ambient.snapshot import AmbientState, capture, parts
 from pipedeco.ambient.trackers import variables_here
-from pipedeco.definitions import MAIN
+from pipedeco.main_file import MAIN, MainFile, is_users
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +43,7 @@ class Surroundings(NamedTuple):
     recursion_limit: int
     moved: tuple[str, str] = ("", "")  # where the project's code stands, and where it is from
     ambient: bytes = b""  # a snapshot, see pipedeco.ambient
+    main_file: tuple[Any, ...] | None = None  # a MainFile, where workers import it
 
 
 def here() -> Surroundings:
@@ -85,7 +86,8 @@ def _umask() -> int:
 class Environment:
     """Puts a worker into a run's surroundings, and back into them after each step."""
 
-    def __init__(self) -> None:
+    def __init__(self, main_file: MainFile | None = None) -> None:
+        self.main_file = main_file  # what `__main__` was imported from
         self._wanted: Surroundings | None = None
         self._environment: dict[str, str] = {}  # as the calls are to find it
         self._variables: dict[Any, Any] = {}  # the same, as the interpreter keeps it
@@ -95,9 +97,14 @@ class Environment:
         self._path: list[str] = []
         self._ambient = AmbientState()
         self._zone = Zone()
+        if main_file is not None:
+            self._note_modules()
 
     def enter(self, wanted: Surroundings) -> None:
-        """Take on the surroundings of a run."""
+        """Take on the surroundings of a run.
+
+        Raises CannotImport where the program's main file is to be imported, and cannot be.
+        """
         self._wanted = wanted
         self._put_environment(wanted.environment)
         self._path = list(wanted.path)
@@ -105,13 +112,17 @@ class Environment:
         sys.argv = list(wanted.argv)
         sys.setrecursionlimit(wanted.recursion_limit)
         os.umask(wanted.umask)
-        os.chdir(wanted.directory)
-        sys.modules[MAIN].__dict__.update(wanted.main)
         if wanted.moved[0]:
             from pipedeco.worker.moved import name_by_origin
 
             name_by_origin(*wanted.moved)
         sys.path_importer_cache.clear()  # the user may have written modules since
+        try:
+            if wanted.main_file is not None and self.main_file is None:
+                self._import_main(MainFile(*wanted.main_file))
+        finally:
+            os.chdir(wanted.directory)
+            sys.modules[MAIN].__dict__.update(wanted.main)
         self._note_modules()
         self._handlers = list(map(_signal.getsignal, WATCHED_SIGNALS))
         self._ambient.enter(wanted.ambient)
@@ -126,6 +137,17 @@ class Environment:
     def run(self, function: Callable[..., Result], *args: Any) -> Result:
         """Call a function in a copy of this context: what it sets there is gone afterwards."""
         return copy_context().run(function, *args)
+
+    def _import_main(self, file: MainFile) -> None:
+        from pipedeco.worker.main_import import import_quietly
+
+        import_quietly(file)
+        self.main_file = file
+
+    @property
+    def moved(self) -> tuple[str, str]:
+        """Where the project's code stands here, and where it is from; else ("", "")."""
+        return ("", "") if self._wanted is None else self._wanted.moved
 
     def restore(self) -> None:
         """Undo what a step did to the process; cheap where it did nothing.
@@ -174,10 +196,16 @@ class Environment:
         self._variables = dict(_raw_environment())
         self._zone.enter()
 
-    def stale(self, path: list[str]) -> bool:
-        """Whether a module of the user's that this process has imported changed on disk, or
-        would not be found on `path` as it was."""
-        if self._stamps and set(self._path) - set(path):
+    def unfit(self, wanted: Surroundings) -> bool:
+        """Whether only a fresh process can enter these surroundings.
+
+        A module of the user's that this process has imported changed on disk, or would not be found
+        on the new path as it was; or `__main__` is that of another program.
+        """
+        main_file = None if wanted.main_file is None else MainFile(*wanted.main_file)
+        if self.main_file is not None and self.main_file != main_file:
+            return True
+        if self._stamps and self._path and set(self._path) - set(wanted.path):
             return True
         return any(_stamp(file) != stamp for file, stamp in self._stamps.values())
 
@@ -185,24 +213,13 @@ class Environment:
         self._modules = len(sys.modules)
         for name, module in list(sys.modules.items()):
             path = getattr(module, "__file__", None)
-            if name not in self._stamps and path and _is_users(path):
+            if name not in self._stamps and path and is_users(path):
                 self._stamps[name] = (path, _stamp(path))
 
 
 def _raw_environment() -> Any:
     """The mapping under os.environ: comparing it costs a microsecond, not forty."""
     return getattr(os.environ, "_data", None) or dict(os.environ)
-
-
-# Where modules live that do not change under a run: pipedeco, the standard library, packages.
-_OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_STANDARD = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
-_PACKAGES = ("site-packages", "dist-packages")
-
-
-def _is_users(path: str) -> bool:
-    installed = path.startswith((_OWN, _STANDARD)) or any(part in path for part in _PACKAGES)
-    return not installed
 
 
 def _stamp(path: str) -> int:

@@ -5,6 +5,7 @@ runs nobody's code.
 
     to a worker     ("run", key, surroundings, blobs, logs, (run's id, pipeline's name))
                     ("define", [(name, data), ...])            names of its __main__
+                    ("changes", [(module, name, data), ...])   globals of modules that it imports
                     ("function", id, kind, module, data, retry_on, component's name, auto_log)
                     ("moment", data)                           how things stand at the calls that come
                     ("calls", [(id, function, args, inputs, call number, attempt), ...])
@@ -12,6 +13,7 @@ runs nobody's code.
                     ("cancel", run key)                        precedes a SIGTERM
     from a worker   ("outcomes", [(id, ...), ...])
                     ("given_back", [id, ...])
+                    ("unimportable", why)                      the main file; calls are given back
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LENGTH = 8
+STALE = 80  # the exit status of a worker that leaves a run to a fresh one
 
 
 def encode(message: tuple[Any, ...]) -> bytes:

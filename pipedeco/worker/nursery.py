@@ -5,9 +5,11 @@ leaves, double-forked processes too, and kills it.  It watches a pidfd of the co
 the controller is gone, however it went, kills its children until none is left.  It talks over an
 inherited socket pair of packets:
 
-    to the nursery     ("fork", worker) with two descriptors: its connection and its page
+    to the nursery     ("main", MainFile, sys.path, sys.argv, whether logging is to be there)
+                       ("fork", worker) with two descriptors: its connection and its page
                        ("kill", worker, signal)
     from the nursery   ("exit", worker, wait status, peak memory in KiB)
+                       ("told", a sentence for the user)
 """
 
 from __future__ import annotations
@@ -19,16 +21,19 @@ import os
 import select
 import signal
 import socket
+import sys
 from typing import Any
 
 from pipedeco.descriptors import out_of_reach
+from pipedeco.main_file import MainFile
+from pipedeco.module_state import reseed, unseeded_generators
 from pipedeco.worker import process
-from pipedeco.worker.environment import bury, children_of, has_children
+from pipedeco.worker.environment import bury, children_of, has_children, new_main
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 PAGE = 64  # bytes of the page that a worker shares with the controller
-PACKET = 4096
+PACKET = 1 << 16
 
 
 class Nursery:
@@ -44,6 +49,8 @@ class Nursery:
         self.connection = connection
         self.controller = os.pidfd_open(controller)
         self.workers: dict[int, int] = {}  # pid -> worker
+        self.main_file: MainFile | None = None  # what `__main__` was imported from
+        self.generators: list[Any] = []  # that it has, and that forked workers must not share
         self.ears = _signal_pipe()
 
     def serve(self) -> None:
@@ -69,10 +76,45 @@ class Nursery:
         if not data:
             self.end()
         order, worker, *rest = marshal.loads(data)
-        if order == "fork":
+        if order == "main":
+            self.import_main(MainFile(*worker), *rest)
+        elif order == "fork":
             self.fork(worker, *descriptors)
         elif order == "kill":
             self.kill(worker, *rest)
+
+    def import_main(self, file: MainFile, path: list[str], argv: list[str], logs: bool) -> None:
+        """Import the program's main file, for the workers that are forked from now on.
+
+        Where it cannot be imported, a worker tries again, and tells.
+        """
+        from pipedeco.worker.main_import import CannotImport, Leftovers, import_quietly
+
+        leftovers = Leftovers()
+        sys.path[:] = path
+        sys.argv = argv
+        if logs:
+            import logging  # noqa: F401 - what follows looks for it
+        try:
+            import_quietly(file)
+        except CannotImport:
+            new_main()
+        else:
+            self.main_file = file
+            self.generators = unseeded_generators()
+        found = leftovers.found()
+        if found:
+            self.report(("told", _each_imports(file, found)))
+            self.begin_again()
+        gc.collect()
+        gc.freeze()
+
+    def begin_again(self) -> None:
+        """Become a nursery that has imported nothing of the user's."""
+        if has_children():
+            bury()
+        self.connection.set_inheritable(True)
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - this very program
 
     def fork(self, worker: int, connection: int, page: int) -> None:
         pid = os.fork()
@@ -96,7 +138,9 @@ class Nursery:
             os._exit(0)
         shared = memoryview(mmap.mmap(page, PAGE)).cast("q")
         try:
-            process.main(socket.socket(fileno=out_of_reach(connection)), shared)
+            reseed(self.generators)
+            connected = socket.socket(fileno=out_of_reach(connection))
+            process.main(connected, shared, self.main_file)
         finally:
             os._exit(1)
 
@@ -141,6 +185,14 @@ class Nursery:
         if has_children():
             bury()
         os._exit(0)
+
+
+def _each_imports(file: MainFile, found: list[str]) -> str:
+    """What is told of an import that leaves things behind which processes must not share."""
+    return (
+        f"importing {file.shown} leaves {', '.join(found[:3])} behind, so each worker process "
+        "imports it for itself; to share the import, move that below the main guard"
+    )
 
 
 def _signal_pipe() -> tuple[int, int]:

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from itertools import count
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pipedeco.descriptors import socket_pair
 from pipedeco.errors import PipedecoError
@@ -23,6 +23,7 @@ from pipedeco.worker.messages import Decoder, encode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pipedeco.main_file import MainFile
     from pipedeco.worker.venvs import Venv
 
 PAGE = 64  # bytes
@@ -41,6 +42,19 @@ class Nest(Protocol):
 
     def close(self) -> None:
         """Leave no process."""
+
+    def import_main(self, wanted: Preload | None) -> bool:
+        """Have later workers begin with the program's main file imported; False where a new nest
+        is needed for that."""
+
+
+class Preload(NamedTuple):
+    """What a nursery imports before it forks workers."""
+
+    file: MainFile
+    path: list[str]
+    argv: list[str]
+    logs: bool  # whether the program has imported logging
 
 
 class Worker:
@@ -73,6 +87,7 @@ class Pool:
     start_method: "nursery" or "spawn".
     on_message: called with (worker, message).
     on_exit: called once with (worker, Exit) when a worker is gone and all it sent was read.
+    on_told: called with a sentence for the user.
     """
 
     def __init__(
@@ -81,8 +96,10 @@ class Pool:
         start_method: str,
         on_message: Callable[[Worker, tuple[Any, ...]], None],
         on_exit: Callable[[Worker, Exit], None],
+        on_told: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.selector = selector
+        self.on_told = on_told
         self.on_message = on_message
         self.on_exit = on_exit
         self.workers: dict[int, Worker] = {}
@@ -90,13 +107,35 @@ class Pool:
         self._exits: dict[int, Exit] = {}
         self.start_method = start_method
         self.nests: dict[Venv | None, Nest] = {None: self._make_nest(start_method, None)}
+        self._preload: Preload | None = None
+        self._former: list[Nest] = []  # of which new workers do not come any more
 
     def _make_nest(self, start_method: str, venv: Venv | None) -> Nest:
         if start_method == "spawn":
             from pipedeco.worker.spawned import SpawnNest
 
             return SpawnNest(self.selector, self.note_exit)
-        return NurseryNest(self.selector, self.note_exit, lambda: self.nest_died(venv), venv)
+        return NurseryNest(self.selector, self.note_exit, self.nest_died, self.on_told, venv)
+
+    def import_main(self, wanted: Preload | None) -> None:
+        """Have later workers of this environment begin with the program's main file imported."""
+        self._preload = wanted
+        if not self.nests[None].import_main(wanted):
+            self.renew(self.nests[None])
+
+    def renew(self, nest: Nest) -> None:
+        """Get later workers from a new nest: what this one has imported is another by now."""
+        if self.nests[None] is nest:
+            self._former.append(nest)
+            self.nests[None] = self._make_nest(self.start_method, None)
+            self.nests[None].import_main(self._preload)
+            self._close_former()
+
+    def _close_former(self) -> None:
+        used = [worker.nest for worker in self.workers.values()]
+        for nest in [nest for nest in self._former if nest not in used]:
+            self._former.remove(nest)
+            nest.close()
 
     def start(self, venv: Venv | None = None) -> Worker:
         """A new worker, in an environment of its own or in this one; it may be sent to at once."""
@@ -139,14 +178,14 @@ class Pool:
         for worker in self.workers.values():
             self._forget_connection(worker)
         self.workers.clear()
-        for nest in self.nests.values():
+        for nest in (*self.nests.values(), *self._former):
             nest.close()
 
     def abandon(self) -> None:
         """In a forked child: close what belongs to the parent, tell nobody."""
         for worker in self.workers.values():
             worker.connection.close()
-        for nest in self.nests.values():
+        for nest in (*self.nests.values(), *self._former):
             if isinstance(nest, NurseryNest):
                 nest.connection.close()
 
@@ -216,6 +255,7 @@ class Pool:
         end = self._exits.pop(worker.number, None)
         if end is not None and self.workers.pop(worker.number, None) is not None:
             self.on_exit(worker, end)
+            self._close_former()
             if worker.venv is not None:
                 self._dismiss()
 
@@ -226,10 +266,10 @@ class Pool:
         for venv in spare[: max(0, len(spare) - SPARE)]:
             self.nests.pop(venv).close()
 
-    def nest_died(self, venv: Venv | None = None) -> None:
+    def nest_died(self, nest: Nest) -> None:
         """A nursery was killed, and its workers with it."""
         for number, worker in list(self.workers.items()):
-            if worker.venv == venv:
+            if worker.nest is nest:
                 self.note_exit(number, Exit(None, None, None))
 
 
@@ -246,17 +286,21 @@ def _readable(connection: socket.socket) -> bool:
 class NurseryNest:
     """Workers forked by the nursery process, which is started with the first of them.
 
-    `on_exit(worker, Exit)` tells of a worker's end, `on_death()` of the nursery's own.
-    `venv` is the environment of the workers, where it is not this one.
+    `on_exit(worker, Exit)` tells of a worker's end, `on_death(nest)` of the nursery's own, and
+    `on_told(text)` has a sentence for the user.  `venv` is the environment of the workers, where it is not this one.
     """
 
     def __init__(
         self,
         selector: selectors.BaseSelector,
         on_exit: Callable[[int, Exit], None],
-        on_death: Callable[[], None],
+        on_death: Callable[[Nest], None],
+        on_told: Callable[[str], None],
         venv: Venv | None = None,
     ) -> None:
+        self.on_told = on_told
+        self.preload: Preload | None = None
+        self.used = False  # whether it was asked for a worker
         self.venv = venv
         self.selector = selector
         self.on_exit = on_exit
@@ -270,6 +314,8 @@ class NurseryNest:
             self.connection, self.pid = _start_nursery(self.venv)
             self.alive = True
             self.selector.register(self.connection, selectors.EVENT_READ, self._report)
+            self._tell_main()
+        self.used = True
         ours, theirs = socket_pair()
         ours.setblocking(False)
         page = os.memfd_create("pipedeco-page")
@@ -282,6 +328,24 @@ class NurseryNest:
             os.close(page)
             theirs.close()
         return ours, shared
+
+    def import_main(self, wanted: Preload | None) -> bool:
+        if (wanted and wanted.file) == (self.preload and self.preload.file):
+            return True
+        if self.used or self.preload is not None:
+            return False
+        self.preload = wanted
+        self._tell_main()
+        return True
+
+    def _tell_main(self) -> None:
+        if self.preload is None:
+            return
+        order = marshal.dumps(("main", tuple(self.preload.file), *self.preload[1:]))
+        try:
+            self.connection.send(order)
+        except OSError:  # more than a packet holds, or it has died: workers import it themselves
+            pass
 
     def kill(self, worker: int, number: int) -> None:
         if self.alive:
@@ -309,7 +373,11 @@ class NurseryNest:
         if not data:
             self._died()
             return
-        _, worker, status, peak = marshal.loads(data)
+        kind, *rest = marshal.loads(data)
+        if kind == "told":
+            self.on_told(*rest)
+            return
+        worker, status, peak = rest
         self.on_exit(worker, exit_of_code(os.waitstatus_to_exitcode(status), peak * 1024))
 
     def _died(self) -> None:
@@ -318,7 +386,7 @@ class NurseryNest:
             self.selector.unregister(self.connection)
             self.connection.close()
             _wait_for(self.pid, 1.0)
-            self.on_death()
+            self.on_death(self)
 
 
 NURSERY = (

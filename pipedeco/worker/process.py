@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
+from importlib import import_module
 from types import FrameType
 from typing import Any
 
@@ -27,6 +28,8 @@ from pipedeco.definitions import find, main_globals
 from pipedeco.errors import PipedecoError, StepFailed
 from pipedeco.forks import when_forked
 from pipedeco.graph import CANCELLED, COMPLETED, FAILED, Outcome, numbered
+from pipedeco.main_file import MainFile
+from pipedeco.module_state import Change, apply_change
 from pipedeco.reporter import ADDRESS, Reporter, StepName
 from pipedeco.serialization import Pickler, loads, main_names, unpack, unpack_arguments
 from pipedeco.text import preview
@@ -38,7 +41,8 @@ from pipedeco.worker.environment import (
     has_children,
     new_main,
 )
-from pipedeco.worker.messages import Decoder, encode
+from pipedeco.worker.main_import import CannotImport
+from pipedeco.worker.messages import STALE, Decoder, encode
 from pipedeco.worker.perform import describe_error, failed, perform
 
 MILLION = 1_000_000
@@ -59,9 +63,12 @@ class Worker:
         calls, so that a death is charged to the right one; the monotonic clock's nanoseconds
         when it began, so that a timeout counts from there; the run that is being cancelled; the
         step's own progress in millionths.
+    main_file: what `__main__` was imported from before this process was forked.
     """
 
-    def __init__(self, connection: socket.socket, page: Any) -> None:
+    def __init__(
+        self, connection: socket.socket, page: Any, main_file: MainFile | None = None
+    ) -> None:
         self.connection = connection
         connection.setblocking(True)  # whatever default the program's modules have set
         self.page = page
@@ -69,12 +76,14 @@ class Worker:
         self.outcomes: deque[tuple[Any, ...]] = deque()
         self.functions: dict[int, tuple[Any, ...]] = {}  # as they came
         self.loaded: dict[int, tuple[Any, Any]] = {}  # (function, retry_on)
-        self.environment = Environment()
+        self.environment = Environment(main_file)
         self.logs: _Logs | None = None
         self.blobs = BlobStore("")
         self.pickler = Pickler(self.blobs)
         # Names that `__main__` was to have, and why it has not.
         self.unloadable: dict[str, str] = {}
+        self.changes: list[tuple[Any, ...]] = []  # of modules, to be looked at before a call
+        self.without_main = False  # whether the main file of the run cannot be imported
         self.made: dict[int, Any] = {}  # packed values of the calls since the last wait
         self.run = 0
         self.pid = os.getpid()
@@ -201,6 +210,8 @@ class Worker:
             self.define(message[1])
         elif kind == "moment":
             self.environment.turn(message[1])
+        elif kind == "changes":
+            self.changes += message[1]
         elif kind == "run":
             self.enter(*message[1:])
 
@@ -209,9 +220,9 @@ class Worker:
     ) -> None:
         """Go into the surroundings of a run; `names` are its id and its pipeline's name."""
         wanted = Surroundings(*surroundings)
-        if self.run and self.environment.stale(wanted.path):
+        if self.environment.unfit(wanted):
             self.flush()
-            os._exit(0)  # nothing of the new run is begun; a fresh worker takes it over
+            os._exit(STALE)  # nothing of the new run is begun; a fresh worker takes it over
         self.run = run
         self.functions.clear()
         self.loaded.clear()
@@ -220,7 +231,13 @@ class Worker:
         self.reporter.enter(*names, f"{logs}.events", self.blobs)
         self.reporter.open()
         wanted.environment[ADDRESS] = self.reporter.address()
-        self.environment.enter(wanted)
+        self.changes.clear()
+        try:
+            self.environment.enter(wanted)
+            self.without_main = False
+        except CannotImport as error:
+            self.without_main = True
+            self.send(("unimportable", str(error)))
         self.logs = _Logs(logs, self.reporter)
 
     def define(self, definitions: list[tuple[str, bytes]]) -> None:
@@ -234,11 +251,25 @@ class Worker:
                 self.unloadable[name] = repr(error)
                 sys.stderr.write(f"pipedeco: {name} of __main__ cannot be loaded: {error!r}\n")
 
+    def apply_changes(self) -> None:
+        """Give modules what the program has changed in them since it imported them."""
+        changes, self.changes = self.changes, []
+        for item in changes:
+            change = Change(*item)
+            module = import_module(change.module)
+            try:
+                apply_change(module, change, self.environment.moved)
+            except Exception as error:  # noqa: BLE001 - the user's classes
+                sys.stderr.write(
+                    f"pipedeco: {change.name} of {change.module} was changed by the program, and "
+                    f"its value cannot be loaded in a worker: {error!r}\n"
+                )
+
     # -- performing --------------------------------------------------------------------------
 
     def perform(self, message: tuple[Any, ...]) -> None:
         _, number, function_id, args, inputs, _, _ = message
-        if self.run in (self.page[2], self.cancelled):  # cancelled before it began
+        if self.without_main or self.run in (self.page[2], self.cancelled):
             self.send(("given_back", [number]))
             return
         if inputs is not None:
@@ -301,6 +332,8 @@ class Worker:
     def attempt(self, function_id: int, args: Any, inputs: Any) -> Outcome:
         try:
             function, retry_on = self.loaded.get(function_id) or self.load(function_id)
+            if self.changes:
+                self.apply_changes()
         except BaseException as error:  # noqa: BLE001 - the user's modules, while they are imported
             return failed(error, (), time.time(), 0.0)
         call = perform, function, lambda: self.arguments(args, inputs), self.pack, retry_on
@@ -513,8 +546,12 @@ class _Watch(threading.Thread):
                     self.worker.auto_log.poll()
 
 
-def main(connection: socket.socket, page: Any) -> None:
-    """The life of a worker process, after it was forked or spawned."""
-    new_main()
+def main(connection: socket.socket, page: Any, main_file: MainFile | None = None) -> None:
+    """The life of a worker process, after it was forked or spawned.
+
+    `main_file` is what `__main__` was imported from before, if it was.
+    """
+    if main_file is None:
+        new_main()
     quiet_forks()
-    Worker(connection, page).serve()
+    Worker(connection, page, main_file).serve()

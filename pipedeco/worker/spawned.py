@@ -50,6 +50,10 @@ class SpawnNest:
         self.selector.register(child.sentinel, 1, lambda events: self._ended(worker))
         return ours, page
 
+    def import_main(self, wanted: object) -> bool:
+        """Each worker imports it for itself, when it enters the run."""
+        return True
+
     def kill(self, worker: int, number: int) -> None:
         child = self.processes.get(worker)
         if child is None or child.pid is None or child.exitcode is not None:

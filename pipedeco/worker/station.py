@@ -148,7 +148,8 @@ class _Child:
         self.work: _Work | None = None
         self.venv = worker.venv
         self.functions: set[int] = set()
-        self.shipped: dict[str, bytes] = {}  # what stands in its __main__, by name
+        # What it was told of the program: names of its __main__, and (module, name) of others.
+        self.shipped: dict[Any, bytes] = {}
         self.turns = Turns()
         self.position = LogPosition("")
 
@@ -337,15 +338,29 @@ class Station(Loop):
             if message[1] not in child.functions:
                 child.functions.add(message[1])
                 self.pool.send(child.worker, message)
-        renewed = work.batch.renewed
-        new = [d for d in work.definitions if d[0] in renewed or child.shipped.get(d[0]) != d[1]]
-        if new:
-            self.pool.send(child.worker, ("define", new))
-            child.shipped.update(new)
+        self._tell_program(child, work)
         for number, timeout in work.batch.timeouts.items():
             self._watch(child, work, number, timeout, timeout)
-        for message in child.turns.messages(work.left.values(), work.batch.moments or {}):
+        for message in child.turns.messages(work.left.values(), work.batch.moments):
             self.pool.send(child.worker, message)
+
+    def _tell_program(self, child: _Child, work: _Work) -> None:
+        """Send a child what a batch needs of the program."""
+        batch, shipped = work.batch, child.shipped
+        imported = work.run.around.main_file is not None and child.venv is None
+        spare = frozenset(batch.spare if imported else ())
+        new = [
+            d
+            for d in work.definitions
+            if d[0] not in spare and (d[0] in batch.renewed or shipped.get(d[0]) != d[1])
+        ]
+        if new:
+            self.pool.send(child.worker, ("define", new))
+            shipped.update(new)
+        changed = [c for c in batch.changes if c[1] in batch.renewed or shipped.get(c[:2]) != c[2]]
+        if changed:
+            self.pool.send(child.worker, ("changes", changed))
+            shipped.update((change[:2], change[2]) for change in changed)
 
     def _choose(self, work: _Work) -> _Child:
         """An idle child, rather one that is in the run already; else a new one."""
@@ -383,7 +398,7 @@ class Station(Loop):
         names = setting.run, setting.pipeline
         around = run.around
         if child.venv is not None:
-            around = child.venv.around(around, setting.project)
+            around = child.venv.around(around._replace(main_file=None), setting.project)
         self.pool.send(child.worker, ("run", run.key, tuple(around), exchange.blobs, base, names))
 
     def _finish(self, child: _Child) -> None:
@@ -488,10 +503,19 @@ class Station(Loop):
         if message[0] == "outcomes":
             for outcome in message[1]:
                 self._outcome(child, work, outcome)
+        elif message[0] == "unimportable":
+            self._give_up_main(work.run)
         else:
             work.give_back(message[1])
         if not work.left:
             self._finish(child)
+
+    def _give_up_main(self, run: _Run) -> None:
+        """The main file cannot be imported here: children enter the run anew, without it."""
+        around = run.around._replace(main_file=None)
+        with self.knowing:
+            if self.runs.get(run.folder) is run:
+                self.runs[run.folder] = run._replace(around=around)
 
     def _outcome(self, child: _Child, work: _Work, message: tuple[Any, ...]) -> None:
         logs = message[-1]

@@ -15,11 +15,15 @@ import sys
 import tempfile
 import time
 import zipfile
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.blobs import BlobStore, make_private
 from pipedeco.errors import PipedecoError, StoreError
+from pipedeco.main_file import MainFile
 from pipedeco.worker.environment import Surroundings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SETTING = "setting"  # the name of its file
 PROJECT = "project"  # an entry of sys.path below the project's folder
@@ -60,6 +64,7 @@ class Setting(NamedTuple):
     umask: int
     recursion_limit: int
     ambient: bytes  # a snapshot, see pipedeco.ambient
+    main_file: tuple[Any, ...] | None  # a MainFile, where workers import it
     # Folders that both sides see; "" where an object store stands between them.
     blobs: str = ""
     logs: str = ""
@@ -87,6 +92,7 @@ def setting_of(here: Surroundings, project: str, code: str | None, **facts: str)
         umask=here.umask,
         recursion_limit=here.recursion_limit,
         ambient=here.ambient,
+        main_file=here.main_file,
         **facts,
     )
 
@@ -165,7 +171,21 @@ def surroundings(setting: Setting, archives: BlobStore) -> Surroundings:
         setting.recursion_limit,
         (folder, setting.project),
         setting.ambient,
+        _moved_main(setting.main_file, moved, directory),
     )
+
+
+def _moved_main(
+    file: tuple[Any, ...] | None, moved: Callable[[str], str], directory: str
+) -> tuple[Any, ...] | None:
+    """The main file of the program where it stands here."""
+    if file is None:
+        return None
+    found = MainFile(*file)
+    began_in = moved(found.directory)
+    if not os.path.isdir(began_in):
+        began_in = directory
+    return tuple(found._replace(path=moved(found.path), directory=began_in))
 
 
 def relative(path: str, project: str) -> str | None:

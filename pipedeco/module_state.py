@@ -1,0 +1,499 @@
+"""Globals of the user's modules that a program may have changed, for workers that import them.
+
+A worker imports a component's module anew, so it would miss what the program has set since:
+`settings.K = 6`, a registry that was filled, a global that `main()` assigns.  The globals that a
+component reaches therefore go along, and a worker sets those of which its own value is another.
+Functions, classes and modules are what the import gives.
+"""
+
+from __future__ import annotations
+
+import _ast
+import copyreg
+import io
+import pickle
+import sys
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipedeco.definitions import Decorated, cloudpickle_main, names_of_main
+from pipedeco.instructions import codes
+from pipedeco.main_file import MAIN, is_users
+from pipedeco.serialization import main_names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import CodeType
+
+    from pipedeco.main_file import MainSource
+
+CODE = (type, FunctionType, BuiltinFunctionType, MethodType, ModuleType, Decorated)
+COMPARED = 3  # the pickle protocol of values that are compared; the last one without frames
+WRAPPED = 50  # layers of decorators that are looked through, as they may form a circle
+ATTRIBUTES = frozenset({type(None), bool, int, float, str, bytes, tuple, list, dict, set})
+ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
+GENERATORS = (
+    "random.Random",
+    "numpy.random._generator.Generator",
+    "numpy.random.mtrand.RandomState",
+)
+
+
+class Global(NamedTuple):
+    """A global of a module, or an attribute of a class there, by their names."""
+
+    module: str
+    name: str
+
+
+class Change(NamedTuple):
+    """The value of a global as the program has it; the worker's own may be the same."""
+
+    module: str
+    name: str
+    data: bytes
+
+
+class Needed(NamedTuple):
+    """What a worker needs for a call beside the modules that it imports."""
+
+    changes: list[Change]
+    definitions: list[str]  # names of `__main__` that the import of the main file does not give
+
+
+class Unsent(NamedTuple):
+    """A global that was changed since its module was imported, and cannot travel."""
+
+    where: Global
+    imported: str  # what the import has given it
+    reason: str
+
+
+class ModuleState:
+    """The globals that the components of one run reach, as they are now.
+
+    Parameters
+    ----------
+    main : MainSource, optional
+        The main file, where workers import it; else its globals travel as definitions.
+    elsewhere : bool
+        Whether workers may be on other machines, where a module computes values of its own, such
+        as a device's name: these stay, and only what the source shows to be changed goes along.
+    """
+
+    def __init__(self, main: MainSource | None, *, elsewhere: bool = False) -> None:
+        self._main = main
+        self._elsewhere = elsewhere
+        self._reach = Reach(main is not None)
+        self._sources = Sources()
+        self._pickled: dict[Global, bytes | None] = {}
+        self.unsent: list[Unsent] = []
+
+    def needed(self, fn: Callable[..., Any], names: Iterable[str] = ()) -> Needed:
+        """Return what a worker must be told before it calls `fn`.
+
+        Parameters
+        ----------
+        fn : callable
+            A component's function.
+        names : iterable of str
+            Names of `__main__` that its arguments refer to.
+        """
+        reached = self._reach.of(fn, names)
+        changes = []
+        definitions = [name for name, value in reached.code.items() if not self.given(name, value)]
+        for where, value in reached.values.items():
+            if where not in self._pickled:
+                self._pickled[where] = self._dump(where, value)
+            data = self._pickled[where]
+            if data is not None:
+                changes.append(Change(*where, data))
+                if self._main is None and MAIN.encode() in data:
+                    definitions += self._names_for(value, data)
+            elif self._is_missing(where):
+                definitions.append(where.name)
+        return Needed(changes, definitions)
+
+    def given(self, name: str, value: Any) -> bool:
+        """Return whether the import of the main file gives `__main__` this name and value."""
+        if self._main is None:
+            return False
+        if isinstance(value, CODE):
+            inner = value.fn if isinstance(value, Decorated) else value
+            return self._main.defines(name, inner)
+        return name in self._main.bound
+
+    def _names_for(self, value: Any, data: bytes) -> set[str]:
+        """Return the names of `__main__` that a changed global needs, where nobody imports it."""
+        found = set(main_names(data, sys.modules[MAIN].__dict__))
+        if isinstance(value, FunctionType) and value.__module__ == MAIN:
+            found |= names_of_main(value.__code__) & sys.modules[MAIN].__dict__.keys()
+        return found
+
+    def _is_missing(self, where: Global) -> bool:
+        """Return whether only a definition can give workers this global of `__main__`."""
+        main = self._main
+        name = where.name.partition(".")[0]
+        return where.module == MAIN and main is not None and name not in main.bound
+
+    def _dump(self, where: Global, value: Any) -> bytes | None:
+        if _type_name(value) in GENERATORS and self._sources.is_bare_call(where):
+            return None  # of its own entropy in each process, as it was made to be
+        if self._elsewhere and where.module != MAIN and not self._is_changed(where, value):
+            return None
+        try:
+            return dump_global(value)
+        except Exception as error:  # noqa: BLE001 - users' reducers
+            return self._carried(where, value, error)
+
+    def _carried(self, where: Global, value: Any, error: Exception) -> bytes | None:
+        """Return a pickle by value of what is certainly changed; else a worker's own is kept."""
+        node = self._sources.assigned(where)
+        imported = (
+            repr(node.value) if isinstance(node, _ast.Constant) else "what the module defines"
+        )
+        if isinstance(value, FunctionType):
+            changed = value.__module__ == MAIN != where.module
+        else:
+            changed = isinstance(node, _ast.Constant) and type(value) is not type(node.value)
+        if not changed:
+            return None
+        try:
+            return cloudpickle_main(value, sys.modules[MAIN].__dict__)
+        except Exception:  # noqa: BLE001 - users' reducers
+            reason = f"{_type_name(value)} cannot be pickled ({str(error)[:120]})"
+            self.unsent.append(Unsent(where, imported, reason))
+            return None
+
+    def _is_changed(self, where: Global, value: Any) -> bool:
+        """Return whether a value may be another than the import gives on any machine."""
+        if type(value) in ATOMS or type(value).__module__ == "pathlib":
+            node = self._sources.assigned(where)
+            return isinstance(node, _ast.Constant) and node.value != value
+        return True
+
+
+class Reached(NamedTuple):
+    """What the functions that a component reaches use of the user's modules."""
+
+    values: dict[Global, Any]
+    code: dict[str, Any]  # functions, classes and modules of `__main__`
+
+
+class Reach:
+    """Finds the globals that functions of the user's modules use, directly or through others.
+
+    Parameters
+    ----------
+    of_main : bool
+        Whether globals of `__main__` count.
+    """
+
+    def __init__(self, of_main: bool) -> None:
+        self._of_main = of_main
+        self._users: dict[str, bool] = {MAIN: True}
+        self._known: dict[Any, Reached] = {}
+
+    def of(self, fn: Callable[..., Any], names: Iterable[str]) -> Reached:
+        key = fn, *names
+        if key not in self._known:
+            walk = _Walk(self)
+            walk.meet(fn)
+            main = sys.modules[MAIN].__dict__
+            for name in names:
+                if name in main:
+                    walk.use(MAIN, name, main[name], frozenset())
+            walk.go_on()
+            self._known[key] = Reached(
+                {w: v for w, v in walk.values.items() if self._of_main or w.module != MAIN},
+                walk.code if self._of_main else {},
+            )
+        return self._known[key]
+
+    def is_users(self, module: Any) -> bool:
+        """Return whether a module of this name is the user's own."""
+        if not isinstance(module, str):
+            return False
+        if module not in self._users:
+            path = getattr(sys.modules.get(module), "__file__", None)
+            self._users[module] = isinstance(path, str) and is_users(path)
+        return self._users[module]
+
+
+class _Walk:
+    """One way through the functions that a component reaches."""
+
+    def __init__(self, reach: Reach) -> None:
+        self.reach = reach
+        self.values: dict[Global, Any] = {}
+        self.code: dict[str, Any] = {}
+        self._todo: list[FunctionType] = []
+        self._seen: set[int] = set()  # functions and classes
+        self._entered: set[tuple[int, str]] = set()  # modules and names in them
+
+    def go_on(self) -> None:
+        while self._todo:
+            self._function(self._todo.pop())
+
+    def use(self, module: str, name: str, value: Any, words: frozenset[str]) -> None:
+        """A function of `module` uses this global of it; `words` are the names in its code."""
+        alias = _is_alias(module, name, value)
+        if module == MAIN and isinstance(value, CODE) and not alias:
+            self.code[name] = value
+        if isinstance(value, ModuleType):
+            self._module(value, words)
+            return
+        self.meet(value)
+        where = Global(module, name)
+        if alias or (not isinstance(value, CODE) and where not in self.values):
+            self.values[where] = value
+            self.meet(type(value))
+
+    def meet(self, value: Any) -> None:
+        """Look into the functions of a value: its own, or a class's."""
+        if isinstance(value, type):
+            if id(value) not in self._seen and self.reach.is_users(value.__module__):
+                self._seen.add(id(value))
+                self._class(value)
+        else:
+            self._push(value)
+
+    def _class(self, cls: type) -> None:
+        """Look into the methods of a class, and note its attributes."""
+        plain = type(cls).__module__ in ("builtins", "abc") and "<" not in cls.__qualname__
+        for name, item in list(vars(cls).items()):
+            self._push(item)
+            if plain and type(item) in ATTRIBUTES and not name.startswith("__"):
+                self.values[Global(cls.__module__, f"{cls.__qualname__}.{name}")] = item
+        for base in cls.__bases__:
+            self.meet(base)
+
+    def _push(self, value: Any) -> None:
+        for function in _functions(value):
+            if id(function) not in self._seen:
+                self._seen.add(id(function))
+                self._todo.append(function)
+
+    def _function(self, function: FunctionType) -> None:
+        namespace = function.__globals__
+        module = namespace.get("__name__")
+        if not self.reach.is_users(module):
+            return
+        words = _words(function.__code__)
+        for name in words:
+            if name in namespace:
+                self.use(str(module), name, namespace[name], words)
+            elif isinstance(found := sys.modules.get(name), ModuleType):  # imported in the function
+                self._module(found, words)
+        for cell in function.__closure__ or ():
+            try:
+                self.meet(cell.cell_contents)
+            except ValueError:  # an empty cell
+                pass
+
+    def _module(self, module: ModuleType, words: frozenset[str]) -> None:
+        name = module.__name__
+        if not self.reach.is_users(name):
+            return
+        names = vars(module)
+        for word in words & names.keys():
+            if (id(module), word) not in self._entered:
+                self._entered.add((id(module), word))
+                self.use(name, word, names[word], words)
+
+
+def _is_alias(module: str, name: str, value: Any) -> bool:
+    """Whether a function or class has this name beside its own, and may be changed for another."""
+    if not isinstance(value, FunctionType | type):
+        return False
+    if value.__qualname__ == "<lambda>":
+        return module != MAIN
+    return value.__qualname__ != name
+
+
+def _words(code: CodeType) -> frozenset[str]:
+    """Every name of a global, an attribute or a module in the code; but none of Python's own."""
+    return frozenset(
+        name for inner in codes(code) for name in inner.co_names if not name.startswith("__")
+    )
+
+
+def _functions(value: Any) -> Iterator[FunctionType]:
+    """The functions of a value, within what decorators have put around them."""
+    for _ in range(WRAPPED):
+        if isinstance(value, FunctionType):
+            yield value
+        if isinstance(value, Decorated):
+            value = value.fn
+        elif isinstance(value, staticmethod | classmethod | MethodType):
+            value = value.__func__
+        elif isinstance(value, partial):
+            value = value.func
+        elif isinstance(value, property):
+            value = value.fget
+        else:
+            held = getattr(value, "__dict__", None)
+            value = held.get("__wrapped__") if isinstance(held, dict) else None
+        if value is None:
+            return
+
+
+def _type_name(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+# -- what the source says ----------------------------------------------------------------------
+
+
+class Sources:
+    """What the sources of modules say that importing them assigns."""
+
+    def __init__(self) -> None:
+        self._bodies: dict[str, list[Any]] = {}
+
+    def assigned(self, where: Global) -> Any:
+        """Return the expression that a name is given first; None where nobody knows."""
+        *classes, name = where.name.split(".")
+        body = self._body(where.module)
+        for each in classes:
+            inner = [s.body for s in body if isinstance(s, _ast.ClassDef) and s.name == each]
+            body = inner[0] if inner else []
+        for statement in body:
+            targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
+            for target in targets:
+                for found, value in _pairs(target, getattr(statement, "value", None)):
+                    if found == name:
+                        return value
+        return None
+
+    def is_bare_call(self, where: Global) -> bool:
+        """Return whether a module gives the name what a call without arguments returns."""
+        node = self.assigned(where)
+        return isinstance(node, _ast.Call) and not node.args and not node.keywords
+
+    def _body(self, module: str) -> list[Any]:
+        if module not in self._bodies:
+            path = getattr(sys.modules.get(module), "__file__", None)
+            tree: Any = None
+            try:
+                with open(path or "", "rb") as file:
+                    tree = compile(file.read(), "", "exec", _ast.PyCF_ONLY_AST, dont_inherit=True)
+            except (OSError, SyntaxError, ValueError):  # it has no source, or is edited just now
+                pass
+            self._bodies[module] = [] if tree is None else tree.body
+        return self._bodies[module]
+
+
+def _pairs(target: Any, value: Any) -> Iterator[tuple[str, Any]]:
+    """The names that an assignment binds, with their expressions."""
+    if isinstance(target, _ast.Name):
+        yield target.id, value
+    elif isinstance(target, _ast.Tuple) and isinstance(value, _ast.Tuple):
+        for inner in zip(target.elts, value.elts, strict=False):
+            yield from _pairs(*inner)
+
+
+# -- in the nursery ----------------------------------------------------------------------------
+
+
+def unseeded_generators() -> list[Any]:
+    """Return the random generators of the user's modules that draw from the system's entropy."""
+    reach, sources = Reach(of_main=True), Sources()
+    return [
+        value
+        for module, imported in list(sys.modules.items())
+        if reach.is_users(module)
+        for name, value in list(vars(imported).items())
+        if _type_name(value) in GENERATORS and sources.is_bare_call(Global(module, name))
+    ]
+
+
+def reseed(generators: Iterable[Any]) -> None:
+    """Let forked processes draw numbers of their own."""
+    for generator in generators:
+        if hasattr(generator, "seed"):
+            generator.seed()
+        else:  # a Generator of numpy
+            bits = generator.bit_generator
+            bits.state = type(bits)().state
+
+
+# -- in a worker -------------------------------------------------------------------------------
+
+
+def apply_change(module: ModuleType, change: Change, moved: tuple[str, str]) -> None:
+    """Give a module of this worker the value, unless its own is the same.
+
+    Parameters
+    ----------
+    module : module
+    change : Change
+    moved : (str, str)
+        The folder in which the project stands here, and that of the controller; else ("", "").
+
+    Raises whatever loading the value raises.
+    """
+    *owners, name = change.name.split(".")
+    owner: Any = module
+    for part in owners:
+        owner = getattr(owner, part, None)
+    if owner is None:  # a class that this worker does not have
+        return
+    names = vars(owner)
+    data = with_paths_moved(change.data, moved[1], moved[0]) if moved[0] else change.data
+    if name in names:
+        try:
+            if dump_global(names[name]) == data:
+                return
+        except Exception:  # noqa: BLE001, S110 - users' reducers; then it is another value
+            pass
+    setattr(owner, name, pickle.loads(data))
+
+
+# -- values as bytes that can be compared --------------------------------------------------------
+
+
+def dump_global(value: Any) -> bytes:
+    """Return a pickle in which each path is one string.
+
+    Raises whatever pickling the value raises.
+    """
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, COMPARED)
+    pathlib = sys.modules.get("pathlib")
+    if pathlib is not None:
+        own = dict.fromkeys((type(pathlib.Path()), type(pathlib.PurePath())), _reduce_path)
+        pickler.dispatch_table = {**copyreg.dispatch_table, **own}
+    pickler.dump(value)
+    return file.getvalue()
+
+
+def _reduce_path(path: Any) -> tuple[Any, ...]:
+    return type(path), (str(path),)
+
+
+def with_paths_moved(data: bytes, origin: str, folder: str) -> bytes:
+    """Return a pickle of `dump_global` in which strings below one folder are below another."""
+    if origin.encode() not in data:
+        return data
+    import pickletools
+
+    parts = []
+    begin = 0
+    text = ""
+    found: Iterable[Any] = pickletools.genops(data)
+    for opcode, argument, position in found:
+        if text:
+            raw = text.encode("utf-8", "surrogatepass")
+            parts += [pickle.BINUNICODE, len(raw).to_bytes(4, "little"), raw]
+            begin, text = position, ""
+        if opcode.name == "BINUNICODE" and _is_below(argument, origin):
+            parts.append(data[begin:position])
+            text = folder + argument[len(origin) :]
+    parts.append(data[begin:])
+    return b"".join(parts)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + "/")
