@@ -100,6 +100,12 @@ class AmbientState:
             if part.name == Interpreter.name:
                 part.enter({**self._states, **states}.get(part.name))
 
+    def imported(self) -> None:
+        """A module of the user's was imported: the functions that it has put into places stay."""
+        for part in self._parts:
+            if isinstance(part, Hooks):
+                part.adopt()
+
     def restore(self) -> None:
         """Raises CannotRestore."""
         if len(sys.modules) != self._modules:

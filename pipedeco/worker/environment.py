@@ -134,6 +134,11 @@ class Environment:
         self._put_environment(moment.applied(self._wanted.environment))
         self._ambient.turn(moment.states)
 
+    def imported(self) -> None:
+        """A module of the user's was imported; what it sets up is in the run's snapshot."""
+        self._ambient.imported()
+        self.restore()
+
     def run(self, function: Callable[..., Result], *args: Any) -> Result:
         """Call a function in a copy of this context: what it sets there is gone afterwards."""
         return copy_context().run(function, *args)

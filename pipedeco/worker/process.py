@@ -350,7 +350,7 @@ class Worker:
         kind, module, data, retry_on, *_ = self.functions[function_id]
         entry = find(kind, module, data), loads(retry_on) if retry_on else (Exception,)
         self.loaded[function_id] = entry
-        self.environment.restore()  # what a module sets up as it is imported is in the snapshot
+        self.environment.imported()
         return entry
 
     def arguments(self, args: Any, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

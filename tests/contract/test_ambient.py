@@ -329,6 +329,51 @@ def test_a_body_that_catches_warnings_catches_those_of_its_steps(mode, capfd):
     assert "not to be seen" not in told
 
 
+def show(message, category, filename, lineno, file=None, line=None):
+    sys.stderr.write(f"shown by the program: {message}\n")
+
+
+def test_the_programs_way_to_show_warnings_is_that_of_steps(mode, capfd, monkeypatch):
+    """And of no later run that has another."""
+
+    @pipeline(workers=1)
+    def body():
+        return warn("of the step")
+
+    warnings.simplefilter("always")
+    with monkeypatch.context() as patch:
+        patch.setattr(warnings, "showwarning", show)
+        assert body() == "went on"
+    assert "shown by the program: of the step" in capfd.readouterr().err
+    if mode != "debug":  # pytest's own takes what this process warns of
+        assert body() == "went on"
+        told = capfd.readouterr().err
+        assert "shown by the program" not in told
+        assert "UserWarning: of the step" in told
+
+
+@pytest.mark.parametrize("mode", ["local"], indirect=True)
+def test_what_cannot_travel_is_told_of(mode, monkeypatch):
+    """With the cure."""
+    told = []
+    generator = (n for n in range(3))
+
+    def held(message, *_):
+        next(generator)
+        told.append(str(message))
+
+    @pipeline
+    def body():
+        return 1
+
+    warnings.simplefilter("always")
+    monkeypatch.setattr(warnings, "showwarning", held)
+    body()
+    assert len(told) == 1
+    assert "warnings.showwarning" in told[0]
+    assert "setup=" in told[0]
+
+
 # -- what a step leaves --------------------------------------------------------------------------
 
 
