@@ -16,6 +16,7 @@ import textwrap
 import time
 import types
 import warnings
+from pathlib import Path
 
 import pytest
 from conftest import wait_for
@@ -73,6 +74,27 @@ def as_it_was():
     sys.set_int_max_str_digits(kept[2])
     tempfile.tempdir = kept[3]
     socket.setdefaulttimeout(None)
+
+
+def run_script(code, tmp_path):
+    """What a program of its own has printed."""
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(code))
+    folders = Path(__file__).parent, Path(__file__).parent.parent
+    environment = {
+        "PIPEDECO_STORE": str(tmp_path / "store"),
+        "PIPEDECO_QUEUES": json.dumps({"default": "local://1"}),
+        "PYTHONPATH": os.pathsep.join(map(str, folders)),
+    }
+    done = subprocess.run(
+        [sys.executable, script],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def change_everything(folder):
@@ -250,22 +272,11 @@ def test_a_default_time_out_of_sockets_is_for_the_programs(tmp_path):
             print(mode, body.with_options(mode=mode)(), flush=True)
         print("spawn", body.with_options(start_method="spawn")())
     """
-    script = tmp_path / "script.py"
-    script.write_text(textwrap.dedent(code))
-    queues = json.dumps({"default": "local://1"})
-    environment = {"PIPEDECO_STORE": str(tmp_path / "store"), "PIPEDECO_QUEUES": queues}
-    done = subprocess.run(
-        [sys.executable, script],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout.splitlines() == [
+    assert run_script(code, tmp_path).splitlines() == [
         "local [0.2, 0.2]",
         "remote [0.2, 0.2]",
         "spawn [0.2, 0.2]",
-    ], done.stderr
+    ]
 
 
 @component
@@ -506,6 +517,30 @@ def test_no_step_sees_what_another_has_changed(mode):
         assert begun == before, kind
         assert changed != before, kind
         assert after == before, kind
+
+
+def test_spawned_workers_are_no_others(tmp_path):
+    """A program of its own, as multiprocess leaves a process that tracks resources."""
+    code = """
+        import test_ambient as tests
+        from pipedeco import pipeline
+
+        @pipeline(mode="local", start_method="spawn", workers=1)
+        def leaks():
+            kinds = {kind: [tests.look(kind), tests.change(kind)] for kind in tests.STATES}
+            return kinds, {kind: tests.look(kind) for kind in tests.STATES}
+
+        @pipeline(mode="local", start_method="spawn")
+        def settings():
+            return tests.settings()
+
+        found, after = leaks()
+        for kind, (before, (begun, changed)) in found.items():
+            assert begun == before == after[kind] != changed, kind
+        tests.change_everything("/tmp")
+        assert settings() == tests.settings.fn()
+    """
+    assert run_script(code, tmp_path) == ""
 
 
 @in_workers
