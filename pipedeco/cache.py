@@ -129,6 +129,7 @@ class ResultCache:
     codes: the keys of code, shared by the runs of a process.
     flights: which keys are being computed here.
     refresh: True, or names of components and steps, to perform in any case.
+    seed: of the run; what a step draws from it counts, and so its name does.
     fingerprinted: called with a step whose value has got its fingerprint.
     """
 
@@ -142,6 +143,7 @@ class ResultCache:
         codes: Codes,
         flights: Flights,
         refresh: bool | tuple[str, ...],
+        seed: int | None,
         fingerprinted: Callable[[Step], None],
     ) -> None:
         self.folder = folder
@@ -151,6 +153,7 @@ class ResultCache:
         self.codes = codes
         self.flights = flights
         self.refresh = refresh
+        self.seed = seed
         self.fingerprinted = fingerprinted
         self._held: dict[StepCall, None] = {}  # neither ended nor handed out
         self._prints: dict[Step, str] = {}  # of values, as keys count them
@@ -336,6 +339,9 @@ class ResultCache:
         ]
         if key.environment is not None:
             content.append(key.environment)
+        if self.seed is not None:
+            key.seed = f"{self.seed}/{step.name}"
+            content.append(f"seed {key.seed}")
         return blake3(repr(content).encode()).hexdigest()  # of texts and None alone
 
     # -- what is recorded ----------------------------------------------------------------------

@@ -14,6 +14,7 @@ from pipedeco.options import (
     check_mode,
     check_progress,
     check_queues,
+    check_setup,
     check_start_method,
     check_workers,
 )
@@ -39,6 +40,7 @@ class Settings:
         "mode",
         "progress",
         "queues",
+        "setup",
         "start_method",
         "store",
         "workers",
@@ -54,6 +56,7 @@ class Settings:
         self.queues: dict[str, str] | None = None
         self.code_limit: int | None = None
         self.main: str | None = None
+        self.setup: Callable[[], Any] | None = None
 
     def update(self, **changes: Any) -> None:
         checks: dict[str, Callable[[Any], Any]] = {
@@ -65,6 +68,7 @@ class Settings:
             "queues": check_queues,
             "code_limit": check_code_limit,
             "blobs": check_blobs,
+            "setup": check_setup,
             "store": lambda store: None if store is None else os.fspath(store),
         }
         for name, value in changes.items():
@@ -102,6 +106,8 @@ def configure(**changes: Any) -> None:
         "definitions" what steps use of it travels.  None for what [tool.pipedeco] main says, and
         where it says nothing the file is imported if its pipeline calls stand below
         `if __name__ == "__main__":` or in functions.
+    setup: a function that is called once in each worker process of a run before its first step, as
+        a pool calls its initializer; or None.  See also `pipeline`, whose own comes after it.
 
     Raises ConfigError for an unknown setting or a value that it cannot have.
     """

@@ -15,24 +15,33 @@ import io
 import marshal
 import pickle
 import sys
+from collections import deque
+from contextvars import copy_context
 from functools import partial
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.errors import NotPicklable
+from pipedeco.imported import imported_as
 from pipedeco.instructions import codes, global_names
 from pipedeco.main_file import MAIN
-from pipedeco.serialization import (
+from pipedeco.picklers import (
     PROTOCOL,
     cloud_pickler,
     dumps_by_dill,
-    loads,
-    main_names,
-    not_picklable,
+    imported_globals,
+    is_named,
+    referenced_globals,
+    unnamed_reduction,
 )
+from pipedeco.reductions import has_reduction, make_cached, reduction
+from pipedeco.serialization import dumps, loads, main_names
+from pipedeco.strays import strays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from pipedeco.picklers import GlobalsOf
 
 
 class Decorated:
@@ -62,6 +71,29 @@ class FunctionSpec(NamedTuple):
     names: tuple[str, ...]
 
 
+class _Made:
+    """What is known of one name of `__main__`.
+
+    Parameters
+    ----------
+    definition: None of a name that each `__main__` has by itself.
+    before: names that loading it looks up.
+    later: names that its code looks up.
+    """
+
+    __slots__ = ("before", "definition", "later")
+
+    def __init__(
+        self,
+        definition: Definition | None,
+        before: tuple[str, ...] = (),
+        later: tuple[str, ...] = (),
+    ) -> None:
+        self.definition = definition
+        self.before = before
+        self.later = later
+
+
 class MainDefinitions:
     """What workers must know of this process's `__main__`; one for each run.
 
@@ -73,8 +105,12 @@ class MainDefinitions:
     def __init__(self, given: Callable[[str, Any], bool] = lambda name, value: False) -> None:
         self._given = given
         self._main = sys.modules[MAIN].__dict__
-        self._made: dict[str, Definition | None] = {}
-        self._needs: dict[str, tuple[str, ...]] = {}
+        self._made: dict[str, _Made] = {}
+        self._context = copy_context()
+
+    def see(self) -> None:
+        """Take the context variables as they are in this thread now."""
+        self._context = copy_context()
 
     def reached(self, names: Iterable[str]) -> list[Definition]:
         """The definitions of `names` and of all that they reach, what is needed first on top.
@@ -83,8 +119,9 @@ class MainDefinitions:
         """
         ordered: dict[str, Definition] = {}
         visited: set[str] = set()
-        for name in names:
-            self._visit(name, visited, ordered)
+        waiting = deque(names)
+        while waiting:
+            self._visit(waiting.popleft(), visited, ordered, waiting)
         return list(ordered.values())
 
     def values(self, found: Iterable[Definition]) -> list[Definition]:
@@ -96,28 +133,29 @@ class MainDefinitions:
         """The names of `__main__` that a pickled value refers to."""
         return main_names(packed, self._main)
 
-    def _visit(self, name: str, visited: set[str], ordered: dict[str, Definition]) -> None:
+    def _visit(
+        self, name: str, visited: set[str], ordered: dict[str, Definition], waiting: deque[str]
+    ) -> None:
+        """Put a definition behind those that loading it needs; what its code needs may wait."""
         if name in visited or name not in self._main:
             return
         visited.add(name)
-        if name not in self._made:
-            self._make(name)
-        for needed in self._needs[name]:
-            self._visit(needed, visited, ordered)
-        definition = self._made[name]
-        if definition is not None:
-            ordered[name] = definition
+        made = self._made.get(name)
+        if made is None:
+            made = self._made[name] = self._context.run(self._make, name)
+        for needed in made.before:
+            self._visit(needed, visited, ordered, waiting)
+        if made.definition is not None:
+            ordered[name] = made.definition
+        waiting.extend(made.later)
 
-    def _make(self, name: str) -> None:
-        value = self._main[name]
-        self._needs[name] = ()
-        self._made[name] = None
-        if name in _OWN_NAMES or self._given(name, value):
-            return
-        definer = _Definer(value, self._main)
-        data = definer.define(name)
-        self._made[name] = Definition(name, data)
-        self._needs[name] = (*definer.needs, *self.known(data))
+    def _make(self, name: str) -> _Made:
+        if name in _OWN_NAMES or self._given(name, self._main[name]):
+            return _Made(None)
+        definer = _Definer(name, self._main)
+        data = definer.define()
+        before = (*definer.before, *self.known(data))
+        return _Made(Definition(name, data), before, tuple(definer.later))
 
 
 # A worker's __main__ has its own of these; where code has travelled, its file is another one.
@@ -131,60 +169,98 @@ class _ByValue(Exception):
 
 
 class _Definer(pickle.Pickler):
-    """Pickles one value of `__main__`: functions as code, the rest as pickle does."""
+    """Pickles one value of `__main__`: functions as code, the rest as pickle does.
 
-    def __init__(self, value: Any, main: dict[str, Any]) -> None:
+    `before` are names that it takes from the worker's `__main__`, besides those that the pickle
+    refers to; `later` those that its functions look up when they are called.
+    """
+
+    def __init__(self, name: str, main: dict[str, Any]) -> None:
         self._file = io.BytesIO()
         super().__init__(self._file, PROTOCOL)
-        self._value = value
+        self._name = name
+        self._value = main[name]
         self._main = main
-        self.needs: dict[str, None] = {}
+        self.before: dict[str, None] = {}
+        self.later: dict[str, None] = {}
 
-    def define(self, name: str) -> bytes:
+    def define(self) -> bytes:
+        found = None if self._is_known(self._value) else imported_as(*self._item, self._main)
+        if found is not None:
+            return dumps(found)
         try:
             self.dump(self._value)
             return self._file.getvalue()
         except Exception:  # noqa: BLE001 - users' reducers; cloudpickle is asked next
-            return self._cloud(name)
+            return self._cloud()
 
-    def _cloud(self, name: str) -> bytes:
+    @property
+    def _item(self) -> tuple[str, Any]:
+        return self._name, self._value
+
+    def _cloud(self) -> bytes:
+        self.before.clear()
+        self.later.clear()
         try:
-            return cloudpickle_main(self._value, self._main)
+            return by_cloudpickle(
+                self._value, self._main, self.later, defined=self._name, reduce=self._reduction
+            )
         except Exception as error:  # noqa: BLE001 - users' reducers
-            return self._dill(name, error)
+            return self._dill(error)
 
-    def _dill(self, name: str, reason: Exception) -> bytes:
-        try:
-            data = dumps_by_dill(self._value)
-        except Exception:  # noqa: BLE001 - users' reducers
-            raise not_picklable(
-                self._value, f"the global {name!r} of __main__", {}, reason
-            ) from None
-        return data
+    def _dill(self, reason: Exception) -> bytes:
+        if not isinstance(self._value, type):  # which dill would name where it cannot define it
+            try:
+                return dumps_by_dill(self._value)
+            except Exception:  # noqa: BLE001, S110 - users' reducers; the first reason is told
+                pass
+        from pipedeco.culprits import IMPORT, not_picklable
+
+        what = f"the global {self._name}"
+        raise not_picklable(self._value, what, {}, reason, IMPORT) from None
+
+    @staticmethod
+    def _is_known(value: Any) -> bool:
+        """Whether a value has a name of its own, by which every pickler finds it."""
+        return isinstance(value, Decorated) or (
+            isinstance(value, type | FunctionType) and is_named(value)
+        )
 
     def reducer_override(self, obj: Any) -> Any:
+        made = self._reduction(obj)
+        if made is not NotImplemented:
+            return made
         if isinstance(obj, FunctionType):
             return self._function(obj)
         if isinstance(obj, ModuleType):
             return self._module(obj)
-        if hasattr(obj, "cache_parameters") and (obj is self._value or not _named(obj)):
+        if hasattr(obj, "cache_parameters") and (obj is self._value or not is_named(obj)):
             # functools.lru_cache: it pickles as its name, which leads to what we are defining
             return make_cached, (obj.__wrapped__, obj.cache_parameters())
-        if isinstance(obj, type) and obj.__module__ == MAIN and obj is self._value:
+        if isinstance(obj, type) and obj is self._value and not _named_elsewhere(obj):
+            raise _ByValue
+        if isinstance(obj, type) and strays().go_by_value(obj.__module__):
             raise _ByValue
         return NotImplemented
 
-    def _function(self, function: FunctionType) -> Any:
-        if function.__module__ != MAIN and _named(function):
+    def _reduction(self, obj: Any) -> Any:
+        """What has an identity is one object in a worker, too, where `__main__` has it."""
+        if not has_reduction(obj) or (is_named(obj) and not _is_within(obj, self._name)):
             return NotImplemented
-        if function is not self._value and _named(function):
-            self.needs[function.__qualname__.partition(".")[0]] = None
+        if obj is self._value:
+            return reduction(obj)
+        for name, value in self._main.items():
+            if value is obj:
+                self.before[name] = None
+                return global_of_main, (name,)
+        return reduction(obj)
+
+    def _function(self, function: FunctionType) -> Any:
+        if is_named(function) and (function.__module__ != MAIN or function is not self._value):
             return NotImplemented
         if function.__closure__ or function.__globals__ is not self._main:
             raise _ByValue
-        for name in sorted(names_of_main(function.__code__)):
-            if name in self._main:
-                self.needs[name] = None
+        self.later.update(_names_here(function, self._main))
         state = {
             "__name__": function.__name__,
             "__qualname__": function.__qualname__,
@@ -198,6 +274,8 @@ class _Definer(pickle.Pickler):
 
     def _module(self, module: ModuleType) -> Any:
         """A module by name, with the submodules that the body could reach through it."""
+        if strays().go_by_value(module.__name__):
+            raise _ByValue
         prefix = module.__name__ + "."
         below = [name for name in list(sys.modules) if name.startswith(prefix)]
         words = self._words() if below else set()
@@ -241,13 +319,6 @@ def make_function(code: bytes, state: dict[str, Any], attributes: dict[str, Any]
     return function
 
 
-def make_cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
-    """What functools.lru_cache made, with an empty cache."""
-    from functools import lru_cache
-
-    return lru_cache(**parameters)(function)
-
-
 def import_modules(name: str, below: list[str]) -> ModuleType:
     import importlib
 
@@ -269,23 +340,61 @@ class _MainGlobals(dict[str, Any]):
         return main_globals, ()
 
 
-def cloudpickle_main(value: Any, main: dict[str, Any]) -> bytes:
-    """A value by cloudpickle, its functions bound to the worker's `__main__`."""
+def global_of_main(name: str) -> Any:
+    """What this process's `__main__` has under a name."""
+    return main_globals()[name]
+
+
+def by_cloudpickle(
+    value: Any,
+    main: dict[str, Any],
+    later: dict[str, None],
+    *,
+    defined: str = "",
+    of_modules: GlobalsOf = imported_globals,
+    reduce: Callable[[Any], Any] = unnamed_reduction,
+) -> bytes:
+    """A value by cloudpickle, its functions bound to the worker's `__main__`.
+
+    Parameters
+    ----------
+    later: gets the names of `__main__` that its functions look up.
+    defined: the name of `__main__` that this is to define.
+    of_modules: gives the globals of a function of another module as they are sent.
+    reduce: is asked before cloudpickle.
+    """
+
+    def globals_of(function: FunctionType, found: dict[str, Any]) -> dict[str, Any]:
+        if function.__globals__ is not main:
+            return of_modules(function, found)
+        later.update(_names_here(function, main))
+        return {}
+
+    def named(obj: Any) -> bool:
+        return is_named(obj) and not _is_within(obj, defined)
+
     file = io.BytesIO()
     pickler = cloud_pickler()(file, PROTOCOL)
     pickler.globals_ref[id(main)] = _MainGlobals(__name__=MAIN)
+    pickler.globals_of = globals_of
+    pickler.named = named
+    pickler.reduce = reduce
     pickler.dump(value)
     return file.getvalue()
 
 
-def _named(value: Any) -> bool:
-    """Whether importing its module and walking its qualified name gives this very object."""
-    found: Any = sys.modules.get(value.__module__)
-    if found is None or (value.__module__ != MAIN and getattr(found, "__spec__", None) is None):
-        return False
-    for part in value.__qualname__.split("."):
-        found = getattr(found, part, None)
-    return found is value
+def _is_within(obj: Any, name: str) -> bool:
+    """Whether something stands below a name of `__main__`."""
+    return bool(obj.__module__ == MAIN and obj.__qualname__.partition(".")[0] == name)
+
+
+def _named_elsewhere(obj: Any) -> bool:
+    return getattr(obj, "__module__", None) != MAIN and is_named(obj)
+
+
+def _names_here(function: FunctionType, main: dict[str, Any]) -> dict[str, None]:
+    """The names of `__main__` that a function looks up."""
+    return dict.fromkeys(n for n in sorted(names_of_main(function.__code__)) if n in main)
 
 
 def names_of_main(code: CodeType) -> set[str]:
@@ -315,6 +424,7 @@ def describe(function: Callable[..., Any]) -> FunctionSpec:
         and importable
         and "<" not in qualname
         and unwrapped(_lookup(found, qualname)) is function
+        and not strays().go_by_value(module)
     ):
         names = (qualname.partition(".")[0],) if module == MAIN else ()
         return FunctionSpec("name", module, qualname.encode(), names)
@@ -323,15 +433,32 @@ def describe(function: Callable[..., Any]) -> FunctionSpec:
 
 def _by_value(function: Callable[..., Any], module: str) -> FunctionSpec:
     main = sys.modules[MAIN].__dict__
-    try:
-        data = cloudpickle_main(function, main)
-    except Exception as error:  # noqa: BLE001 - users' reducers
+    later: dict[str, None] = {}
+    data = _sent(function, main, later)
+    names = tuple({**dict.fromkeys(main_names(data, main)), **later})
+    return FunctionSpec("value", module, data, names)
+
+
+def _sent(function: Callable[..., Any], main: dict[str, Any], later: dict[str, None]) -> bytes:
+    """A function by value; globals of its module that cannot be sent are the worker's own.
+
+    Raises NotPicklable with what the first pickler says.
+    """
+    ways: tuple[Callable[[], bytes], ...] = (
+        lambda: by_cloudpickle(function, main, later),
+        lambda: by_cloudpickle(function, main, later, of_modules=referenced_globals),
+        lambda: dumps_by_dill(function),
+    )
+    reason: Exception | None = None
+    for way in ways:
         try:
-            data = dumps_by_dill(function)
-        except Exception:  # noqa: BLE001 - users' reducers
-            name = getattr(function, "__qualname__", repr(function))
-            raise not_picklable(function, f"the function {name}", {}, error) from None
-    return FunctionSpec("value", module, data, main_names(data, main))
+            return way()
+        except Exception as error:  # noqa: BLE001 - users' reducers
+            reason = reason or error
+    from pipedeco.culprits import not_picklable
+
+    name = getattr(function, "__qualname__", repr(function))
+    raise not_picklable(function, f"the function {name}", {}, reason) from None
 
 
 def find(kind: str, module: str, data: bytes) -> Callable[..., Any]:

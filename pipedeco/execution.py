@@ -23,7 +23,7 @@ from pipedeco.ambient.numbers import separate
 from pipedeco.blobs import blobs_of
 from pipedeco.callbacks import EVENTS, functions_for
 from pipedeco.components import bound_arguments
-from pipedeco.config import find_blobs, project_folder
+from pipedeco.config import SETTINGS, find_blobs, project_folder
 from pipedeco.display import Display
 from pipedeco.errors import (
     BlobCorrupt,
@@ -35,7 +35,7 @@ from pipedeco.errors import (
     StepFailed,
     Terminated,
 )
-from pipedeco.failures import Failures, first_line
+from pipedeco.failures import Failures, exception_of, first_line
 from pipedeco.graph import (
     CANCELLED,
     COMPLETED,
@@ -59,7 +59,9 @@ from pipedeco.serialization import UNRECORDED, Packed, Pickler, main_names, unpa
 from pipedeco.store.recorder import RunLog
 from pipedeco.text import preview
 from pipedeco.tracing import Trace, current, inside_step, reporting, watch_threads
+from pipedeco.worker.generators import child_seed
 from pipedeco.worker.perform import describe_error, failed, user_part
+from pipedeco.worker.setups import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,6 +109,7 @@ class Execution:
         self.pipeline = plan.pipeline
         self.id = plan.resumes or os.urandom(6).hex()
         self.mode = plan.mode
+        self.seed = _seed_of(plan)
         queue = plan.pipeline.options.default_queue
         self.default_queue: str = queue or (plan.parent.default_queue if plan.parent else "default")
         self.graph = Graph()
@@ -160,6 +163,10 @@ class Execution:
             prefix,
             plan.pipeline.options.auto_log,
             self.crashed,
+            self.top.id,
+            self.seed,
+            self.setups,
+            self.setup_failed,
             plan.around,
         )
         body = os.path.join(logs, f"{prefix}body.events")
@@ -198,6 +205,7 @@ class Execution:
             logs=logs,
             body=body,
             tags=plan.pipeline.options.tags,
+            seed=self.seed,
             capture=CONTROLLER.captures.begin(project_folder()) if plan.parent is None else None,
         )
         if any(functions_for(event, self._callbacks) for event in EVENTS):
@@ -273,6 +281,33 @@ class Execution:
                     step.reason = self._cancelled
                     step.state = CANCELLED
                     step.call_watchers()
+
+    @property
+    def top(self) -> Execution:
+        """The run at the top of the tree."""
+        return self if self.plan.parent is None else self.plan.parent.top
+
+    @property
+    def setups(self) -> tuple[Callable[[], Any], ...]:
+        """What a worker calls before its first step: as configured, then from the top down."""
+        own = self.pipeline.options.setup
+        found = [SETTINGS.setup] if self.plan.parent is None else [*self.plan.parent.setups]
+        return tuple(dict.fromkeys(setup for setup in [*found, own] if setup is not None))
+
+    def setup_failed(self, name: str, known: StepError, error: BaseException | None) -> None:
+        """A function of setup= has failed, in a worker or here; the run ends with that."""
+        if self._crash is not None or self._cancelled is not None:
+            return
+        name = name or " or ".join(map(name_of, self.setups))
+        outcome = Outcome(FAILED, time.time(), 0.0, error=known, exception=error)
+        cause = exception_of(outcome, f"setup={name}")
+        self._crash = RunFailed(
+            f"run {self.id} of {self.pipeline.name} failed: setup={name}, which is called before a "
+            f"worker's first step, raised {known.type}: {first_line(cause)}",
+            run=self.id,
+        )
+        self._crash.__cause__ = cause
+        self.cancel(f"setup={name} raised {known.type}")
 
     @property
     def progress(self) -> float:
@@ -554,6 +589,7 @@ class Execution:
                 codes=self._code_keys(),
                 flights=CONTROLLER.flights_of(folder),
                 refresh=self.pipeline.options.refresh,
+                seed=self.seed,
                 fingerprinted=self.recorder.fingerprinted,
             )
             if self.resumption is not None:
@@ -773,6 +809,15 @@ class Execution:
             self.session.post(self.scheduler.cancel_step, step, answer)
         wait_in_parts(answered.wait, None)
         return answers[0]
+
+
+def _seed_of(plan: Plan) -> int | None:
+    """The pipeline's own, or one that is made of its parent's."""
+    own: int | None = plan.pipeline.options.seed
+    parent = plan.parent
+    if own is not None or parent is None or parent.seed is None:
+        return own
+    return child_seed(parent.seed, plan.parent_step or "")
 
 
 def _no_step(_call: Any) -> StepName:

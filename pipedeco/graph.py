@@ -117,6 +117,7 @@ class StepKey:
         "note",
         "origin",
         "release",
+        "seed",
         "unproven",
     )
 
@@ -127,6 +128,7 @@ class StepKey:
         self.code = code
         self.arguments = arguments  # by parameter
         self.environment: str | None = None  # what its component asks of its own
+        self.seed: str | None = None  # of its run, and its name, where there is one
         self.unproven = unproven
         self.files: list[tuple[str, str]] = []  # paths that count by content, and their digests
         self.inputs: dict[str, str] = {}  # by step, once they have ended

@@ -157,7 +157,11 @@ def read_main(choice: str | None) -> MainSource | None:
     spec = getattr(main, "__spec__", None)
     module = "" if spec is None else str(spec.name)
     pipelines = {name for name, value in vars(main).items() if getattr(value, "is_pipeline", False)}
-    fit = can_be_imported(tree, pipelines) and not _at_top_level(tree, vars(main))
+    fit = (
+        can_be_imported(tree, pipelines)
+        and not _at_top_level(tree, vars(main))
+        and not only_costs(tree, pipelines)
+    )
     if len(text) > LARGEST or not (choice == "import" or fit):
         return None
     shown = "".join(path)  # an exact string: debuggers put a subclass of str here
@@ -188,6 +192,57 @@ def can_be_imported(tree: Any, pipelines: Iterable[str] = ()) -> bool:
     own = {name for statement in top for name in _own_names(statement)}
     bare = [s.value for s in top if isinstance(s, _ast.Expr) and isinstance(s.value, _ast.Call)]
     return not any(own & _names(call) for call in bare)
+
+
+def only_costs(tree: Any, pipelines: Iterable[str] = ()) -> bool:
+    """Return whether importing the file gives steps nothing, and takes time.
+
+    Its top level only defines, so its definitions say it all, and it imports an installed package
+    that no step uses: each run of the program would wait for that once more.
+    """
+    used: set[str] = set()
+    imported: set[str] = set()
+    leading = _leading_to_pipelines(tree, pipelines)
+    for statement in _everything(tree.body):
+        if isinstance(statement, (_ast.Import, _ast.ImportFrom)):
+            names = _installed(statement)
+            if names is None:  # a module of the user's, which may set up what steps need
+                return False
+            imported |= names
+        elif isinstance(statement, _ast.FunctionDef) and not _calls(statement.decorator_list):
+            if statement.name not in leading:
+                used |= _names(statement)
+        elif not _is_constant(statement):
+            return False
+    return bool(imported - used)
+
+
+def _calls(decorators: list[Any]) -> bool:
+    """Whether a function has decorators that may do more than mark it."""
+    known = {*CONSTRUCTORS, "pipedeco"}
+    return any(_names(decorator) - known for decorator in decorators)
+
+
+def _is_constant(statement: Any) -> bool:
+    """Whether a statement is a docstring, or gives a name a constant."""
+    if not isinstance(statement, (_ast.Assign, _ast.AnnAssign, _ast.Expr)):
+        return False
+    return isinstance(statement.value, _ast.Constant)
+
+
+def _installed(statement: Any) -> set[str] | None:
+    """The names that an import binds to something of installed packages; None for the user's."""
+    found = set()
+    relative = getattr(statement, "level", 0)
+    for alias in statement.names:
+        of = getattr(statement, "module", None) or alias.name
+        module = sys.modules.get(of.partition(".")[0])
+        path = getattr(module, "__file__", None) or ""
+        if relative or alias.name == "*" or (path and is_users(path)):
+            return None
+        if any(part in path for part in _PACKAGES) and not path.startswith(_OWN):
+            found.add((alias.asname or alias.name).partition(".")[0])
+    return found
 
 
 def _at_top_level(tree: Any, names: dict[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipedeco.definitions import Decorated, cloudpickle_main, names_of_main
+from pipedeco.definitions import Decorated, by_cloudpickle
 from pipedeco.instructions import codes
 from pipedeco.main_file import MAIN, is_users
 from pipedeco.serialization import main_names
@@ -88,6 +88,9 @@ class ModuleState:
         self._reach = Reach(main is not None)
         self._sources = Sources()
         self._pickled: dict[Global, bytes | None] = {}
+        self._later: dict[
+            Global, dict[str, None]
+        ] = {}  # names of `__main__` that its functions use
         self.unsent: list[Unsent] = []
 
     def needed(self, fn: Callable[..., Any], names: Iterable[str] = ()) -> Needed:
@@ -110,7 +113,7 @@ class ModuleState:
             if data is not None:
                 changes.append(Change(*where, data))
                 if self._main is None and MAIN.encode() in data:
-                    definitions += self._names_for(value, data)
+                    definitions += self._names_for(where, data)
             elif self._is_missing(where):
                 definitions.append(where.name)
         return Needed(changes, definitions)
@@ -124,12 +127,10 @@ class ModuleState:
             return self._main.defines(name, inner)
         return name in self._main.bound
 
-    def _names_for(self, value: Any, data: bytes) -> set[str]:
+    def _names_for(self, where: Global, data: bytes) -> set[str]:
         """Return the names of `__main__` that a changed global needs, where nobody imports it."""
-        found = set(main_names(data, sys.modules[MAIN].__dict__))
-        if isinstance(value, FunctionType) and value.__module__ == MAIN:
-            found |= names_of_main(value.__code__) & sys.modules[MAIN].__dict__.keys()
-        return found
+        main = sys.modules[MAIN].__dict__
+        return {*main_names(data, main), *self._later.get(where, ())}
 
     def _is_missing(self, where: Global) -> bool:
         """Return whether only a definition can give workers this global of `__main__`."""
@@ -160,7 +161,8 @@ class ModuleState:
         if not changed:
             return None
         try:
-            return cloudpickle_main(value, sys.modules[MAIN].__dict__)
+            later = self._later[where] = {}
+            return by_cloudpickle(value, sys.modules[MAIN].__dict__, later)
         except Exception:  # noqa: BLE001 - users' reducers
             reason = f"{_type_name(value)} cannot be pickled ({str(error)[:120]})"
             self.unsent.append(Unsent(where, imported, reason))
@@ -420,6 +422,22 @@ def reseed(generators: Iterable[Any]) -> None:
 
 
 # -- in a worker -------------------------------------------------------------------------------
+
+
+def dumped_globals() -> dict[Global, bytes]:
+    """Return the globals of the user's modules that can be pickled, as they are here now."""
+    reach = Reach(of_main=True)
+    found = {}
+    for module, imported in list(sys.modules.items()):
+        if not reach.is_users(module):
+            continue
+        for name, value in list(vars(imported).items()):
+            if not isinstance(value, CODE) and not name.startswith("__"):
+                try:
+                    found[Global(module, name)] = dump_global(value)
+                except Exception:  # noqa: BLE001, S110 - users' reducers
+                    pass
+    return found
 
 
 def apply_change(module: ModuleType, change: Change, moved: tuple[str, str]) -> None:

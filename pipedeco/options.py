@@ -21,6 +21,7 @@ _CALLBACKS = {
     "on_status_change": None,
     "on_run_end": None,
     "callbacks": (),
+    "setup": None,  # which reaches workers by itself
 }
 
 
@@ -271,6 +272,8 @@ class PipelineOptions(_Frozen):
         "on_run_end",
         "on_status_change",
         "refresh",
+        "seed",
+        "setup",
         "start_method",
         "store",
         "tags",
@@ -290,6 +293,8 @@ class PipelineOptions(_Frozen):
     refresh: bool | tuple[str, ...]
     tags: tuple[str, ...]
     auto_log: bool
+    seed: int | None
+    setup: Callable[[], Any] | None
     before_step: Callable[..., Any] | None
     after_step: Callable[..., Any] | None
     on_status_change: Callable[..., Any] | None
@@ -311,6 +316,8 @@ class PipelineOptions(_Frozen):
         refresh: bool | str | Sequence[str] = False,
         tags: Sequence[str] = (),
         auto_log: bool = True,
+        seed: int | None = None,
+        setup: Callable[[], Any] | None = None,
         before_step: Callable[..., Any] | None = None,
         after_step: Callable[..., Any] | None = None,
         on_status_change: Callable[..., Any] | None = None,
@@ -330,6 +337,8 @@ class PipelineOptions(_Frozen):
             refresh=_refresh(refresh),
             tags=check_tags(tags),
             auto_log=bool(auto_log),
+            seed=check_seed(seed),
+            setup=check_setup(setup),
             before_step=_function("before_step", before_step),
             after_step=_function("after_step", after_step),
             on_status_change=_function("on_status_change", on_status_change),
@@ -396,6 +405,35 @@ def check_main(main: str | None) -> str | None:
 
 def check_progress(progress: str | None) -> str | None:
     return _one_of("progress", progress, ("auto", "full", "off")) if progress else None
+
+
+def check_seed(seed: Any) -> int | None:
+    """A whole number, such as NumPy's are, too."""
+    if seed is None:
+        return None
+    plain = isinstance(seed, bool) or not hasattr(seed, "__index__")
+    return _whole_number("seed", seed if plain else seed.__index__())
+
+
+def check_setup(setup: Any) -> Callable[[], Any] | None:
+    """A function that can be called without arguments, and is done when it returns."""
+    if setup is None:
+        return None
+    if not callable(setup):
+        raise ConfigError(f"setup is a function, not {setup!r}")
+    import inspect
+
+    name = getattr(setup, "__qualname__", repr(setup))
+    if inspect.iscoroutinefunction(getattr(setup, "fn", setup)):
+        raise ConfigError(f"setup={name} is async; let a plain function call asyncio.run")
+    try:
+        inspect.signature(setup).bind()
+    except TypeError as error:
+        raise ConfigError(f"setup={name} is called without arguments: {error}") from None
+    except ValueError:  # a function in C that does not tell
+        pass
+    found: Callable[[], Any] = setup
+    return found
 
 
 def check_workers(workers: int | None) -> int | None:

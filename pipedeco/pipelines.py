@@ -215,6 +215,8 @@ def pipeline(
     refresh: bool | str | Sequence[str] = False,
     tags: Sequence[str] = (),
     auto_log: bool = True,
+    seed: int | None = None,
+    setup: Callable[[], Any] | None = None,
     before_step: Callable[[StepView, dict[str, Any]], Any] | None = None,
     after_step: Callable[[StepView], Any] | None = None,
     on_status_change: Callable[[StepView, str], Any] | None = None,
@@ -242,6 +244,14 @@ def pipeline(fn: Any = None, /, **options: Any) -> Any:
         components (or steps) that are named.
     tags: of its runs.
     auto_log: False logs only what is logged by a call: no figures that are shown, no event files.
+    seed: a whole number from which the global generators of random, NumPy and torch start each step,
+        with the step's name and its attempt; recorded, and kept by `rerun`, `resume` and `replay`.
+        It counts in the key of cached steps, as the step's name does then.  A child pipeline's
+        steps start from one that is made of this and of its name, unless it has a seed of its own.
+        The body draws from the program's own generators, which stay as they are.
+    setup: a function that is called once in each worker process before its first step of a run, after
+        that of `configure`; in debug mode once in this process.  Steps find what it has changed.
+        What it raises fails the run.  A child pipeline's is called after its parent's.
     before_step, after_step, on_status_change: as for `component`, for every step of its runs; not for
         those of child runs, which have their own.
     on_run_end: called with the Run when it has ended and is recorded, before the call that started

@@ -63,6 +63,7 @@ class Controller:
         self.codes: Codes | None = None
         self.recorded: Codes | None = None
         self.unread: dict[str, str] = {}  # started, failed, and nobody asked: id -> what to say
+        self.looked_at: set[str] = set()  # files, for what would seed nobody's generators
         self.untold = 0  # more of these, of which it is not said
         self._keeper: threading.Thread | None = None
         # The dispositions of signals that ours stand before.
@@ -90,6 +91,24 @@ class Controller:
     def callbacks(self) -> tuple[Callback, ...]:
         """Those that installed distributions bring.  Raises ConfigError."""
         return self.plugins.callbacks(sys.path)
+
+    def look_for_seeds(self, fn: Any) -> None:
+        """Warn once of what seeds this process, whose runs have no seed."""
+        code = getattr(fn, "__code__", None)
+        main = sys.modules["__main__"]
+        files = {
+            path: module
+            for path, module in (
+                (getattr(main, "__file__", None), "__main__"),
+                (getattr(code, "co_filename", None), str(getattr(fn, "__module__", ""))),
+            )
+            if path and path not in self.looked_at
+        }
+        if files:
+            from pipedeco.advice.seeds import warn_of_seedings
+
+            self.looked_at |= files.keys()
+            warn_of_seedings(files)
 
     def code_keys(self) -> Codes:
         """The keys of the code of this process; values that it uses are looked at again."""

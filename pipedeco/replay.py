@@ -16,7 +16,7 @@ import os
 import pdb
 import sys
 from bdb import BdbQuit
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -39,10 +39,12 @@ from pipedeco.store import rows
 from pipedeco.store.database import as_dicts, connect_to_read, queries
 from pipedeco.text import plain_text
 from pipedeco.tracing import current, inside_step, reporting
+from pipedeco.worker.generators import seeded
 from pipedeco.worker.perform import describe_error, run_coroutine, user_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from types import FrameType, ModuleType, TracebackType
 
 Row = dict[str, Any]
@@ -441,24 +443,33 @@ class Replay:
 
         With `break_` pdb stops at its first line.
         """
-        tracer = sys.gettrace()
         # Components are bare functions, and what is reported is dropped.
         tokens = current.set(None), inside_step.set(True), reporting.set(silent())
         try:
-            if break_:
-                sys.settrace(self._make_tracer())
-            return _invoke(self.function, self.args, self.kwargs)
+            with self._seeded():
+                return self._traced() if break_ else _invoke(self.function, self.args, self.kwargs)
         except BaseException as error:
-            if break_:
-                sys.settrace(tracer)
             error.__traceback__ = user_part(error.__traceback__)
             raise
         finally:
-            if break_:
-                sys.settrace(tracer)
             current.reset(tokens[0])
             inside_step.reset(tokens[1])
             reporting.reset(tokens[2])
+
+    def _traced(self) -> Any:
+        tracer = sys.gettrace()
+        try:
+            sys.settrace(self._make_tracer())
+            return _invoke(self.function, self.args, self.kwargs)
+        finally:
+            sys.settrace(tracer)
+
+    def _seeded(self) -> AbstractContextManager[None]:
+        """The step draws what it drew in its run, where that had a seed."""
+        seed = self.facts["seed"]
+        if seed is None:
+            return nullcontext()
+        return seeded(int(seed), self.facts["name"], self.facts["attempt"] or 1)
 
     def debug(self, *, break_: bool = False) -> Any:
         """As `call`; on a terminal pdb stops at the line that fails, before that leaves."""

@@ -66,6 +66,8 @@ def plan_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pl
     """What a call of a pipeline asks for.  Raises ConfigError."""
     options = pipeline.options
     mode = find_mode(options.mode)
+    if options.seed is None and not traits_of(mode).in_process:
+        CONTROLLER.look_for_seeds(pipeline.fn)
     return Plan(
         pipeline,
         args,
@@ -112,7 +114,13 @@ def prepare_resume(run: Run, **changes: Any) -> Execution:
             f"pipedeco cancel {run.id}",
             run=run.id,
         )
-    pipeline = run.find_pipeline().with_options(**{"mode": run.mode, "store": run.store, **changes})
+    known = {"mode": run.mode, "store": run.store, "seed": run.seed}
+    if changes.get("seed", run.seed) != run.seed:
+        raise ConfigError(
+            f"run {run.id} goes on with its own seed, {run.seed}, as the steps that it keeps have "
+            "drawn from that; begin another run for another seed"
+        )
+    pipeline = run.find_pipeline().with_options(**{**known, **changes})
     args, kwargs = load(row["args"], run.blobs, f"the parameters of run {run.id}")
     return Execution(plan_run(pipeline, args, kwargs)._replace(resumes=run.id))
 
@@ -131,7 +139,8 @@ def prepare_rerun(run: Run, pipeline: Any, params: dict[str, Any], **changes: An
     row = run._fresh()
     known = load(row["args"], run.blobs, f"the parameters of run {run.id}")
     args, kwargs = changed_arguments(pipeline, known[0], known[1], params)
-    pipeline = pipeline.with_options(**{"store": run.store, **changes})
+    seed = run.seed if run.seed is not None else pipeline.options.seed
+    pipeline = pipeline.with_options(**{"store": run.store, "seed": seed, **changes})
     return Execution(plan_run(pipeline, args, kwargs)._replace(reruns=run.id))
 
 
@@ -196,7 +205,7 @@ class Run(HasReports):
     `Pipeline.start`, `get_run` and `runs`.
 
     Attributes: `id`, `name`, `number`, `pipeline`, `version`, `mode`, `status` (pending, running,
-    completed, failed, cancelled, interrupted), `progress` (0 to 1), `params` (name -> value),
+    completed, failed, cancelled, interrupted), `progress` (0 to 1), `params` (name -> value), `seed`,
     `started`, `ended` (seconds since the epoch), `error` (text or None), `graph`, `steps` (a
     mapping from step name to StepRecord, in the order of the calls), `tags`, `children` (its child
     runs), and what was reported on it, or is mirrored onto it by monitors: `metrics`, `artifacts`,
@@ -285,6 +294,12 @@ class Run(HasReports):
             return {**told, **shown}
         args, kwargs = load(row["args"], self.blobs, f"the parameters of run {self.id}")
         return {**told, **dict(zip(shown, (*args, *kwargs.values()), strict=False))}
+
+    @property
+    def seed(self) -> int | None:
+        """From which its steps' random numbers are made; None where it had none."""
+        found = self._query("seed_of_run", run=self._facts["seq"])
+        return int(found[0]["text"]) if found else None
 
     @property
     def param_texts(self) -> dict[str, str]:
@@ -622,6 +637,7 @@ class Run(HasReports):
             "progress": self.progress,
             "tags": self.tags,
             "params": self.param_texts,
+            "seed": self.seed,
             "started": self.started,
             "ended": row["ended"],
             "duration": self.duration,

@@ -11,21 +11,22 @@ from __future__ import annotations
 import copyreg
 import io
 import pickle
-import sys
 from contextvars import ContextVar
-from functools import cache, partial
-from types import CodeType, MemberDescriptorType, TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
-from pipedeco.errors import NotPicklable
+from pipedeco.picklers import PROTOCOL, ReducingPickler, cloud_pickler_to, dumps_by_dill
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pipedeco.blobs import BlobStore
 
-PROTOCOL = 5
 INLINE_LIMIT = 64 * 1024
+# Once multiprocessing is imported, pickle finds what has no `__module__` under the second name.
+_MAINS = ("__main__", "__mp_main__")
+MAIN_MARK = b"main__"  # is in each pickle that refers to `__main__`
 
 Packed = bytes | str
 UNRECORDED = b""  # stands for a value that could not be packed
@@ -102,10 +103,17 @@ class Pickler:
     ----------
     blobs: where values over 64 KiB go.
     reducers: extra reducers by type, tried before any other.
+    by_value: names of modules whose functions and classes other processes cannot import.
     """
 
-    def __init__(self, blobs: BlobStore, reducers: dict[type, Any] | None = None) -> None:
+    def __init__(
+        self,
+        blobs: BlobStore,
+        reducers: dict[type, Any] | None = None,
+        by_value: Iterable[str] = (),
+    ) -> None:
         self.blobs = blobs
+        self._by_value = tuple(name.encode() for name in by_value)
         self.reducers = {kind: self._guarded(made) for kind, made in (reducers or {}).items()}
         self._buffer = io.BytesIO()
         self._views: list[pickle.PickleBuffer] = []
@@ -116,6 +124,8 @@ class Pickler:
         """Pack `value`; on failure raises NotPicklable that calls it `what`."""
         try:
             data = self._plain(value)
+            if self._by_value and any(name in data for name in self._by_value):
+                data = self._whole(value)
         except Exception:  # noqa: BLE001 - the reducers of users' classes may raise anything
             self._pickler = None
             self._raise_refusal()
@@ -127,15 +137,24 @@ class Pickler:
     def dump_inline(self, value: object) -> bytes:
         """Pack `value` as bytes whatever its size; raises what the last pickler raises."""
         try:
-            return pickle.dumps(value, PROTOCOL)
+            data = pickle.dumps(value, PROTOCOL)
         except Exception:  # noqa: BLE001 - users' reducers
             return self._cloud(value)
+        return self._cloud(value) if any(name in data for name in self._by_value) else data
+
+    def _whole(self, value: object) -> bytes:
+        """A pickle with what it may have named of modules that cannot be imported."""
+        self._views.clear()
+        try:
+            return self._cloud(value)
+        except Exception:  # noqa: BLE001 - as above; the name may be a mere text
+            return self._plain(value)
 
     @classmethod
     def meets(cls, reducers: dict[type, Any], value: object, found: list[Any]) -> bool:
         """Whether some pickler fills `found` through `reducers` on its way through `value`."""
         pickler = cls(None, reducers)  # type: ignore[arg-type]
-        for dump in (pickler._plain, pickler._cloud, pickler._dill):
+        for dump in (pickler._plain, pickler._reduced, pickler._cloud, pickler._dill):
             try:
                 dump(value)
             except Exception:  # noqa: BLE001 - users' reducers; the next may come further
@@ -171,13 +190,11 @@ class Pickler:
             if self.reducers:
                 pickler.dispatch_table = {**copyreg.dispatch_table, **self.reducers}
             self._pickler = pickler
-        else:
-            pickler.clear_memo()
         self._views.clear()
         pickler.dump(value)
+        pickler.clear_memo()  # it keeps no object of the value alive
         data = buffer.getvalue()
-        if len(data) > INLINE_LIMIT or self._views:  # a worker that is idle keeps nothing alive
-            pickler.clear_memo()
+        if len(data) > INLINE_LIMIT or self._views:
             buffer.seek(0)
             buffer.truncate()
         return data
@@ -186,20 +203,30 @@ class Pickler:
         self._views.append(view)
 
     def _carried(self, value: object, what: str) -> bytes:
-        """The pickle of cloudpickle or of dill."""
+        """The pickle of a pickler that carries more than pickle's own."""
         reason: Exception | None = None
-        for dump in (self._cloud, self._dill):
+        for dump in (self._reduced, self._cloud, self._dill):
             self._views.clear()
             try:
                 return dump(value)
             except Exception as error:  # noqa: BLE001 - as above: users' reducers
                 self._raise_refusal()
                 reason = error
+        from pipedeco.culprits import not_picklable
+
         raise not_picklable(value, what, self.reducers, reason) from None
+
+    def _reduced(self, value: object) -> bytes:
+        """By pickle with our reductions, which imports no other package."""
+        buffer = io.BytesIO()
+        pickler = ReducingPickler(buffer, PROTOCOL, buffer_callback=self._keep)
+        pickler.dispatch_table = {**copyreg.dispatch_table, **self.reducers}
+        pickler.dump(value)
+        return buffer.getvalue()
 
     def _cloud(self, value: object) -> bytes:
         buffer = io.BytesIO()
-        _cloudpickle_to(buffer, self.reducers, self._keep).dump(value)
+        cloud_pickler_to(buffer, self.reducers, self._keep).dump(value)
         return buffer.getvalue()
 
     def _dill(self, value: object) -> bytes:
@@ -231,132 +258,9 @@ class _Inband:
         return partial(pickle.loads, buffers=self.buffers), (self.data,)
 
 
-def _cloudpickle_to(
-    file: Any,
-    reducers: dict[type, Any],
-    keep: Callable[[Any], None] | None,
-    override: Callable[[Any], Any] = lambda _: NotImplemented,
-) -> Any:
-    """Cloudpickle with reducers of ours; what __main__ names travels by its name, as in pickle.
-
-    Parameters
-    ----------
-    override: asked first, for what is of no one type.
-    """
-
-    class ByReference(cloud_pickler()):  # type: ignore[misc]
-        def reducer_override(self, obj: Any) -> Any:
-            if type(obj) in reducers:
-                return reducers[type(obj)](obj)
-            made = override(obj)
-            if made is not NotImplemented:
-                return made
-            if getattr(obj, "__module__", None) == "__main__" and named_in_main(obj):
-                return NotImplemented
-            return super().reducer_override(obj)
-
-    return ByReference(file, PROTOCOL, buffer_callback=keep)
-
-
-@cache
-def cloud_pickler() -> Any:
-    """Cloudpickle's class, except that code keeps the name of its file, and classes their slots.
-
-    From 3.1.3 on cloudpickle writes "<dynamic-code>" there, and tracebacks lose their lines.
-    """
-    import cloudpickle
-
-    reduce = cloudpickle.Pickler.dispatch_table[CodeType]
-
-    def reduce_code(code: CodeType) -> tuple[Any, ...]:
-        make, parts = reduce(code)
-        return _code_of_file, (code.co_filename, make, parts)
-
-    class NamingFiles(cloudpickle.Pickler):  # type: ignore[misc]
-        dispatch_table = cloudpickle.Pickler.dispatch_table.new_child({CodeType: reduce_code})
-
-        def reducer_override(self, obj: Any) -> Any:
-            made = super().reducer_override(obj)
-            slotted = isinstance(obj, type) and "__slots__" in vars(obj)
-            return _with_slots(obj, made) if slotted and made is not NotImplemented else made
-
-    return NamingFiles
-
-
-def _with_slots(cls: type, made: tuple[Any, ...]) -> tuple[Any, ...]:
-    """What makes a class again, from what cloudpickle says of one with `__slots__`.
-
-    It sets them on a class that is made already, whose objects then keep their attributes in a
-    `__dict__`: what pickles such an object says so, and the class itself has none.
-    """
-    make, arguments, state, *rest = made
-    if make.__name__ != "_make_skeleton_class" or "__slots__" in arguments[3]:
-        return made
-    if NamedTuple in vars(cls).get("__orig_bases__", ()):  # makes its own
-        return made
-    given = {**arguments[3], "__slots__": vars(cls)["__slots__"]}
-    attributes = {
-        name: value
-        for name, value in state[0].items()
-        if name != "__slots__" and not isinstance(value, MemberDescriptorType)
-    }
-    arguments = (*arguments[:3], given, *arguments[4:])
-    return make, arguments, (attributes, *state[1:]), *rest
-
-
-def _code_of_file(name: str, make: Callable[..., CodeType], parts: tuple[Any, ...]) -> CodeType:
-    return make(*parts).replace(co_filename=name)
-
-
-def _dill_pickler() -> Any:
-    """dill, except that it leaves files alone which are written to."""
-    import dill
-
-    class Careful(dill.Pickler):  # type: ignore[misc]
-        def save(self, obj: Any, save_persistent_id: bool = True) -> None:
-            _refuse_written(obj)
-            super().save(obj, save_persistent_id)
-
-    return Careful
-
-
-def dumps_by_dill(value: object, reducers: dict[type, Any] | None = None) -> bytes:
-    """The last resort: dill carries locks and more.  Raises what dill raises."""
-    import warnings
-
-    buffer = io.BytesIO()
-    pickler = _dill_pickler()(buffer, PROTOCOL, byref=True, recurse=True)
-    pickler.dispatch_table = {**copyreg.dispatch_table, **(reducers or {})}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # dill wonders at names that it finds by reference
-        pickler.dump(value)
-    return buffer.getvalue()
-
-
-def _refuse_written(obj: Any) -> None:
-    """Raises PicklingError for a file that dill would open again, and so truncate."""
-    if isinstance(obj, io.IOBase) and not obj.closed and obj.writable() and _is_file(obj):
-        raise pickle.PicklingError("a file that is open for writing cannot be carried")
-
-
-def _is_file(stream: io.IOBase) -> bool:
-    try:
-        return stream.fileno() >= 0
-    except (OSError, ValueError):  # in memory
-        return False
-
-
-def named_in_main(obj: Any) -> bool:
-    """Whether `__main__` has this very function or class under its qualified name."""
-    found: Any = sys.modules.get("__main__")
-    for part in getattr(obj, "__qualname__", "<locals>").split("."):
-        found = getattr(found, part, None)
-    return found is obj
-
-
 def main_names(packed: bytes | memoryview, main: dict[str, Any]) -> tuple[str, ...]:
     """Names of `__main__` that a pickle refers to, as far as `main` has them."""
-    if b"__main__" not in bytes(packed):
+    if MAIN_MARK not in bytes(packed):
         return ()
     return tuple(name for name in _globals_of_main(packed) if name in main)
 
@@ -382,7 +286,7 @@ def _globals_of_main(packed: bytes | memoryview) -> dict[str, None]:
                 found[name.partition(".")[0]] = None
             last = None
         elif opcode.name == "STACK_GLOBAL":
-            if strings[-2] == "__main__" and isinstance(strings[-1], str):
+            if strings[-2] in _MAINS and isinstance(strings[-1], str):
                 found[strings[-1].partition(".")[0]] = None
             last = None
         else:
@@ -432,97 +336,6 @@ def contains(value: object, kind: type) -> bool:
     return Pickler.meets({kind: note}, value, found)
 
 
-def not_picklable(
-    value: object, what: str, reducers: dict[type, Any], reason: Exception | None
-) -> NotPicklable:
-    """The error for a value that no pickler carries, with the path to the culprit."""
-    finder = _CulpritFinder(what, reducers)
-    found = finder.find(value)
-    path, culprit = found or (what, value)
-    kind = type(culprit)
-    name = kind.__qualname__
-    if kind.__module__ != "builtins":
-        name = f"{kind.__module__}.{name}"
-    article = "an" if name[0] in "aeiouAEIOU" else "a"
-    text = f"{path} is {article} {name}, which cannot be pickled"
-    if reason is not None and str(reason):
-        text += f" ({str(reason)[:200]})"
-    return NotPicklable(f"{text}; pass what it is made from, and make it inside the step")
-
-
-class _CulpritFinder(pickle._Pickler):
-    """The pure-Python pickler, run again with a stack of the names it goes through."""
-
-    def __init__(self, what: str, reducers: dict[type, Any]) -> None:
-        super().__init__(io.BytesIO(), PROTOCOL, buffer_callback=lambda view: None)
-        self.dispatch_table = {**copyreg.dispatch_table, **reducers}
-        self._what = what
-        self._trail: list[Any] = []
-        self._found: tuple[str, Any] | None = None
-
-    def find(self, value: object) -> tuple[str, Any] | None:
-        try:
-            self.dump(value)
-        except Exception:  # noqa: BLE001 - users' reducers; the place was noted on the way
-            return self._found
-        return None
-
-    def save(self, obj: Any, save_persistent_id: bool = True) -> Any:
-        self._trail.append(obj)
-        try:
-            _refuse_written(obj)  # dill, once it is loaded, has taught this class to save files
-            return super().save(obj, save_persistent_id)  # type: ignore[misc]
-        except Exception:
-            if self._found is None and not _carries(obj):
-                self._found = self._path(), obj
-            if self._found is not None:
-                raise
-        finally:
-            self._trail.pop()
-
-    def _path(self) -> str:
-        path = self._what
-        owner: Any = None
-        for place, child in zip(self._trail, self._trail[1:], strict=False):
-            path += _accessor(owner, place, child)
-            owner = owner if isinstance(place, tuple) and _is_reduction(place) else place
-        return path
-
-
-def _accessor(owner: Any, place: Any, child: Any) -> str:
-    """How `child` is reached from `place`: an index, a key, an attribute, or nothing to say.
-
-    `owner` is what stands before `place` on the way; a dict may be its attributes.
-    """
-    if isinstance(place, list | tuple | set | frozenset):
-        if isinstance(place, tuple) and _is_reduction(place):
-            return ""
-        return next((f"[{i}]" for i, item in enumerate(place) if item is child), "")
-    if isinstance(place, dict):
-        key = next((key for key, item in place.items() if item is child), None)
-        attributes = place is getattr(owner, "__dict__", None)
-        return "" if key is None else f".{key}" if attributes else f"[{key!r}]"
-    names = getattr(place, "__dict__", {})
-    return next((f".{name}" for name, item in names.items() if item is child), "")
-
-
-def _is_reduction(place: tuple[Any, ...]) -> bool:
-    return bool(place) and callable(place[0])
-
-
-def _carries(obj: object) -> bool:
-    """Whether cloudpickle or dill, as we call it, can carry the object."""
-    import cloudpickle
-
-    for dump in (cloudpickle.dumps, dumps_by_dill):
-        try:
-            dump(obj)
-        except Exception:  # noqa: BLE001, S112 - users' reducers; the next pickler is tried
-            continue
-        return True
-    return False
-
-
 def loads(data: bytes) -> Any:
     return pickle.loads(data)
 
@@ -553,7 +366,7 @@ def _dump_raised(error: BaseException) -> bytes:
         RaisedPickler(buffer, PROTOCOL).dump(error)
     except Exception:  # noqa: BLE001 - users' reducers; classes of __main__
         buffer = io.BytesIO()
-        _cloudpickle_to(buffer, {}, None, reduce_raised).dump(error)
+        cloud_pickler_to(buffer, {}, None, reduce_raised).dump(error)
     return buffer.getvalue()
 
 

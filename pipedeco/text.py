@@ -185,7 +185,7 @@ def _shown_item(item: Any, room: int, depth: int) -> str:
 
 
 def _shown_object(value: Any, kind: type, room: int, depth: int) -> str:
-    module = kind.__module__
+    module = str(kind.__module__)  # may be set to None
     if module == "numpy" and getattr(value, "shape", None) == ():
         return repr(value.item())[:room]
     if module.startswith("pathlib"):

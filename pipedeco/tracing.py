@@ -12,7 +12,8 @@ from pipedeco.config import find_requirements
 from pipedeco.errors import GraphError, NotPicklable
 from pipedeco.graph import Called, Graph, Step, distinct
 from pipedeco.result import StepResult, changed_in_place, make_result
-from pipedeco.serialization import UNRECORDED, Packed, Pickler, given_input, main_names
+from pipedeco.serialization import MAIN_MARK, UNRECORDED, Packed, Pickler, given_input, main_names
+from pipedeco.strays import strays
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +89,7 @@ class Trace:
         self._blobs = blobs
         self._lock = threading.Lock()  # the body may call from copies of its context
         self._found: dict[Step, int] = {}  # the inputs of the call in hand, numbered
-        self._pickler = Pickler(blobs, {StepResult: self._reduce_result})
+        self._pickler = Pickler(blobs, {StepResult: self._reduce_result}, strays().by_value)
         self._main = sys.modules["__main__"].__dict__
         self._seen: set[int] = set()
 
@@ -140,7 +141,7 @@ class Trace:
             packed = self._pickler.dump((args, kwargs), "arguments")
         except NotPicklable:
             raise self._culprit(component, args, kwargs) from None
-        if type(packed) is bytes and b"__main__" not in packed:
+        if type(packed) is bytes and MAIN_MARK not in packed:
             names: tuple[str, ...] = ()
         else:
             names = main_names(self._blobs.main_part(packed), self._main)

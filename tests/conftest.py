@@ -44,7 +44,7 @@ def wait_until(condition, what="it becomes true", timeout=DEADLINE):
 REMOTE = os.environ.get("PIPEDECO_TESTS_REMOTE", "")
 ON_REMOTE = frozenset(
     f"test_{name}.py"
-    for name in ("results", "failure", "retries", "nesting", "cancel", "reports", "priorities", "environments", "ambient")
+    for name in ("results", "failure", "retries", "nesting", "cancel", "reports", "priorities", "environments", "seeds", "setup", "ambient")
 )  # fmt: skip
 
 

@@ -186,7 +186,7 @@ def test_what_cannot_be_pickled(project):
     """Globals and defaults, by name; a lock travels, as it does in a run."""
     lines = told(project(CALLED, mode="local"))
     assert len(lines) == 3
-    assert "train.py:7: error: component reads: the global 'conn' of __main__ is " in lines[0]
+    assert "train.py:7: error: component reads: the global conn is " in lines[0]
     assert "train.py:15: error: component default: the default of target is " in lines[1]
     assert "train.py:19: warning: pipeline main: no step can take it: the default of" in lines[2]
 
@@ -418,6 +418,56 @@ def test_options_that_do_nothing(project):
     """retry_on without retries."""
     text = SIMPLE.replace("@component", "@component(retry_on=ValueError)")
     only(project(text), "train.py:2: warning: component one: retry_on= does nothing without")
+
+
+SEEDING = (
+    SIMPLE
+    + """
+import random
+import numpy.random as npr
+from helping import fix_all
+
+npr.seed(0)
+
+def main():
+    random.seed(0)
+    fix_all()
+
+if __name__ == "__main__":
+    main()
+"""
+)
+HELPING = """
+    import random
+
+    def fix_all():
+        for seed in (random.seed,):
+            random.seed(1)
+
+    def unused():
+        random.seed(2)
+"""
+
+
+def test_generators_that_steps_do_not_draw_from(project):
+    """Each call that the program executes itself, also in another module; none with a seed."""
+    report = project(SEEDING, helping=HELPING)
+    assert [(f.place, f.text.partition(" seeds")[0]) for f in report.findings] == [
+        ("helping.py:6", "random.seed()"),
+        ("train.py:11", "numpy.random.seed()"),
+        ("train.py:14", "random.seed()"),
+    ]
+    assert {f.of for f in report.findings} == {"pipeline p"}
+    assert "as in @pipeline(seed=0)" in report.findings[0].advice
+    seeded = SEEDING.replace("@pipeline", "@pipeline(seed=0)")
+    assert not project(seeded, helping=HELPING).findings
+    assert not project(SEEDING, helping=HELPING, mode="debug").findings
+
+
+def test_a_component_may_seed_what_it_draws_from(project):
+    """It does so in its worker."""
+    text = SIMPLE.replace("return", "import random; random.seed(1); return", 1)
+    assert not project(text).findings
 
 
 # -- files that cannot be loaded

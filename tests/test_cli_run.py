@@ -507,3 +507,51 @@ def test_the_value_is_printed_as_the_prompt_would(tmp_path):
         )
         assert done.stdout.startswith("['xxx")
         assert done.stdout.endswith(end)
+
+
+# -- run: what holds for its steps ------------------------------------------------------------
+
+SEEDED = """
+import random
+from pipedeco import component, pipeline
+
+@component
+def draw():
+    return random.random()
+
+@pipeline
+def plain():
+    return draw()
+
+@pipeline
+def own(seed: int = 1):
+    return seed
+
+def prepare():
+    raise LookupError("no model")
+
+@pipeline(setup=prepare)
+def unprepared():
+    return draw()
+"""
+
+
+def test_the_seed_of_a_run(folder):
+    """Is recorded, shown and kept; a parameter of the pipeline of that name goes first."""
+    Path(folder, "seeded.py").write_text(SEEDED)
+    first = call(folder, "run", "seeded.py:plain", "--seed", "-5")[1]
+    assert call(folder, "rerun", "latest")[1] == first
+    assert "seed: -5\n" in call(folder, "show", "latest")[1]
+    assert call(folder, "run", "seeded.py:plain", "--seed", "6")[1] != first
+    assert call(folder, "run", "seeded.py:own", "--seed", "-5")[1] == "-5\n"
+    code, _, err = call(folder, "run", "seeded.py:plain", "--seed", "x")
+    assert (code, err) == (2, "pipedeco: --seed is a whole number, not 'x'\n")
+
+
+def test_a_setup_that_fails_is_shown_with_its_lines(folder):
+    """There is no failed step of which it would be told."""
+    Path(folder, "seeded.py").write_text(SEEDED)
+    code, _, err = call(folder, "run", "seeded.py:unprepared")
+    assert code == 1
+    assert err.count('raise LookupError("no model")') == 1
+    assert "setup=prepare, which is called before a worker's first step, raised LookupError" in err

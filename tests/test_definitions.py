@@ -355,6 +355,89 @@ CASES = {
         print(main(step))
         # (4, True, 5)
         """,
+    "held locks": """
+        import threading
+        lock, again = threading.Lock(), threading.RLock()
+        lock.acquire(), again.acquire()
+        class Guarded:
+            lock = lock
+            own = threading.Condition()
+        @component
+        def step():
+            with lock, again, Guarded.own: return Guarded.lock is lock
+        print(main(step))
+        # True
+        """,
+    "a class that knows its instances": """
+        import weakref
+        class Thing:
+            made = weakref.WeakValueDictionary()
+            def __init__(self, name): self.made[name] = self
+            @classmethod
+            def names(cls): return sorted(cls.made)
+        kept = [Thing("a"), Thing("b")]
+        @component
+        def step(): return Thing.names(), type(Thing.made["a"]) is Thing
+        print(main(step))
+        # (['a', 'b'], True)
+        """,
+    "methods that functools made": """
+        import functools
+        class Shape:
+            @functools.cached_property
+            def area(self): return kind(self)
+            @functools.lru_cache
+            def twice(self): return 2 * self.area
+            @functools.singledispatchmethod
+            def show(self, x): return "object"
+            @show.register
+            def _(self, x: int): return "int"
+        @functools.singledispatch
+        def kind(x): return 0
+        @kind.register
+        def _(x: Shape): return 21
+        @component
+        def step(shape): return shape.twice(), shape.show(1), kind("a"), kind.registry[Shape](shape)
+        print(main(step, Shape()))
+        # (42, 'int', 0, 21)
+        """,
+    "context variables": """
+        import contextvars
+        user = contextvars.ContextVar("user", default="nobody")
+        class Session:
+            user = user
+        @component
+        def step(): return user.get(), Session.user is user
+        @component
+        def later(): return user.get()
+        @pipeline(mode="local", workers=1)
+        def both():
+            user.set("ada")
+            return value(step()), value(later())
+        print(main(later), both())
+        # nobody (('ada', True), 'ada')
+        """,
+    "a value that holds a function that looks it up": """
+        def count(x): return len(handlers) + x
+        handlers = [count]
+        class Point:
+            def again(self): return ORIGIN.x
+        ORIGIN = Point()
+        ORIGIN.x = 3
+        @component
+        def step(): return count(1), ORIGIN.again()
+        print(main(step))
+        # (2, 3)
+        """,
+    "a class without a module": """
+        class Odd:
+            __module__ = None
+            def get(self): return 5
+        @component
+        def step(odd): return odd.get() + Odd().get()
+        print(main(step, Odd()))
+        # 10
+        """,
     "the name of the module": """
         @component
         def step(): return __name__, step.__module__, step.fn.__qualname__
@@ -413,6 +496,54 @@ def test_what_main_defines_is_there_in_a_worker(script, case):
     code = textwrap.dedent(CASES[case])
     expected = [line[2:] for line in code.splitlines() if line.startswith("# ")]
     assert script(code) == expected
+
+
+CANNOT = {
+    "a global": (
+        "def step(): return connection",
+        "the global connection is a sqlite3.Connection, which cannot be pickled; make it inside",
+    ),
+    "in an object": (
+        "def step(): return pool.submit",
+        "the global pool._work_queue is a _queue.SimpleQueue, which",
+    ),
+    "in a class": (
+        "def step(): return Store()",
+        "Store.connection is a sqlite3.Connection, which cannot be pickled; make it inside",
+    ),
+    "of a closure": (
+        "def make():\n    here = connection\n    def step(): return here\n    return step\nstep = make()",
+        "'here', which make.<locals>.step closes over, is a sqlite3.Connection, which",
+    ),
+    "of a method": (
+        "class Home:\n    def get(self): return connection\ndef step(): return Home().get()",
+        "the global connection is a sqlite3.Connection, which",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CANNOT)
+def test_what_cannot_travel_is_named(script, case):
+    """In few words, with what to do about it."""
+    code, text = CANNOT[case]
+    lines = script(
+        textwrap.dedent("""
+        import sqlite3
+        from concurrent.futures import ThreadPoolExecutor
+        from pipedeco import NotPicklable
+        connection = sqlite3.connect(":memory:")
+        pool = ThreadPoolExecutor(1)
+        class Store: connection = connection
+        """)
+        + code
+        + textwrap.dedent("""
+        try: main(component(step))
+        except NotPicklable as error: print(error)
+        """)
+    )
+    assert len(lines) == 1
+    assert lines[0].startswith(text)
+    assert len(lines[0]) < 300
 
 
 def test_a_name_that_a_worker_cannot_load(tmp_path):

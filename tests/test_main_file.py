@@ -5,11 +5,12 @@ import ast
 import pickle
 from pathlib import Path
 
+import numpy  # noqa: F401 - an installed package that is imported
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipedeco.main_file import can_be_imported
+from pipedeco.main_file import can_be_imported, only_costs
 from pipedeco.module_state import dump_global, with_paths_moved
 
 HEAD = """
@@ -88,6 +89,43 @@ def test_a_pipeline_of_another_module_is_known_by_its_value():
 def test_examples_with_a_guard_are_imported(path):
     text = path.read_text()
     assert importable(text) == ("__name__ ==" in ast.unparse(ast.parse(text)))
+
+
+PLAIN = """
+import sys
+import numpy as np
+from pipedeco import component, pipeline
+
+RATE = 3
+
+@component(retries=2)
+def step(x):
+    return {used} * RATE
+
+@pipeline
+def flow():
+    return np.sum([step(1), step(2)])
+
+{more}
+if __name__ == "__main__":
+    flow()
+"""
+
+
+@pytest.mark.parametrize(
+    ("used", "more", "costs"),
+    [
+        ("x", "", True),  # numpy is for the body alone
+        ("np.add(x, 1)", "", False),
+        ("x", "import logging\nlogging.basicConfig()", False),  # what it sets up counts
+        ("x", "class A:\n    pass", False),
+        ("x", "import conftest", False),  # a module of the user's may set things up
+        ("x", "@sys.intern\ndef other():\n    pass", False),
+    ],
+)
+def test_a_file_of_mere_definitions_is_not_imported_for_what_no_step_uses(used, more, costs):
+    text = PLAIN.format(used=used, more=more)
+    assert only_costs(compile(text, "app.py", "exec", _ast.PyCF_ONLY_AST)) == costs
 
 
 FOLDERS = st.sampled_from(["/home/me/project", "/home/me/project/data", "/home/me/projects", "/x"])

@@ -30,6 +30,7 @@ class Interpreter:
     def __init__(self, *, travelling: bool = False) -> None:
         self._knobs = [knob for knob in knobs() if knob.travels or not travelling]
         self._start: list[Any] = []
+        self._kept: dict[str, Any] = {}  # what setup= has set, by knob
         self.note()
         self._start = self._wanted
 
@@ -57,6 +58,19 @@ class Interpreter:
         return {name: state for name, state in packed.items() if state is not None} or None
 
     def enter(self, state: dict[str, Any] | None) -> None:
+        self._kept.clear()
+        self.turn(state)
+
+    def adopt(self) -> None:
+        """What setup= has set stays, whatever a body sets later."""
+        for knob, wanted in zip(self._knobs, self._wanted, strict=True):
+            value = knob.read()
+            if value != wanted:
+                self._kept[knob.name] = list(value) if type(value) is list else value
+        self.note()
+
+    def turn(self, state: dict[str, Any] | None) -> None:
+        """Be as at a call at which things stood so."""
         states = state or {}
         self._wanted = [
             self._value(knob, start, states)
@@ -71,7 +85,9 @@ class Interpreter:
             self._put()
 
     def _value(self, knob: Knob, start: Any, states: dict[str, Any]) -> Any:
-        """What a knob is to be in a run with these states."""
+        """What a knob is to be at a call with these states."""
+        if knob.name in self._kept:
+            return self._kept[knob.name]
         if knob.name in states:
             return knob.unpack(states[knob.name])
         return knob.unpack(knob.usual[0]) if len(knob.usual) == 1 else start

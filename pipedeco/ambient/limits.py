@@ -29,6 +29,13 @@ class Limits:
     def enter(self, state: None) -> None:
         pass
 
+    def adopt(self) -> None:
+        """As setup= has set them."""
+        resource: Any = sys.modules.get("resource")
+        if resource is not None:
+            self._begin(resource)
+            self._wanted = list(map(resource.getrlimit, self._kinds))
+
     def restore(self) -> None:
         """Raises CannotRestore where a step has lowered a limit that only root may raise."""
         resource: Any = sys.modules["resource"]

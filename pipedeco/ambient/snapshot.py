@@ -74,10 +74,16 @@ def at_call(now: bytes, begun: bytes, states: dict[str, Any]) -> bytes:
     begun: the snapshot of its parent.
     states: what had changed since that when it was called.
     """
-    found: dict[str, Any] = marshal.loads(now) if now else {}
-    called = {**(marshal.loads(begun) if begun else {}), **states}
-    found[Interpreter.name] = called.get(Interpreter.name)
-    return marshal.dumps(found)
+    found, former = _states(now), _states(begun)
+    found[Interpreter.name] = {**former, **states}.get(Interpreter.name)
+    found = {name: state for name, state in found.items() if state is not None}
+    # marshal makes other bytes of equal objects, and who compares snapshots compares bytes.
+    return begun if found == former else marshal.dumps(found)
+
+
+def _states(snapshot: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = marshal.loads(snapshot) if snapshot else {}
+    return found
 
 
 class AmbientState:
@@ -90,21 +96,31 @@ class AmbientState:
         self._states: dict[str, Any] = {}  # of the run
 
     def enter(self, snapshot: bytes) -> None:
-        self._states = marshal.loads(snapshot) if snapshot else {}
+        self._states = _states(snapshot)
         for part in self._parts:
             part.enter(self._states.get(part.name))
 
     def turn(self, states: dict[str, Any]) -> None:
         """Be as at another call of the run's: some parts have these states, the rest the run's."""
         for part in self._parts:
-            if part.name == Interpreter.name:
-                part.enter({**self._states, **states}.get(part.name))
+            if isinstance(part, Interpreter):
+                part.turn({**self._states, **states}.get(part.name))
 
     def imported(self) -> None:
         """A module of the user's was imported: the functions that it has put into places stay."""
         for part in self._parts:
             if isinstance(part, Hooks):
                 part.adopt()
+
+    def adopt(self) -> None:
+        """Take what setup= has changed since `enter` for what `restore` goes back to.
+
+        A part that keeps what it goes back to has a method `adopt` for that.
+        """
+        for part in self._parts:
+            adopt = getattr(part, "adopt", None)
+            if adopt is not None:
+                adopt()
 
     def restore(self) -> None:
         """Raises CannotRestore."""

@@ -12,7 +12,7 @@ is.  All else is read from sources, and asked of what a run itself uses.
     code       what does not travel
     carrying   what cannot be pickled
     environments  what steps with packages of their own would miss there
-    settings   options and queues
+    settings   options, seeds and queues
     loading    what keeps a file from being loaded
 """
 
@@ -31,7 +31,13 @@ from pipedeco.checking.loading import failed_load
 from pipedeco.checking.modules import INSTALLED, STANDARD, Modules
 from pipedeco.checking.needs import Needs
 from pipedeco.checking.reach import Reached
-from pipedeco.checking.settings import Queues, look_at_child, look_at_options, look_at_start_method
+from pipedeco.checking.settings import (
+    Queues,
+    look_at_child,
+    look_at_options,
+    look_at_seeds,
+    look_at_start_method,
+)
 from pipedeco.components import Traced
 from pipedeco.config import find_mode
 from pipedeco.errors import ConfigError
@@ -176,6 +182,10 @@ class _Check:
         if any(traits_of(mode).elsewhere for mode in modes):
             yield from self.queues.look()
             yield from travelling.look(self.store)
+        module = self.loaded.module
+        source = getattr(module, "__file__", None) or ""
+        pipelines = [one.pipeline for one in self.all if not traits_of(one.mode).in_process]
+        yield from look_at_seeds(pipelines, source, module.__name__)
         for caller in self.all:
             yield from look_at_start_method(caller.pipeline)
             if not traits_of(caller.mode).in_process:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from pipedeco.advice.seeds import CURE, seedings
 from pipedeco.checking.findings import ERROR, WARNING, Finding, named, place_of
 from pipedeco.config import engine_url, find_blobs, find_queues, find_start_method
 from pipedeco.engines import check_url, parse
@@ -31,6 +32,14 @@ def look_at_start_method(pipeline: Any) -> Iterator[Finding]:
         find_start_method(pipeline.options.start_method)
     except ConfigError as error:
         yield Finding(ERROR, *place_of(pipeline), named(pipeline), str(error))
+
+
+def look_at_seeds(pipelines: list[Any], source: str, module: str) -> Iterator[Finding]:
+    """Of these, whose steps workers perform, those without a seed in a program that seeds itself."""
+    without = [pipeline for pipeline in pipelines if pipeline.options.seed is None]
+    for found in seedings({source: module}, with_imports=True) if without and source else ():
+        for pipeline in without:
+            yield Finding(WARNING, found.path, found.line, named(pipeline), found.text, CURE)
 
 
 def look_at_child(child: Any, parent: Any, mode: str) -> Iterator[Finding]:

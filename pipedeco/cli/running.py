@@ -14,7 +14,7 @@ from cyclopts import App, Parameter
 from pipedeco.cli.debugging import complete_step
 from pipedeco.cli.output import complain, print_table, print_traceback, say
 from pipedeco.cli.reading import Store, complete_run
-from pipedeco.errors import PipedecoError, RunNotFound
+from pipedeco.errors import ConfigError, PipedecoError, RunNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +50,7 @@ def run(
     workers: int | None = None,
     no_cache: Annotated[bool, Parameter(negative="")] = False,
     refresh: Annotated[tuple[str, ...] | None, Parameter(n_tokens=1)] = None,
+    seed: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     store: Store = None,
 ) -> int:
     """Run a pipeline of a file or module.
@@ -62,6 +63,8 @@ def run(
         no_cache: Perform every step, and keep nothing for later.
         refresh: Perform the cached steps of this component, too, and replace what is known; `all`
             for all of them.
+        seed: A whole number from which the generators of random numbers start each step. Where the
+            pipeline has a parameter of this name, it is that.
     """
     from pipedeco.config import configure, find_progress
     from pipedeco.loading import find_pipeline
@@ -72,6 +75,10 @@ def run(
     pipeline = pipeline.with_options(**{k: v for k, v in chosen.items() if v is not None})
     if no_cache:
         pipeline = pipeline.with_options(cache=False)
+    if seed is not None and "seed" in inspect.signature(pipeline.fn).parameters:
+        arguments = (f"--seed={seed}", *arguments)
+    elif seed is not None:
+        pipeline = pipeline.with_options(seed=_whole(seed))
     call = parse(pipeline, source, arguments)
     if call is None:  # it was help that was asked for
         return 0
@@ -82,6 +89,13 @@ def run(
         complain(f"--refresh names {', '.join(unknown)}, which the run has no step or component of")
         return USAGE
     return code
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"--seed is a whole number, not {text!r}") from None
 
 
 def _unknown(names: tuple[str, ...], execution: Execution) -> list[str]:
@@ -114,7 +128,8 @@ def finish(execution: Execution) -> int:
     except (KeyboardInterrupt, RunCancelled):
         return CANCELLED
     except RunFailed as error:
-        if find_progress() == "off" and error.__cause__ is not None:  # else it was told in full
+        told = error.step is not None and find_progress() != "off"  # in full, with the step
+        if error.__cause__ is not None and not told:
             print_traceback(describe_error(error.__cause__).traceback)
         complain(str(error))
         return FAILED

@@ -61,6 +61,8 @@ def _show_head(run: Run) -> None:
     say(f"started {when(run.started)}, {took}")
     if run.tags:
         say(f"tags: {plain_text(', '.join(run.tags))}")
+    if run.seed is not None:
+        say(f"seed: {run.seed}")
     for name, value in run.param_texts.items():
         say(f"  {name} = {value}")
 

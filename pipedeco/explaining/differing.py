@@ -39,6 +39,7 @@ def differing(records: Records, then: Row, now: Row) -> list[Reason]:
         *_code(records, then, now, old, new),
         *_version(old, new),
         *_environment(old, new),
+        *_seed(old, new),
         *_arguments(records, then, now, old, new),
         *_inputs(records, then, now, old, new),
     ]
@@ -47,7 +48,9 @@ def differing(records: Records, then: Row, now: Row) -> list[Reason]:
 
 def likeness(one: dict[str, Any], other: dict[str, Any]) -> int:
     """How many parts of two keys are equal."""
-    pairs = [(one.get(name), other.get(name)) for name in ("code", "version", "environment")]
+    pairs = [
+        (one.get(name), other.get(name)) for name in ("code", "version", "environment", "seed")
+    ]
     pairs += zip(_prints(one), _prints(other), strict=False)
     arguments, others = one["arguments"], other["arguments"]
     pairs += [(digest, others.get(name)) for name, digest in arguments.items()]
@@ -110,6 +113,15 @@ def _environment(old: Row, new: Row) -> list[Reason]:
     shown = [text or "the run's own" for text in (before, now)]
     text = f"its own environment differs{between(*shown)}"
     return [Reason("environment", text, None, before, now)]
+
+
+def _seed(old: Row, new: Row) -> list[Reason]:
+    """With a seed, a step draws by its name: another name is another value."""
+    before, now = old.get("seed"), new.get("seed")
+    if before == now:
+        return []
+    shown = [text or "no seed" for text in (before, now)]
+    return [Reason("seed", f"the seed of its numbers differs{between(*shown)}", None, before, now)]
 
 
 # -- arguments -------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 MISSING = lookup.MISSING
 # Types by their id: a metaclass may give classes a hash and an equality of its own.
 PLAIN = frozenset(map(id, (int, str, float, bool, bytes, complex, type(None), type(Ellipsis))))
-_LOCKS = frozenset(("_thread.lock", "_thread.RLock", "_thread._localdummy"))
+_LOCKS = frozenset(("_thread.lock", "_thread.RLock", "threading.Condition"))
 
 
 class Part:

@@ -75,6 +75,15 @@ def by_key(value: Any, index: int) -> str:
     return f"[{name}]" if index % 2 else f".keys()[{index // 2}]"
 
 
+def _local(value: Any) -> Node:
+    """As a new thread finds it."""
+    return Node(b"5:local", (type(value),))
+
+
+def _weak_pairs(value: Any) -> Any:
+    return dict(value)
+
+
 def _forward_reference(value: Any) -> Any:
     return value.__forward_arg__, value.__forward_module__
 
@@ -105,7 +114,7 @@ EXACT: dict[str, Callable[[Any], Any]] = {
 }
 
 # What they are is outside of the process, or another thread's; some could be reduced all the same.
-BASES: dict[str, Callable[[Any], Any]] = dict.fromkeys(
+_ELSEWHERE: dict[str, Callable[[Any], Any]] = dict.fromkeys(
     (
         "threading.Thread",
         "multiprocessing.process.BaseProcess",
@@ -115,9 +124,6 @@ BASES: dict[str, Callable[[Any], Any]] = dict.fromkeys(
         "subprocess.Popen",
         "socket.socket",
         "weakref.ReferenceType",
-        "weakref.WeakKeyDictionary",
-        "weakref.WeakValueDictionary",
-        "_weakrefset.WeakSet",
         "concurrent.futures._base.Future",
         "concurrent.futures._base.Executor",
         "asyncio.events.AbstractEventLoop",
@@ -126,3 +132,11 @@ BASES: dict[str, Callable[[Any], Any]] = dict.fromkeys(
     ),
     _identity,
 )
+
+BASES: dict[str, Callable[[Any], Any]] = {
+    **_ELSEWHERE,
+    "_thread._local": _local,
+    "weakref.WeakKeyDictionary": _weak_pairs,
+    "weakref.WeakValueDictionary": _weak_pairs,
+    "_weakrefset.WeakSet": set,
+}

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipedeco.blobs import BlobStore
-    from pipedeco.graph import Called, Step, StepCall
+    from pipedeco.graph import Called, Step, StepCall, StepError
     from pipedeco.worker.environment import Surroundings
 
 
@@ -26,6 +26,11 @@ class RunFacts(NamedTuple):
     log_prefix: str  # of their names
     auto_log: bool  # whether what libraries show is logged, where a component does not say
     crashed: Callable[[BaseException], None]  # tells that the runner itself has failed
+    top: str  # the id of the run at the top of the tree
+    seed: int | None
+    setups: tuple[Callable[[], Any], ...]
+    # Tells that one of these, by its name, has failed.
+    setup_failed: Callable[[str, StepError, BaseException | None], None]
     around: Surroundings | None = None  # those of a child run's call, where they are known
 
 

@@ -31,9 +31,11 @@ from pipedeco.runners import auto_logs
 from pipedeco.runners.beside import Aside
 from pipedeco.runners.echo import Echo
 from pipedeco.serialization import Pickler, unpack_arguments
+from pipedeco.strays import strays
 from pipedeco.tracing import warn_user
 from pipedeco.worker.environment import here
 from pipedeco.worker.perform import describe_error, describe_trouble
+from pipedeco.worker.setups import described
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableSequence
@@ -130,6 +132,7 @@ class Program:
 
     def look_at(self, fn: Any) -> None:
         """Note the globals that a component reaches as they are now; warn of what cannot travel."""
+        self._definitions.see()
         self._state.needed(fn)
         for where, imported, reason in self._state.unsent:
             warn_user(
@@ -176,13 +179,13 @@ class CallSession:
     def __init__(self, loop: Loop, facts: RunFacts, main: MainSource | None) -> None:
         self.loop = loop
         self.facts = facts
+        self.setups = described(facts.setups)
         self.ready = Ready()
         self.stopping = False
         self.program = Program(main, elsewhere=self.elsewhere)
-        file = None if main is None else tuple(main.file)
-        self.surroundings = (facts.around or here())._replace(main_file=file)
+        self.around = self.surroundings()
         self.moments = Moments(self.travels)
-        self.pickler = Pickler(facts.blobs)
+        self.pickler = Pickler(facts.blobs, by_value=strays().by_value)
         self.echo = Echo(facts.logs)
         self._announced: set[str] = set()
         self.post = self.tell = loop.post
@@ -199,7 +202,8 @@ class CallSession:
         function = self._functions.get(key)
         if function is None:
             spec = describe(called.component.fn)
-            _check_environment(called, spec, self.facts)
+            for needed in (spec, *(setup for _, setup in self.setups)):
+                _check_environment(called, needed, self.facts)
             pickled = None if retry_on == (Exception,) else self.pickler.dump_inline(retry_on)
             number = next(self.loop.numbers)
             function = Function(number, called.name, spec, pickled, auto_log=auto_log)
@@ -216,6 +220,20 @@ class CallSession:
 
     def withdraw(self, call: StepCall) -> bool:
         return removed(self.ready, call)
+
+    def surroundings(self) -> Surroundings:
+        """What the run's steps are to find around them."""
+        setups = tuple([tuple(setup) for setup, _ in self.setups])
+        main = self.program.main
+        return (self.facts.around or here())._replace(
+            main_file=None if main is None else tuple(main.file),
+            seed=self.facts.seed,
+            setup=(self.facts.top, setups),
+        )
+
+    def setup_failed(self, name: str, error: StepError) -> None:
+        """A worker could not be set up; the run cannot go on."""
+        self.facts.setup_failed(name, error, None)
 
     def announce(self, text: str) -> None:
         """Tell once what the run waits for."""
@@ -234,8 +252,8 @@ class CallSession:
         """As they were at the call of a child pipeline, which begins later."""
         moment, now = Moment.of(step.moment), here()
         return now._replace(
-            environment=moment.applied(self.surroundings.environment),
-            ambient=at_call(now.ambient, self.surroundings.ambient, moment.states),
+            environment=moment.applied(self.around.environment),
+            ambient=at_call(now.ambient, self.around.ambient, moment.states),
         )
 
     def called(self, step: Step) -> None:
@@ -260,6 +278,8 @@ class CallSession:
     def names(self, step: Step) -> tuple[str, ...]:
         """The names of `__main__` that a call needs."""
         names: tuple[str, ...] = step.called.function.spec.names + step.names
+        for _, setup in self.setups:
+            names += setup.names
         for dep in step.inputs:
             if dep.outcome is not None and dep.outcome.names:
                 names += dep.outcome.names

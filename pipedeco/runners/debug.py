@@ -11,10 +11,12 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.autolog import AutoLog
 from pipedeco.blobs import make_private
+from pipedeco.definitions import unwrapped
 from pipedeco.errors import ConfigError, NotPicklable, Terminated
 from pipedeco.graph import CANCELLED, FAILED, Called, Logs, Outcome, Step, StepCall
 from pipedeco.reporter import ADDRESS, Reporter, StepName
@@ -32,21 +34,30 @@ from pipedeco.serialization import (
 )
 from pipedeco.text import preview
 from pipedeco.tracing import current, inside_step, reporting, warn_user
+from pipedeco.worker.generators import seeded
 from pipedeco.worker.perform import failed, perform
+from pipedeco.worker.setups import SetupFailed, name_of
+from pipedeco.worker.setups import call as call_setup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from pipedeco.runners import RunFacts
 
+UNSEEDED = nullcontext()
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
 class DebugRunner:
-    """Performs in place; there is nothing to share and nothing to close."""
+    """Performs in place; runs of one tree share what setup= has done, and nothing is to be closed."""
+
+    def __init__(self) -> None:
+        self._set_up: dict[str, list[Any]] = {}  # what was called, by the run at the top
 
     def open(self, facts: RunFacts) -> DebugSession:
-        return DebugSession(facts)
+        called = self._set_up.setdefault(facts.top, [])
+        return DebugSession(facts, called, lambda: self._set_up.pop(facts.id, None))
 
     @property
     def alive(self) -> bool:
@@ -60,11 +71,19 @@ class DebugRunner:
 
 
 class DebugSession:
-    """One run's use of the debug runner."""
+    """One run's use of the debug runner.
+
+    Parameters
+    ----------
+    set_up: the functions of setup= that the tree of the run has called.
+    closed: called at the end.
+    """
 
     in_process = True
 
-    def __init__(self, facts: RunFacts) -> None:
+    def __init__(self, facts: RunFacts, set_up: list[Any], closed: Callable[[], Any]) -> None:
+        self._set_up = set_up
+        self._closed = closed
         self.facts = facts
         self.blobs = facts.blobs
         self._pickler = Pickler(facts.blobs)
@@ -150,6 +169,7 @@ class DebugSession:
     def close(self) -> None:
         self._log.close()
         self.reporter.close()
+        self._closed()
 
     def _note_progress(self, share: float) -> None:
         self._share = share
@@ -166,6 +186,8 @@ class DebugSession:
         self._share = 0.0
         try:
             outcome = self._attempt(call)
+        except SetupFailed as failure:
+            outcome = self._not_set_up(failure)
         except (KeyboardInterrupt, Terminated) as error:  # between two of our own lines
             outcome = Outcome(CANCELLED, time.time(), 0.0, exception=error)
         except Exception as error:  # noqa: BLE001 - a selection that fails, a warning made an error
@@ -182,6 +204,27 @@ class DebugSession:
             raise outcome.exception
         call.done(call, outcome)
 
+    def _drawing(self, call: StepCall) -> AbstractContextManager[None]:
+        """The step draws from the run's seed; without one from the program's own generators."""
+        seed = self.facts.seed
+        return UNSEEDED if seed is None else seeded(seed, call.step.name, call.attempt)
+
+    def _call_setups(self) -> None:
+        for function in self.facts.setups:
+            if function not in self._set_up:
+                self._set_up.append(function)
+                call_setup(name_of(function), unwrapped(function))
+
+    def _not_set_up(self, failure: SetupFailed) -> Outcome:
+        """The run ends with it; of the step it is no failure."""
+        cancelled = Outcome(CANCELLED, time.time(), 0.0)
+        if isinstance(failure.error, KeyboardInterrupt | Terminated):
+            return cancelled._replace(exception=failure.error)
+        known = failed(failure.error, (), time.time(), 0.0).error
+        assert known is not None
+        self.facts.setup_failed(failure.name, known, failure.error)
+        return cancelled
+
     def _attempt(self, call: StepCall) -> Outcome:
         step = call.step
         call.started(call)
@@ -192,13 +235,15 @@ class DebugSession:
         if auto_logs(step.called, self.facts):
             self._auto_log.begin(self.reporter)
         try:
-            outcome = perform(
-                step.called.component.fn,
-                lambda: (args, kwargs),
-                lambda value: self._pack(step, value),
-                step.called.options.retry_on,
-                "debug",
-            )
+            self._call_setups()
+            with self._drawing(call):
+                outcome = perform(
+                    step.called.component.fn,
+                    lambda: (args, kwargs),
+                    lambda value: self._pack(step, value),
+                    step.called.options.retry_on,
+                    "debug",
+                )
         finally:
             self._auto_log.end()
             self.reporter.finish()

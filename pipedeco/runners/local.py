@@ -38,6 +38,7 @@ from pipedeco.runners.preparing import Environments
 from pipedeco.worker.deaths import (
     FALSE_STARTS,
     GRACE,
+    died_setting_up,
     ends_of_dead,
     how,
     spent,
@@ -49,6 +50,7 @@ from pipedeco.worker.loop import Loop, Timer
 from pipedeco.worker.messages import STALE
 from pipedeco.worker.perform import describe_trouble
 from pipedeco.worker.pool import Pool, Preload, Worker
+from pipedeco.worker.setups import SETTING_UP
 
 if TYPE_CHECKING:
     from pipedeco.graph import Called
@@ -95,7 +97,7 @@ class LocalSession(CallSession):
         self.runner = runner
         self.key = key
         self.unguarded = Program(None)  # for workers that do not import the main file
-        self.environments = Environments(self, self.surroundings, runner.venvs)
+        self.environments = Environments(self, self.around, runner.venvs)
         self.busy: set[_Slot] = set()
         self.positions: dict[str, LogPosition] = {}  # by worker, which may leave and come back
 
@@ -110,8 +112,8 @@ class LocalSession(CallSession):
     def give_up_main(self, file: MainFile, why: str) -> None:
         """Workers cannot import the main file: what they need of it travels from now on."""
         self.program = self.unguarded
-        self.surroundings = self.surroundings._replace(main_file=None)
-        self.environments.surroundings = self.surroundings
+        around = self.environments.surroundings
+        self.environments.surroundings = around._replace(main_file=None)
         if self.runner.mains.give_up(file):
             self.announce(
                 f"{file.shown} cannot be imported by worker processes ({why}), so its definitions "
@@ -206,7 +208,7 @@ class LocalRunner(Loop):
         """Have later workers begin with the program's main file imported."""
         main = session.program.main
         if main is not None:
-            around = session.surroundings
+            around = session.environments.surroundings
             logs = "logging" in sys.modules
             self.pool.import_main(Preload(main.file, around.path, around.argv, logs))
         elif len(self.sessions) == 1:
@@ -404,6 +406,9 @@ class LocalRunner(Loop):
                 self._outcome(slot, outcome)
         elif message[0] == "unimportable":
             self._unimportable(slot, message[1])
+        elif message[0] == "setup_failed":
+            if slot.run is not None:
+                slot.run.setup_failed(message[1], StepError(*message[2]))
         else:
             self._given_back(slot, message[1])
         if at_work and not slot.calls:
@@ -510,6 +515,8 @@ class LocalRunner(Loop):
         if slot.run is not None:
             slot.run.busy.discard(slot)
         self._count_false_starts(slot, end)
+        if current == SETTING_UP and slot.run is not None and not slot.run.stopping:
+            slot.run.setup_failed("", died_setting_up(end))
         if charged is not None:
             self._died(slot, current, charged[0], end)
         self._hire()

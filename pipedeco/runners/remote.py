@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from pipedeco.config import engine_url, find_main
 from pipedeco.engines import Engine, check_url, error_of, parse
 from pipedeco.errors import ConfigError, NotPicklable, PipedecoError, WorkerDied
-from pipedeco.graph import FAILED, Called, LogPosition, Logs, Step, StepCall
+from pipedeco.graph import FAILED, Called, LogPosition, Logs, Step, StepCall, StepError
 from pipedeco.main_file import read_main
 from pipedeco.runners import UnderWay
 from pipedeco.runners.bundle import Bundles, project_here
@@ -184,7 +184,7 @@ class RemoteSession(CallSession):
                 code = self.runner.bundles.bundle(self.project, self.exchange.archives)
             names = {"run": self.facts.id, "pipeline": self.facts.pipeline}
             prefix = self.facts.log_prefix
-            setting = setting_of(self.surroundings, self.project, code, log_prefix=prefix, **names)
+            setting = setting_of(self.around, self.project, code, log_prefix=prefix, **names)
             self.exchange.open(setting)
         except (PipedecoError, OSError) as error:
             self.trouble = error
@@ -460,6 +460,8 @@ class RemoteRunner(Loop):
         elif kind == "given_back":
             for number in reversed(message[1]):
                 self._ready_again(session, flight, number)
+        elif kind == "setup_failed":
+            session.setup_failed(message[1], StepError(*message[2]))
         elif kind == "now":
             self._now(session, flight, message)
         elif kind == "building" and flight.calls:

@@ -126,6 +126,9 @@ delete from reported where run = :run and kind in ('metric', 'param', 'step_tag'
 -- name: params_of_run
 select name from reported where run = :run and kind = 'param';
 
+-- name: seed_of_run
+select text from reported where run = :run and kind = 'option' and name = 'seed';
+
 -- name: tags_of_run
 select name from reported where run = :run and kind = 'tag' order by name;
 

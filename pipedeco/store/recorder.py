@@ -54,6 +54,7 @@ class RunLog:
     logs: the folder of its logs.
     body: where what its body reports stands.
     tags: of the run.
+    seed: of its steps.
     capture: what it takes to run again, which may be known only after the run's end.
     """
 
@@ -71,6 +72,7 @@ class RunLog:
         logs: str,
         body: str,
         tags: tuple[str, ...] = (),
+        seed: int | None = None,
         capture: Capture | None = None,
     ) -> None:
         self.facts = facts
@@ -85,6 +87,7 @@ class RunLog:
         self.logs = logs
         self.body = body
         self.tags = tags
+        self.seed = seed
         self.capture = capture
         self.fn = facts.pop("fn")  # the pipeline's
         self.codes: dict[int, tuple[CodeKey, dict[str, str]]] = {}  # by id of a function
@@ -402,6 +405,7 @@ class Recorder:
         row = self.connection.execute(queries()["begin_run"], facts).fetchone()
         log.seq, log.number = row
         self._reports.put(log.seq, reports.tags_of_run(log.tags))
+        self._reports.put(log.seq, reports.options_of_run(log.seed))
         if log.capture is not None:
             self._captured.append(log)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipedeco.graph import Outcome, Step
 
 STEP_TAG = "step_tag"
+OPTION = "option"  # of the run's pipeline
 ADOPTED = "from-"  # how a file of another run's events is called here
 
 
@@ -119,6 +120,11 @@ def tags_of_steps(tags: Iterable[str]) -> Index:
 
 def tags_of_run(tags: Iterable[str]) -> Index:
     return Index([IndexRow(TAG, tag) for tag in tags], [])
+
+
+def options_of_run(seed: int | None) -> Index:
+    """What the run was asked to do, where others need it to do the same."""
+    return Index([] if seed is None else [IndexRow(OPTION, "seed", text=str(seed))], [])
 
 
 class GroupReports:

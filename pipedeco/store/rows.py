@@ -78,6 +78,7 @@ def key_row(seq: int, step: Step, key: StepKey) -> tuple[Any, ...]:
         "code": key.code,
         "version": key.cache.version,
         "environment": key.environment,
+        "seed": key.seed,
         "arguments": key.arguments,
         "inputs": key.inputs,
         "unproven": key.unproven,

@@ -6,7 +6,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipedeco.errors import StepTimeout, WorkerDied
+from pipedeco.errors import PipedecoError, StepTimeout, WorkerDied
 from pipedeco.events import length
 from pipedeco.worker.perform import describe_error
 
@@ -50,6 +50,11 @@ def worker_died(end: Exit) -> StepError:
         text += "; the system kills so when memory runs out"
     error = WorkerDied(text, exitcode=end.exitcode, signal=end.signal, peak_memory=end.peak_memory)
     return describe_error(error)
+
+
+def died_setting_up(end: Exit) -> StepError:
+    """Of a worker that was in a function of setup=."""
+    return describe_error(PipedecoError(f"its worker process ended: {how(end)}"))
 
 
 def timed_out(timeout: float) -> StepError:

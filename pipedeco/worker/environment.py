@@ -16,9 +16,12 @@ from pipedeco.ambient.places import Zone
 from pipedeco.ambient.snapshot import AmbientState, capture, parts
 from pipedeco.ambient.trackers import variables_here
 from pipedeco.main_file import MAIN, MainFile, is_users
+from pipedeco.strays import strays
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pipedeco.worker.stray import StrayFinder
 
 _signal = importlib.import_module("_signal")
 
@@ -43,7 +46,11 @@ class Surroundings(NamedTuple):
     recursion_limit: int
     moved: tuple[str, str] = ("", "")  # where the project's code stands, and where it is from
     ambient: bytes = b""  # a snapshot, see pipedeco.ambient
+    modules: tuple[tuple[Any, ...], ...] = ()  # each as a worker.stray.StrayModule
     main_file: tuple[Any, ...] | None = None  # a MainFile, where workers import it
+    seed: int | None = None  # see pipedeco.worker.generators
+    # The run at the top of the tree, and what it has to be called; see pipedeco.worker.setups.
+    setup: tuple[str, tuple[Any, ...]] = ("", ())
 
 
 def here() -> Surroundings:
@@ -60,6 +67,7 @@ def here() -> Surroundings:
         _umask(),
         sys.getrecursionlimit(),
         ambient=capture(parts()),
+        modules=tuple((name, path, path, b"") for name, path in strays().files),
     )
 
 
@@ -97,6 +105,7 @@ class Environment:
         self._path: list[str] = []
         self._ambient = AmbientState()
         self._zone = Zone()
+        self._strays: StrayFinder | None = None
         if main_file is not None:
             self._note_modules()
 
@@ -117,6 +126,9 @@ class Environment:
 
             name_by_origin(*wanted.moved)
         sys.path_importer_cache.clear()  # the user may have written modules since
+        finder = self._finder(wanted)
+        if finder is not None:
+            finder.enter(wanted.modules)
         try:
             if wanted.main_file is not None and self.main_file is None:
                 self._import_main(MainFile(*wanted.main_file))
@@ -153,6 +165,43 @@ class Environment:
     def moved(self) -> tuple[str, str]:
         """Where the project's code stands here, and where it is from; else ("", "")."""
         return ("", "") if self._wanted is None else self._wanted.moved
+
+    def _finder(self, wanted: Surroundings) -> StrayFinder | None:
+        """What finds modules that have no other finder; most programs have no such."""
+        if wanted.modules and self._strays is None:
+            from pipedeco.worker.stray import StrayFinder
+
+            self._strays = StrayFinder()
+        return self._strays
+
+    def adopt(self) -> None:
+        """What setup= has changed is what steps find from now on, and are put back to."""
+        assert self._wanted is not None
+        now, begun = dict(os.environ), self._environment
+        changes = Moment(
+            {name: text for name, text in now.items() if begun.get(name) != text},
+            [name for name in begun if name not in now],
+            {},
+        )
+        self._wanted = self._wanted._replace(
+            directory=_directory(),
+            path=list(sys.path),
+            environment=changes.applied(self._wanted.environment),
+            argv=list(sys.argv),
+            umask=_umask(),
+            recursion_limit=sys.getrecursionlimit(),
+        )
+        self._put_environment(now)
+        self._path = list(sys.path)
+        self._note_modules()
+        self._handlers = list(map(_signal.getsignal, WATCHED_SIGNALS))
+        self._ambient.adopt()
+
+    def set_variable(self, name: str, text: str) -> None:
+        """Another run begins in the same surroundings, but for one variable."""
+        assert self._wanted is not None
+        self._wanted.environment[name] = text
+        self.turn(b"")  # the run before may have ended at another moment
 
     def restore(self) -> None:
         """Undo what a step did to the process; cheap where it did nothing.
@@ -205,12 +254,15 @@ class Environment:
         """Whether only a fresh process can enter these surroundings.
 
         A module of the user's that this process has imported changed on disk, or would not be found
-        on the new path as it was; or `__main__` is that of another program.
+        there as it was; or `__main__` is that of another program.
         """
         main_file = None if wanted.main_file is None else MainFile(*wanted.main_file)
         if self.main_file is not None and self.main_file != main_file:
             return True
         if self._stamps and self._path and set(self._path) - set(wanted.path):
+            return True
+        finder = self._finder(wanted)
+        if finder is not None and finder.stale(wanted.modules):
             return True
         return any(_stamp(file) != stamp for file, stamp in self._stamps.values())
 
@@ -239,6 +291,7 @@ def new_main() -> None:
     main = ModuleType(MAIN)
     main.__dict__["__builtins__"] = builtins  # C code that imports looks for it
     sys.modules[MAIN] = main
+    sys.modules["__mp_main__"] = main  # as multiprocessing would do
 
 
 def has_children() -> bool:

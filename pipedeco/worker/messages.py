@@ -14,6 +14,7 @@ runs nobody's code.
     from a worker   ("outcomes", [(id, ...), ...])
                     ("given_back", [id, ...])
                     ("unimportable", why)                      the main file; calls are given back
+                    ("setup_failed", name, (type, text, traceback, pickled))
 """
 
 from __future__ import annotations

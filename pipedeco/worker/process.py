@@ -16,7 +16,6 @@ import sys
 import threading
 import time
 from collections import deque
-from importlib import import_module
 from types import FrameType
 from typing import Any
 
@@ -29,11 +28,11 @@ from pipedeco.errors import PipedecoError, StepFailed
 from pipedeco.forks import when_forked
 from pipedeco.graph import CANCELLED, COMPLETED, FAILED, Outcome, numbered
 from pipedeco.main_file import MainFile
-from pipedeco.module_state import Change, apply_change
 from pipedeco.reporter import ADDRESS, Reporter, StepName
 from pipedeco.serialization import Pickler, loads, main_names, unpack, unpack_arguments
 from pipedeco.text import preview
 from pipedeco.tracing import inside_step, reporting, watch_threads
+from pipedeco.worker.changes import Changes
 from pipedeco.worker.environment import (
     Environment,
     Surroundings,
@@ -41,9 +40,11 @@ from pipedeco.worker.environment import (
     has_children,
     new_main,
 )
+from pipedeco.worker.generators import Generators
 from pipedeco.worker.main_import import CannotImport
 from pipedeco.worker.messages import STALE, Decoder, encode
 from pipedeco.worker.perform import describe_error, failed, perform
+from pipedeco.worker.setups import SETTING_UP, SetupFailed, Setups
 
 MILLION = 1_000_000
 FLUSH = 0.001  # seconds of short steps after which their outcomes are sent
@@ -77,13 +78,16 @@ class Worker:
         self.functions: dict[int, tuple[Any, ...]] = {}  # as they came
         self.loaded: dict[int, tuple[Any, Any]] = {}  # (function, retry_on)
         self.environment = Environment(main_file)
+        self.generators = Generators()
+        self.setups = Setups()
         self.logs: _Logs | None = None
         self.blobs = BlobStore("")
         self.pickler = Pickler(self.blobs)
         # Names that `__main__` was to have, and why it has not.
         self.unloadable: dict[str, str] = {}
-        self.changes: list[tuple[Any, ...]] = []  # of modules, to be looked at before a call
+        self.changes = Changes()
         self.without_main = False  # whether the main file of the run cannot be imported
+        self.postponed: list[tuple[str, bytes]] = []  # names that wait for setup=
         self.made: dict[int, Any] = {}  # packed values of the calls since the last wait
         self.run = 0
         self.pid = os.getpid()
@@ -211,7 +215,7 @@ class Worker:
         elif kind == "moment":
             self.environment.turn(message[1])
         elif kind == "changes":
-            self.changes += message[1]
+            self.changes.waiting += message[1]
         elif kind == "run":
             self.enter(*message[1:])
 
@@ -223,22 +227,34 @@ class Worker:
         if self.environment.unfit(wanted):
             self.flush()
             os._exit(STALE)  # nothing of the new run is begun; a fresh worker takes it over
+        if self.run and self.setups.stands_apart(wanted):
+            self.flush()
+            os._exit(0)  # likewise
         self.run = run
         self.functions.clear()
         self.loaded.clear()
+        self.postponed.clear()
         self.blobs.folder = blobs
         make_private(os.path.dirname(logs))
         self.reporter.enter(*names, f"{logs}.events", self.blobs)
         self.reporter.open()
-        wanted.environment[ADDRESS] = self.reporter.address()
+        address = self.reporter.address()
         self.changes.clear()
+        if self.setups.enter(wanted):
+            self.environment.set_variable(ADDRESS, address)
+        else:
+            wanted.environment[ADDRESS] = address
+            self.enter_environment(wanted)
+        self.generators.enter(wanted.seed)
+        self.logs = _Logs(logs, self.reporter)
+
+    def enter_environment(self, wanted: Surroundings) -> None:
         try:
             self.environment.enter(wanted)
             self.without_main = False
         except CannotImport as error:
             self.without_main = True
             self.send(("unimportable", str(error)))
-        self.logs = _Logs(logs, self.reporter)
 
     def define(self, definitions: list[tuple[str, bytes]]) -> None:
         """Give this `__main__` names; one that cannot be loaded is missed by who uses it."""
@@ -248,22 +264,11 @@ class Worker:
                 main_globals()[name] = loads(data)
             except Exception as error:  # noqa: BLE001 - the user's classes; told where the step's log is read
                 main_globals().pop(name, None)  # a former one is another
+                if self.setups.due:  # it may need that
+                    self.postponed.append((name, data))
+                    continue
                 self.unloadable[name] = repr(error)
                 sys.stderr.write(f"pipedeco: {name} of __main__ cannot be loaded: {error!r}\n")
-
-    def apply_changes(self) -> None:
-        """Give modules what the program has changed in them since it imported them."""
-        changes, self.changes = self.changes, []
-        for item in changes:
-            change = Change(*item)
-            module = import_module(change.module)
-            try:
-                apply_change(module, change, self.environment.moved)
-            except Exception as error:  # noqa: BLE001 - the user's classes
-                sys.stderr.write(
-                    f"pipedeco: {change.name} of {change.module} was changed by the program, and "
-                    f"its value cannot be loaded in a worker: {error!r}\n"
-                )
 
     # -- performing --------------------------------------------------------------------------
 
@@ -278,10 +283,15 @@ class Worker:
                 self.flush()
                 self.send(("given_back", [number]))
                 return
+        self.reporter.call = message
+        if self.setups.due and not self.set_up():
+            self.reporter.call = None
+            self.flush()
+            self.send(("given_back", [number]))
+            return
         self.page[1] = time.monotonic_ns()
         self.page[3] = 0
         self.page[0] = number
-        self.reporter.call = message
         self.lost = False
         try:
             self.in_step = True
@@ -303,6 +313,31 @@ class Worker:
             self.made[number] = outcome.value
         self.outcomes.append((number, *outcome[:6], known, outcome.retryable, logs))
         self.page[0] = 0
+
+    def set_up(self) -> bool:
+        """Call what setup= names; whether the run's steps can be performed."""
+        self.lost = False
+        self.page[1] = time.monotonic_ns()
+        self.page[0] = SETTING_UP  # nobody's timeout, and no step is charged for a death
+        try:
+            self.in_step = True
+            self.setups.call(lambda: self.changes.before_setup(self.environment.moved))
+            self.in_step = False
+        except SetupFailed as failure:
+            self.in_step = False
+            known = failed(failure.error, (), time.time(), 0.0).error
+            if self.cancelled != self.run and known is not None:
+                self.send(("setup_failed", failure.name, tuple(known)))
+            return False
+        except PipedecoError:  # the cancel came between two of our own lines
+            self.in_step = False
+            return False
+        finally:
+            self.page[0] = 0
+        self.environment.adopt()
+        postponed, self.postponed = self.postponed, []
+        self.define(postponed)
+        return True
 
     def explained(self, outcome: Outcome, error: NameError) -> Outcome:
         """The outcome, whose error tells why `__main__` has no such name here."""
@@ -332,8 +367,8 @@ class Worker:
     def attempt(self, function_id: int, args: Any, inputs: Any) -> Outcome:
         try:
             function, retry_on = self.loaded.get(function_id) or self.load(function_id)
-            if self.changes:
-                self.apply_changes()
+            if self.changes.waiting:
+                self.changes.apply(self.environment.moved)
         except BaseException as error:  # noqa: BLE001 - the user's modules, while they are imported
             return failed(error, (), time.time(), 0.0)
         call = perform, function, lambda: self.arguments(args, inputs), self.pack, retry_on
@@ -361,7 +396,11 @@ class Worker:
                 values[number] = unpack(inputs[number], self.blobs)
             return values[number]
 
-        return unpack_arguments(args, self.blobs, load_input)
+        found = unpack_arguments(args, self.blobs, load_input)
+        if self.generators.seeded:  # last of all, as values and their modules may draw, too
+            step = self.step_name(self.reporter.call)
+            self.generators.begin(step.name, step.attempt)
+        return found
 
     def pack(self, value: Any) -> tuple[Any, str | None, tuple[str, ...]]:
         if value is None:
@@ -379,6 +418,7 @@ class Worker:
             self.environment.restore()
         except CannotRestore:
             self.spoiled = True
+        self.generators.restore()
         self.reporter.finish()
         self.reporter.call = None
         return self.logs.step_ended(number)

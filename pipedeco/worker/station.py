@@ -10,6 +10,7 @@ orphans are the same.  One batch of calls is performed by one child.
     what returns   messages as in worker/messages.py, all of them:
                    ("outcome", call, worker, started...)   see _Batch.outcome
                    ("given_back", [call, ...])             not begun, to be sent again
+                   ("setup_failed", name, error)           a child could not be set up for the run
                    ("lost",)                               another station had begun the batch
                    ("building", host)                      first: the environment of the batch
 
@@ -43,6 +44,7 @@ from pipedeco.worker.batch import Batch, needed
 from pipedeco.worker.deaths import (
     FALSE_STARTS,
     GRACE,
+    died_setting_up,
     ends_of_dead,
     how,
     left_alone,
@@ -57,6 +59,7 @@ from pipedeco.worker.messages import encode
 from pipedeco.worker.perform import describe_trouble
 from pipedeco.worker.pool import Pool, Worker
 from pipedeco.worker.probing import PROBE, answer
+from pipedeco.worker.setups import SETTING_UP
 from pipedeco.worker.travel import Setting, host, keep, surroundings
 
 if TYPE_CHECKING:
@@ -365,7 +368,7 @@ class Station(Loop):
     def _choose(self, work: _Work) -> _Child:
         """An idle child, rather one that is in the run already; else a new one."""
         idle = [child for child in self.idle if child.venv == work.venv]
-        if idle and not work.batch.fresh:
+        if idle and not work.batch.fresh and work.starts == 1:  # else that one has made room
             chosen = next((c for c in reversed(idle) if c.run is work.run), idle[-1])
             self.idle.remove(chosen)
             return chosen
@@ -462,7 +465,7 @@ class Station(Loop):
         if child is None:
             return None
         number, _, _, progress = child.worker.page[:4]
-        if not number:
+        if number in (0, SETTING_UP):
             return None
         position = child.position
         places = position.out, position.err, position.events
@@ -505,6 +508,8 @@ class Station(Loop):
                 self._outcome(child, work, outcome)
         elif message[0] == "unimportable":
             self._give_up_main(work.run)
+        elif message[0] == "setup_failed":
+            work.tell(*message)
         else:
             work.give_back(message[1])
         if not work.left:
@@ -537,6 +542,8 @@ class Station(Loop):
         current = int(worker.page[0])
         if current in work.left:
             self._charge(child, work, current, end)
+        elif current == SETTING_UP and not work.stopping:
+            work.tell("setup_failed", "", tuple(died_setting_up(end)))
         elif work.starts <= FALSE_STARTS and not work.stopping:
             self._begin(work)  # it had begun nothing, as one whose modules have changed
             return

@@ -64,7 +64,10 @@ class Setting(NamedTuple):
     umask: int
     recursion_limit: int
     ambient: bytes  # a snapshot, see pipedeco.ambient
+    modules: list[tuple[str, str, bytes]]  # name, file and content of worker.stray.StrayModules
     main_file: tuple[Any, ...] | None  # a MainFile, where workers import it
+    seed: int | None = None
+    setup: tuple[str, tuple[Any, ...]] = ("", ())
     # Folders that both sides see; "" where an object store stands between them.
     blobs: str = ""
     logs: str = ""
@@ -92,9 +95,23 @@ def setting_of(here: Surroundings, project: str, code: str | None, **facts: str)
         umask=here.umask,
         recursion_limit=here.recursion_limit,
         ambient=here.ambient,
+        modules=[_sent(name, origin, project) for name, _, origin, _ in here.modules],
         main_file=here.main_file,
+        seed=here.seed,
+        setup=here.setup,
         **facts,
     )
+
+
+def _sent(name: str, path: str, project: str) -> tuple[str, str, bytes]:
+    """A module as it travels: with its content where the project's code does not hold it."""
+    if relative(path, project) is not None or not path.endswith(".py"):
+        return name, path, b""
+    try:
+        with open(path, "rb") as file:
+            return name, path, file.read()
+    except OSError:  # its file is gone: who imports it is told so
+        return name, path, b""
 
 
 def write_setting(folder: str, setting: Setting) -> None:
@@ -171,7 +188,10 @@ def surroundings(setting: Setting, archives: BlobStore) -> Surroundings:
         setting.recursion_limit,
         (folder, setting.project),
         setting.ambient,
+        tuple((name, moved(origin), origin, source) for name, origin, source in setting.modules),
         _moved_main(setting.main_file, moved, directory),
+        setting.seed,
+        setting.setup,
     )
 
 

@@ -592,6 +592,43 @@ def test_a_worker_that_cannot_be_put_back_is_replaced(mode, monkeypatch):
     assert after[1] not in [pid for _, pid in spoilt]
 
 
+def set_up():
+    os.environ["OF_THE_SETUP"] = "yes"
+    socket.setdefaulttimeout(12.5)
+
+
+def test_what_setup_has_set_stays_at_every_moment(mode):
+    """Beside what the body sets, and after steps that change it."""
+
+    @component
+    def both():
+        found = (
+            os.environ.get("OF_THE_SETUP"),
+            os.environ.get("AMBIENT"),
+            socket.getdefaulttimeout(),
+        )
+        if socket.getdefaulttimeout() != 12.5:
+            return found
+        return found[:2]
+
+    @component
+    def spoil():
+        os.environ.pop("OF_THE_SETUP")
+        socket.setdefaulttimeout(1)
+
+    @pipeline(setup=set_up, workers=1)
+    def body(number):
+        os.environ["AMBIENT"] = number
+        first = both()
+        if mode != "debug":  # where it would stay
+            value(spoil())
+        os.environ.pop("AMBIENT")
+        return first, both()
+
+    for number in ("1", "2"):
+        assert body(number) == (("yes", number), ("yes", None))
+
+
 @pytest.mark.parametrize("mode", ["debug"], indirect=True)
 def test_debug_mode_keeps_what_a_step_changes(mode):
     """As the bare program does."""

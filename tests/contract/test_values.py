@@ -5,8 +5,10 @@ import collections
 import dataclasses
 import enum
 import functools
+import gc
 import random
 import threading
+import weakref
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -930,3 +932,31 @@ def test_async_pipelines_are_refused():
 
     with pytest.raises(ConfigError, match="is async; make it a plain function"):
         pipeline(body)
+
+
+class Heavy:
+    """Of which nothing travels."""
+
+    def __getstate__(self):
+        return {}
+
+
+@component
+def weigh(heavy):
+    return 1
+
+
+@pipeline
+def let_go():
+    heavy = Heavy()
+    seen = weakref.ref(heavy)
+    result = weigh(heavy)
+    del heavy
+    result.result()
+    gc.collect()
+    return seen() is None
+
+
+def test_an_argument_is_let_go_when_its_step_has_ended(mode):
+    """Nothing of ours keeps it alive."""
+    assert let_go() is True
