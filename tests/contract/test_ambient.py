@@ -604,7 +604,7 @@ def test_what_setup_has_set_stays_at_every_moment(mode):
     def both():
         found = (
             os.environ.get("OF_THE_SETUP"),
-            os.environ.get("AMBIENT"),
+            os.environ.get("OF_THE_BODY"),
             socket.getdefaulttimeout(),
         )
         if socket.getdefaulttimeout() != 12.5:
@@ -618,11 +618,11 @@ def test_what_setup_has_set_stays_at_every_moment(mode):
 
     @pipeline(setup=set_up, workers=1)
     def body(number):
-        os.environ["AMBIENT"] = number
+        os.environ["OF_THE_BODY"] = number
         first = both()
         if mode != "debug":  # where it would stay
             value(spoil())
-        os.environ.pop("AMBIENT")
+        os.environ.pop("OF_THE_BODY")
         return first, both()
 
     for number in ("1", "2"):
