@@ -219,6 +219,7 @@ def component(
     monitor_artifacts: Sequence[str | tuple[str, str]] = (),
     monitor_models: Sequence[str | tuple[str, str]] = (),
     auto_log: bool | None = None,
+    collect: Sequence[str] = (),
     draft: bool = False,
     before_step: Callable[[StepView, dict[str, Any]], Any] | None = None,
     after_step: Callable[[StepView], Any] | None = None,
@@ -259,6 +260,10 @@ def component(fn: Any = None, /, **options: Any) -> Any:
     monitor_artifacts, monitor_models: the same of artifacts and models.
     auto_log: whether figures that are shown and event files that are written in its steps are
         logged without a call; by default as the pipeline says.
+    collect: patterns such as ["*.csv", "plots/*.png", "out/**"] of paths below the working directory:
+        the files that match and that a step has made or changed are logged as its artifacts, each
+        under its relative path, when it ends, even where it fails.  In remote mode that is how
+        they come home.
     draft: a step waits, when it is ready, until a person releases it: `pipedeco release RUN STEP`, or
         `Run.release(step)`.
     before_step: called with (step, inputs) once a step, before it is performed or looked up in the

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipedeco.errors import ConfigError
 from pipedeco.options import (
     check_blobs,
+    check_code_include,
     check_code_limit,
     check_main,
     check_mode,
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
 
 CODE_LIMIT = 32  # MiB
-KEYS = "mode", "workers", "queues", "blobs", "code_limit", "main"  # of [tool.pipedeco]
+KEYS = (  # of [tool.pipedeco]
+    "mode", "workers", "queues", "blobs", "code_limit", "code_include", "main",
+)  # fmt: skip
 
 
 class Settings:
@@ -35,6 +38,7 @@ class Settings:
 
     __slots__ = (
         "blobs",
+        "code_include",
         "code_limit",
         "main",
         "mode",
@@ -57,6 +61,7 @@ class Settings:
         self.code_limit: int | None = None
         self.main: str | None = None
         self.setup: Callable[[], Any] | None = None
+        self.code_include: tuple[str, ...] | None = None
 
     def update(self, **changes: Any) -> None:
         checks: dict[str, Callable[[Any], Any]] = {
@@ -67,6 +72,7 @@ class Settings:
             "main": check_main,
             "queues": check_queues,
             "code_limit": check_code_limit,
+            "code_include": check_code_include,
             "blobs": check_blobs,
             "setup": check_setup,
             "store": lambda store: None if store is None else os.fspath(store),
@@ -108,6 +114,8 @@ def configure(**changes: Any) -> None:
         `if __name__ == "__main__":` or in functions.
     setup: a function that is called once in each worker process of a run before its first step, as
         a pool calls its initializer; or None.  See also `pipeline`, whose own comes after it.
+    code_include: patterns of files and folders of the project that travel in remote mode though git
+        ignores them, such as ["build/*.so"], or None for what [tool.pipedeco] code_include says.
 
     Raises ConfigError for an unknown setting or a value that it cannot have.
     """
@@ -204,6 +212,15 @@ def find_code_limit() -> int:
     return (CODE_LIMIT if chosen is None else int(chosen)) << 20
 
 
+def find_code_include() -> tuple[str, ...]:
+    """The patterns of files that travel though git ignores them."""
+    chosen = SETTINGS.code_include
+    if chosen is None:
+        project = _project_settings().get("code_include")
+        chosen = _checked("[tool.pipedeco] code_include", check_code_include, project)
+    return chosen or ()
+
+
 def find_requirements(options: ComponentOptions, fn: Any) -> Requirements | None:
     """What a component asks of an environment of its own.
 
@@ -241,13 +258,31 @@ def find_store(asked: str | None = None) -> str:
     """The folder of the store, absolute; it need not exist."""
     chosen = asked or SETTINGS.store or os.environ.get("PIPEDECO_STORE")
     if not chosen:
-        chosen = os.path.join(project_folder() or os.getcwd(), ".pipedeco")
+        chosen = os.path.join(project_folder() or _working_directory(), ".pipedeco")
     if "://" in chosen:
         raise ConfigError(
             f"a store is a folder in this version, not the address {chosen!r}; values of remote "
             "steps go to an address with blobs=..., PIPEDECO_BLOBS or [tool.pipedeco] blobs"
         )
     return os.path.abspath(os.path.expanduser(chosen))
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise ConfigError(
+            "the working directory has been removed, and the store would be there; go to a folder "
+            "that exists, or name the store's with PIPEDECO_STORE"
+        ) from None
+
+
+def absolute(path: str) -> str:
+    """The absolute form of a path; as it is where the working directory has been removed."""
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        return path
 
 
 def find_blobs() -> str | None:
@@ -262,7 +297,10 @@ def find_blobs() -> str | None:
 
 def project_folder() -> str | None:
     """The nearest folder upwards of the working directory with a pyproject.toml or a .git."""
-    folder = os.getcwd()
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:  # it was removed under us
+        return None
     while True:
         if any(os.path.exists(os.path.join(folder, mark)) for mark in ("pyproject.toml", ".git")):
             return folder

@@ -23,7 +23,7 @@ from pipedeco.ambient.numbers import separate
 from pipedeco.blobs import blobs_of
 from pipedeco.callbacks import EVENTS, functions_for
 from pipedeco.components import bound_arguments
-from pipedeco.config import SETTINGS, find_blobs, project_folder
+from pipedeco.config import SETTINGS, absolute, find_blobs, project_folder
 from pipedeco.display import Display
 from pipedeco.errors import (
     BlobCorrupt,
@@ -132,7 +132,7 @@ class Execution:
         self._recorded = False  # whether the run's end is
         self.hooks: StepHooks | None = None
         self._callbacks = [*CONTROLLER.callbacks(), plan.pipeline.options]
-        self.recorder = CONTROLLER.recorder(plan.store)
+        self.recorder = CONTROLLER.recorder(plan.store, self)
         taken = self._take_over()
         try:
             self._set_up(taken)
@@ -168,6 +168,7 @@ class Execution:
             self.setups,
             self.setup_failed,
             plan.around,
+            plan.parent.id if plan.parent is not None else "",
         )
         body = os.path.join(logs, f"{prefix}body.events")
         self.reporter = Reporter(_no_step)
@@ -522,13 +523,13 @@ class Execution:
             if self.cache is not None:
                 self.cache.close()
         finally:
-            self.recorder.forget(self)
             CONTROLLER.leave(self)
             try:
                 if self._display is not None:
                     CONTROLLER.displays.close(self._display)
             finally:
                 self.over.set()
+                self.recorder.forget(self)  # which may be closed from now on
 
     # -- resuming --------------------------------------------------------------------------
 
@@ -846,7 +847,7 @@ def _home(fn: Any) -> dict[str, Any]:
     return {
         "module": str(getattr(fn, "__module__", "")),
         "qualname": str(getattr(fn, "__qualname__", "")),
-        "file": os.path.abspath(code.co_filename) if code is not None else None,
+        "file": absolute(code.co_filename) if code is not None else None,
     }
 
 

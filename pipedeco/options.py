@@ -124,6 +124,7 @@ class ComponentOptions(_Frozen):
         "before_step",
         "cache",
         "callbacks",
+        "collect",
         "depends_on",
         "draft",
         "fresh_process",
@@ -167,6 +168,7 @@ class ComponentOptions(_Frozen):
     stage: str | None
     tags: tuple[str, ...]
     auto_log: bool | None
+    collect: tuple[str, ...]
     draft: bool
     before_step: Callable[..., Any] | None
     after_step: Callable[..., Any] | None
@@ -197,6 +199,7 @@ class ComponentOptions(_Frozen):
         stage: str | None = None,
         tags: Sequence[str] = (),
         auto_log: bool | None = None,
+        collect: Sequence[str] = (),
         draft: bool = False,
         before_step: Callable[..., Any] | None = None,
         after_step: Callable[..., Any] | None = None,
@@ -232,6 +235,7 @@ class ComponentOptions(_Frozen):
             stage=_name(stage),
             tags=check_tags(tags),
             auto_log=None if auto_log is None else bool(auto_log),
+            collect=check_patterns("collect", collect),
         )
 
     @property
@@ -391,6 +395,10 @@ def check_code_limit(limit: Any) -> int | None:
     return None if limit is None else _count("code_limit", limit)
 
 
+def check_code_include(patterns: Any) -> tuple[str, ...] | None:
+    return None if patterns is None else check_patterns("code_include", patterns)
+
+
 def check_mode(mode: str | None) -> str | None:
     return None if mode is None else _one_of("mode", mode, MODES)
 
@@ -535,6 +543,17 @@ def check_tags(value: Any) -> tuple[str, ...]:
     if not all(isinstance(tag, str) and tag for tag in tags):
         raise ConfigError(f"tags is a list of texts, not {value!r}")
     return tags
+
+
+def check_patterns(option: str, value: Any) -> tuple[str, ...]:
+    """Patterns of paths below a folder."""
+    patterns = (value,) if isinstance(value, str) else _sequence(option, value)
+    for pattern in patterns:
+        if not isinstance(pattern, str) or not pattern:
+            raise ConfigError(f"{option} is a list of patterns, such as '*.csv', not {value!r}")
+        if pattern.startswith(("/", "~")) or ".." in pattern.split("/"):
+            raise ConfigError(f"{option} has patterns of relative paths, not {pattern!r}")
+    return patterns
 
 
 def _monitors(option: str, value: Any) -> tuple[tuple[str, str], ...]:

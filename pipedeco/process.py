@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from pipedeco.cache import Codes, Flights
     from pipedeco.callbacks import Callback
 
+# Signals that ask a process to end, the second where its terminal is closed.
+ENDS = tuple(getattr(signal, n) for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n))
+SPARE = 4  # stores that no run uses, and that stay open
 UNREAD = 100  # failed runs that are told of at the process's end, the last ones
 
 
@@ -68,6 +71,7 @@ class Controller:
         self._keeper: threading.Thread | None = None
         # The dispositions of signals that ours stand before.
         self._former: dict[int, Any] = {}
+        self._ended_by = int(signal.SIGTERM)  # which of them is to have its way
         self._hooked = False
 
     def runner(self, mode: str, start_method: str) -> Runner:
@@ -81,12 +85,20 @@ class Controller:
                 atexit.register(self.close)
             return self.runners[key]
 
-    def recorder(self, folder: str) -> Recorder:
+    def recorder(self, folder: str, run: Live) -> Recorder:
+        """The recorder of a store, which `run` uses until the recorder forgets it."""
         with self._lock:
             self._hook()
-            if folder not in self.recorders or not self.recorders[folder].serves:
-                self.recorders[folder] = Recorder(folder)
-            return self.recorders[folder]
+            found = self.recorders.pop(folder, None)
+            if found is None or not found.serves:
+                found = Recorder(folder)
+            self.recorders[folder] = found  # the last one is that which was used last
+            found.users.add(run)
+            unused = [name for name, other in self.recorders.items() if other.idle]
+            spare = [self.recorders.pop(name) for name in unused[: max(0, len(unused) - SPARE)]]
+        for other in spare:
+            _close(other)
+        return found
 
     def callbacks(self) -> tuple[Callback, ...]:
         """Those that installed distributions bring.  Raises ConfigError."""
@@ -143,9 +155,12 @@ class Controller:
         """A run begins: from now on signals cancel it first."""
         self.live[execution] = None
         if threading.current_thread() is threading.main_thread():
-            former = signal.getsignal(signal.SIGTERM)
-            if former not in (signal.SIG_IGN, None, self._on_sigterm):
-                self._handle(signal.SIGTERM, self._on_sigterm, former)
+            for number in ENDS:
+                former = signal.getsignal(number)
+                kept = former in (signal.SIG_IGN, None, self._on_end)
+                reloads = number != signal.SIGTERM and former != signal.SIG_DFL  # as daemons do
+                if not kept and not reloads:
+                    self._handle(number, self._on_end, former)
             former = signal.getsignal(signal.SIGINT)
             if former is signal.default_int_handler:  # a handler of the user's has its own way
                 self._handle(signal.SIGINT, self._on_sigint, former)
@@ -163,7 +178,7 @@ class Controller:
         in_main = threading.current_thread() is threading.main_thread()
         if self.live or not self._former or not in_main:
             return
-        ours = {signal.SIGTERM: self._on_sigterm, signal.SIGINT: self._on_sigint}
+        ours = {**dict.fromkeys(ENDS, self._on_end), signal.SIGINT: self._on_sigint}
         while self._former:
             number, former = self._former.popitem()
             if signal.getsignal(number) == ours[signal.Signals(number)]:  # else the user's is newer
@@ -196,9 +211,10 @@ class Controller:
                     self.unread.pop(next(iter(self.unread)), None)
                     self.untold += 1
 
-    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
+    def _on_end(self, number: int, frame: FrameType | None) -> None:
+        self._ended_by = number
         for execution in list(self.live):
-            execution.cancel("SIGTERM")
+            execution.cancel(signal.Signals(number).name)
         executed = self._executed_here()
         if executed is None:
             self.give_way()
@@ -218,13 +234,14 @@ class Controller:
         return next((e for e in reversed(list(self.live)) if e.thread is main), None)
 
     def give_way(self) -> None:
-        """Every run is cancelled; let the former disposition of SIGTERM apply."""
+        """Every run is cancelled; let the former disposition of the signal apply."""
         for execution in list(self.live):
             execution.over.wait(10.0)
-        former = self._former.pop(signal.SIGTERM, None)
+        number = self._ended_by
+        former = self._former.pop(number, None)
         if former is not None:
-            signal.signal(signal.SIGTERM, former)
-        os.kill(os.getpid(), signal.SIGTERM)
+            signal.signal(number, former)
+        os.kill(os.getpid(), number)
 
     def _hook(self) -> None:
         if not self._hooked:
@@ -260,14 +277,18 @@ class Controller:
         for runner in self.runners.values():
             runner.stop()
         for recorder in self.recorders.values():
-            try:
-                recorder.close()
-            except OSError as error:  # the store is gone; workers must go all the same
-                sys.stderr.write(f"pipedeco: {recorder.folder}: {error}\n")
+            _close(recorder)
         for runner in self.runners.values():
             runner.close()
         self.runners.clear()
         self.recorders.clear()
+
+
+def _close(recorder: Recorder) -> None:
+    try:
+        recorder.close()
+    except OSError as error:  # the store is gone, and there is more to be done
+        sys.stderr.write(f"pipedeco: {recorder.folder}: {error}\n")
 
 
 def _go_on(held: list[Recorder]) -> None:

@@ -44,7 +44,10 @@ def wait_until(condition, what="it becomes true", timeout=DEADLINE):
 REMOTE = os.environ.get("PIPEDECO_TESTS_REMOTE", "")
 ON_REMOTE = frozenset(
     f"test_{name}.py"
-    for name in ("results", "failure", "retries", "nesting", "cancel", "reports", "priorities", "environments", "seeds", "setup", "ambient")
+    for name in (
+        "results", "failure", "retries", "nesting", "cancel", "reports", "priorities",
+        "environments", "seeds", "setup", "collect", "children", "ambient",
+    )
 )  # fmt: skip
 
 
@@ -172,7 +175,10 @@ def _new_threads(before):
 
 
 def _strangers():
-    """Processes below this one that are no engine, no nursery and no idle worker."""
+    """Processes below this one that are no engine, no nursery and no idle worker.
+
+    What an idle worker has below it, a step that succeeded has left there.
+    """
     controller = _controller()
     runners = list(controller.runners.values()) if controller is not None else []
     parents = _parents()
@@ -180,16 +186,18 @@ def _strangers():
     stations = {pid for r in runners for pid in _stations(r)}
     pools = [r.pool for r in runners if hasattr(r, "pool")]
     nests = [nest for pool in pools for nest in pool.nests.values()]
-    nurseries = {nest.pid for nest in nests if hasattr(nest, "pid")}
+    guards = {nest.pid for nest in nests if hasattr(nest, "pid")}
     of_stations = {pid for pid in found if parents.get(pid) in stations}
-    nurseries |= of_stations
+    guards |= of_stations
+    nurseries = {pid for pid in found if parents.get(pid) in guards}
     # A station has as many children as it has had payloads at once: those of local:// one, for
     # each environment.
     allowed = len([slot for r in runners for slot in getattr(r, "slots", {}).values()])
     allowed += len(of_stations)
     workers = [pid for pid in found if parents.get(pid) in nurseries]
     stations |= {pid for pid in found if _is_bridge(pid)}
-    known = {*stations, *nurseries, *workers}
+    kept = [pid for worker in workers[:allowed] for pid in _descendants(worker, parents)]
+    known = {*stations, *guards, *nurseries, *workers, *kept}
     return [pid for pid in found if pid not in known] + workers[allowed:]
 
 

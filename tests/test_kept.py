@@ -3,9 +3,11 @@
 import gc
 import os
 import sys
+import tempfile
 import threading
 import time
 import weakref
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,14 +16,17 @@ from conftest import wait_until
 import pipedeco
 from pipedeco.blobs import BlobStore
 from pipedeco.process import CONTROLLER, UNREAD, Controller
+from pipedeco.runners.bundle import Bundles
 from pipedeco.runners.exchange import FolderExchange
 from pipedeco.runners.local import LocalRunner
 from pipedeco.runners.remote import RemoteRunner
-from pipedeco.worker import moved, travel
+from pipedeco.worker import moved
+from pipedeco.worker import unpacked as unpacking
 from pipedeco.worker.environment import here
 from pipedeco.worker.loop import FEW, Loop
+from pipedeco.worker.places import private_root
 from pipedeco.worker.station import SPARE, Station
-from pipedeco.worker.travel import SETTING, setting_of, surroundings
+from pipedeco.worker.travel import SETTING, setting_of
 
 HOUR = 3600.0
 DAYS = 3 * 86400.0
@@ -153,19 +158,14 @@ def test_failures_that_nobody_asks_for(capfd):
 @pytest.fixture
 def unpacked(tmp_path, monkeypatch):
     """Unpacks a project of one file, whose text is given; the folder where it stands."""
-    monkeypatch.setattr(travel, "private_root", lambda: str(tmp_path / "root"))
-    (tmp_path / "root").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     archives = BlobStore(str(tmp_path / "archives"))
 
     def unpack(text):
-        from pipedeco.runners.bundle import Bundles
-
         project = tmp_path / "project"
         project.mkdir(exist_ok=True)
         (project / "code.py").write_text(text)
-        code = Bundles().bundle(str(project), archives)
-        names = {"run": "r1", "pipeline": "p", "log_prefix": ""}
-        return surroundings(setting_of(here(), str(project), code, **names), archives)
+        return unpacking.unpacked(Bundles().bundle(str(project), archives), archives).folder
 
     return unpack
 
@@ -174,27 +174,31 @@ def make_old(path):
     os.utime(path, (time.time() - DAYS, time.time() - DAYS))
 
 
-def test_code_that_nobody_uses_goes(unpacked, tmp_path):
+def test_code_that_nobody_uses_goes(unpacked):
     """When other code comes, so that a worker's disk does not fill with every version of it."""
-    first, second, third = (unpacked(f"version = {number}").moved[0] for number in range(3))
-    left, others = tmp_path / "root" / "unpacking-killed", tmp_path / "root" / "runs"
+    first, second, third = (unpacked(f"version = {number}") for number in range(3))
+    root = Path(private_root())
+    left, others = root / "unpacking-killed", root / "runs"
     left.mkdir()
     others.mkdir()
     for path in (first, second, left, others):
         make_old(path)
-    assert unpacked("version = 1").moved[0] == second  # in use again
-    fourth = unpacked("version = 3").moved[0]
-    found = sorted(os.listdir(tmp_path / "root"))
-    assert found == sorted(["runs", *map(os.path.basename, (second, third, fourth))])
+        if os.path.exists(f"{path}.files"):
+            make_old(f"{path}.files")
+    assert unpacked("version = 1") == second  # in use again
+    fourth = unpacked("version = 3")
+    kept = [os.path.basename(path) for path in (second, third, fourth)]
+    found = {path.name for path in root.iterdir()} - {"runs", "unpacking.lock"}
+    assert found == {*kept, *(f"{name}.files" for name in kept)}
 
 
 def test_code_of_a_long_run_stays(unpacked):
     """Its station says now and then that it is used."""
-    around = unpacked("version = 1")
-    make_old(around.moved[0])
-    travel.keep(around)
+    folder = unpacked("version = 1")
+    make_old(f"{folder}.files")
+    unpacking.keep(folder)
     unpacked("version = 2")
-    assert os.path.exists(os.path.join(around.moved[0], "code.py"))
+    assert os.path.exists(os.path.join(folder, "code.py"))
 
 
 def test_folders_of_controllers_that_were_killed(tmp_path):

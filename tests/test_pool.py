@@ -6,6 +6,7 @@ import selectors
 import signal
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -119,7 +120,7 @@ class Office:
         """Have a worker call a function."""
         logs, blobs = str(self.folder / "logs" / worker.name), str(self.folder / "blobs")
         self.pool.send(worker, ("run", 1, tuple(here()), blobs, logs, ("cafe", "body")))
-        self.pool.send(worker, ("function", 1, "name", module, name.encode(), None, name, True))
+        self.pool.send(worker, ("function", 1, "name", module, name.encode(), None, name, True, ()))
         self.pool.send(worker, ("calls", [(number, 1, pickle.dumps((args, {})), None, 1, 1)]))
 
     def outcome(self, number=1):
@@ -151,11 +152,17 @@ def alive(pid):
     return True
 
 
+def parent_of(pid):
+    return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+
+
 def test_a_worker_performs_and_is_another_process(office):
-    """It may be sent to at once; it is a child of the nursery, in a session of its own."""
+    """It may be sent to at once; its nursery is below a guard, and its session its own."""
     worker = office.pool.start()
     office.call(worker, "os", "getppid")
-    assert office.outcome() == ("completed", office.pool.nests[None].pid)
+    state, nursery = office.outcome()
+    assert state == "completed"
+    assert parent_of(nursery) == office.pool.nests[None].pid
     office.call(worker, "os", "getsid", 0, number=2)
     session = office.outcome(2)[1]
     assert session not in (os.getsid(0), os.getsid(office.pool.nests[None].pid))

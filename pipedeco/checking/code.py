@@ -10,7 +10,7 @@ from pipedeco.checking.findings import ERROR, WARNING, Finding, named, place_of
 from pipedeco.checking.modules import HOOK, MISSING, OTHER, PROJECT, Modules
 from pipedeco.config import find_code_limit, find_store
 from pipedeco.errors import ConfigError
-from pipedeco.runners.bundle import check_size, code_files
+from pipedeco.runners.bundle import check_size, code_files, not_included
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -44,6 +44,8 @@ class Travelling:
         except ConfigError as error:
             yield Finding(ERROR, project, 0, "", str(error))
             return
+        for text in not_included(project):
+            yield Finding(WARNING, project, 0, "", text, "build the files first, or mend it")
         for file in files:
             path = os.path.join(project, file.path)
             if not os.access(path, os.R_OK):
@@ -64,7 +66,11 @@ class Travelling:
             return "is there as bytecode alone, which does not travel", "put its source beside it"
         rule = self._rule(path)
         if rule:
-            return f"is ignored by git ({rule})", "take it out of there, for workers will miss it"
+            advice = (
+                "take it out of there, or name it in code_include of [tool.pipedeco], for workers "
+                "will miss it"
+            )
+            return f"is ignored by git ({rule})", advice
         return (
             "is left out of what travels, as in hidden folders, environments and caches",
             "move it to another folder of the project",

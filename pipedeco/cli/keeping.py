@@ -70,7 +70,7 @@ def prune(
 ) -> None:
     """Remove old runs that have ended, with their children. Archived runs stay.
 
-    At least one of --keep-last and --older-than is needed; with both, both must hold.
+    What remote steps have unpacked on this machine goes, too, where no run uses it. At least one of --keep-last and --older-than is needed; with both, both must hold.
 
     Args:
         pipeline: Only runs of this pipeline.
@@ -104,6 +104,11 @@ def _tell(pruned: Pruned, *, dry_run: bool, json: bool) -> None:
         say(f"would remove {count} and free {data_size(pruned.freed)}; nothing was changed")
     else:
         say(f"removed {count}, freed {data_size(pruned.freed - pruned.waiting)}")
+    if pruned.unpacked:
+        say(
+            f"freed {data_size(pruned.unpacked)} of unpacked code and working directories of remote "
+            "steps on this machine"
+        )
     if pruned.waiting:
         say(
             f"{data_size(pruned.waiting)} stay for an hour, as runs go on that might use them; "

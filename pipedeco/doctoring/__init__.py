@@ -33,7 +33,7 @@ def examine(store: str | None = None) -> Generator[Line, None, None]:
     from pipedeco.doctoring.scratch import Scratch
     from pipedeco.doctoring.steps import look_at_workers
     from pipedeco.doctoring.store import look_at_blobs, look_at_store
-    from pipedeco.doctoring.tools import look_at_python, look_at_tools
+    from pipedeco.doctoring.tools import look_at_python, look_at_tools, look_at_unpacked
 
     yield look_at_python()
     with Scratch(store) as scratch:
@@ -41,4 +41,5 @@ def examine(store: str | None = None) -> Generator[Line, None, None]:
         yield from look_at_blobs(scratch)
         yield look_at_workers(scratch)
         yield from visit_queues(scratch)
+    yield look_at_unpacked()
     yield from look_at_tools()

@@ -9,12 +9,14 @@ import sys
 from typing import TYPE_CHECKING
 
 from pipedeco.doctoring.lines import OK, WARNING, Line
-from pipedeco.errors import ConfigError
+from pipedeco.errors import ConfigError, StoreError
+from pipedeco.text import data_size
 from pipedeco.worker.probing import PICKLERS, python_version, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+UNPACKED = "unpacked code"
 PATIENCE = 5.0  # seconds for a program to say its version
 PROGRAMS = {  # what is without it, and how to have it
     "git": ("runs do not record commits, and .gitignore does not count", "install git"),
@@ -55,6 +57,19 @@ def look_at_tools() -> Iterator[Line]:
     if missing:
         text += f"; not installed: {', '.join(missing)} (pip install 'pipedeco[{missing[0]}]')"
     yield Line("extras", OK, text)
+
+
+def look_at_unpacked() -> Line:
+    """What remote steps have left in the temporary files of this machine."""
+    from pipedeco.worker.unpacked import kept_here
+
+    try:
+        kept = kept_here()
+    except (StoreError, OSError) as error:
+        return Line(UNPACKED, WARNING, str(error), "remote steps need it on their machines")
+    text = f"{kept.codes} projects and {kept.runs} runs in {kept.folder}, {data_size(kept.size)}"
+    cure = "; pipedeco prune removes what no run uses" if kept.codes else ""
+    return Line(UNPACKED, OK, text + cure)
 
 
 def _uv() -> str | None:

@@ -6,6 +6,7 @@ What they share with the controller is only what any engine's workers share with
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -187,7 +188,13 @@ class LocalEngine(ExecutorEngine):
 
 
 def serve(file: int, controller: int) -> None:
-    """Perform payloads until the controller closes the connection, or is gone."""
+    """Perform payloads until the controller closes the connection, or is gone.
+
+    What asks every process of a job to end is the controller's to answer: it cancels its runs.
+    """
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     connection = opened(file)
     end_with(controller, lambda: os._exit(0))
     while True:

@@ -27,6 +27,7 @@ from pipedeco.housekeeping.access import (
     writing,
 )
 from pipedeco.housekeeping.garbage import collect, logs_of, references, size_of, touch
+from pipedeco.worker.unpacked import remove_unused
 
 if TYPE_CHECKING:
     import sqlite3
@@ -62,11 +63,14 @@ class Pruned(NamedTuple):
     `freed`: bytes of the blobs and logs that these runs alone need.  (The database keeps its size
     and uses the room of removed rows again.)  `waiting`: of these, the bytes that stay for now, as
     a controller is at work in the store; the next removal that finds them old frees them.
+    `unpacked`: bytes of the projects' code and the working directories that remote steps had on
+    this machine, outside of the store.
     """
 
     runs: list[Gone]
     freed: int
     waiting: int = 0
+    unpacked: int = 0
 
 
 def archive(runs: Runs, *, store: str | None = None) -> list[str]:
@@ -130,6 +134,8 @@ def prune(
 ) -> Pruned:
     """Remove old runs that have ended, with their children.  Archived runs stay.
 
+    What remote steps of this user have unpacked on this machine goes, too, where no run uses it.
+
     Parameters
     ----------
     pipeline: only runs of the pipeline of this name.
@@ -159,7 +165,8 @@ def prune(
             for row in family
         ]
 
-    return _remove(folder, choose, dry_run)
+    pruned = _remove(folder, choose, dry_run)
+    return pruned if dry_run else pruned._replace(unpacked=remove_unused())
 
 
 def _ended(

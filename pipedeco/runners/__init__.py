@@ -32,6 +32,7 @@ class RunFacts(NamedTuple):
     # Tells that one of these, by its name, has failed.
     setup_failed: Callable[[str, StepError, BaseException | None], None]
     around: Surroundings | None = None  # those of a child run's call, where they are known
+    parent: str = ""  # the id of the run of which this one is a child
 
 
 class UnderWay(NamedTuple):

@@ -1,7 +1,8 @@
 """The project's code as one archive in the store, for workers that have never seen it.
 
 What belongs to it: in a git repository the files that git tracks or would (.gitignore holds);
-elsewhere every file below the folder that is not hidden, an environment, a cache or a store.
+elsewhere every file below the folder that is not hidden, an environment, a cache or a store; what
+code_include names; and the metadata of what is installed from the project.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import time
 import zipfile
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipedeco.config import find_code_limit, project_folder
+from pipedeco.config import find_code_include, find_code_limit, project_folder
 from pipedeco.errors import ConfigError
+from pipedeco.runners.metadata import Metadata
 from pipedeco.worker.travel import relative
 
 if TYPE_CHECKING:
@@ -45,11 +47,16 @@ class CodeFile(NamedTuple):
     executable: bool
 
 
+_Content = tuple[list[CodeFile], dict[str, bytes]]
+
+
 class Bundles:
     """The archives that this process has made; one is made again when a file has changed."""
 
     def __init__(self) -> None:
-        self._made: dict[tuple[str, str], tuple[list[CodeFile], str]] = {}  # by project and store
+        # By project and store: what was packed, and the digest.
+        self._made: dict[tuple[str, str], tuple[_Content, str]] = {}
+        self._metadata = Metadata()
 
     def bundle(self, project: str, archives: BlobStore) -> str:
         """Put a project's code among the archives of a store; the digest of the archive.
@@ -58,13 +65,14 @@ class Bundles:
         """
         files = code_files(project, os.path.dirname(os.path.dirname(archives.folder)))
         check_size(project, files, find_code_limit())
+        content = files, self._metadata.of(project, sys.path)
         key = project, archives.folder
         known = self._made.get(key)
-        if known is not None and known[0] == files and _touched(archives.path(known[1])):
+        if known is not None and known[0] == content and _touched(archives.path(known[1])):
             return known[1]
         _remove_old(archives.folder)
-        digest = archives.put([_archive(project, files)])
-        self._made[key] = files, digest
+        digest = archives.put([_archive(project, *content)])
+        self._made[key] = content, digest
         return digest
 
 
@@ -113,13 +121,43 @@ def code_files(project: str, store: str) -> list[CodeFile]:
 
 
 def _files(project: str) -> Iterator[CodeFile]:
-    for path in sorted(set(_paths(project))):
+    included = {path for found in code_included(project).values() for path in found}
+    for path in sorted({*_paths(project), *included}):
         try:
             facts = os.stat(os.path.join(project, path))
         except OSError:  # tracked and deleted, or a link to nowhere
             continue
-        if stat.S_ISREG(facts.st_mode) and not path.endswith(NO_CODE):
+        if stat.S_ISREG(facts.st_mode) and (path in included or not path.endswith(NO_CODE)):
             yield CodeFile(path, facts.st_size, facts.st_mtime_ns, bool(facts.st_mode & 0o100))
+
+
+def code_included(project: str) -> dict[str, list[str]]:
+    """What travels though git ignores it: the files that each pattern of code_include matches,
+    those below the folders that it matches among them."""
+    from glob import iglob
+
+    found: dict[str, list[str]] = {}
+    for pattern in find_code_include():
+        files = found.setdefault(pattern, [])
+        for path in iglob(pattern, root_dir=project, recursive=True):
+            below = os.path.join(project, path)
+            files += _walked(project, path) if os.path.isdir(below) else [os.path.normpath(path)]
+    return found
+
+
+def _walked(project: str, path: str) -> Iterator[str]:
+    for folder, names, files in os.walk(os.path.join(project, path)):
+        names[:] = [name for name in names if name != "__pycache__"]
+        yield from (os.path.relpath(os.path.join(folder, name), project) for name in files)
+
+
+def not_included(project: str) -> list[str]:
+    """What to tell of patterns of code_include that match nothing."""
+    return [
+        f"code_include has the pattern {pattern!r}, which matches nothing in {project}"
+        for pattern, found in code_included(project).items()
+        if not found
+    ]
 
 
 def _is_below(path: str, folder: str | None) -> bool:
@@ -188,8 +226,13 @@ def check_size(project: str, files: list[CodeFile], limit: int) -> None:
     )
 
 
-def _archive(project: str, files: list[CodeFile]) -> bytes:
-    """The same bytes for the same files."""
+def _archive(project: str, files: list[CodeFile], metadata: dict[str, bytes]) -> bytes:
+    """The same bytes for the same files.
+
+    Parameters
+    ----------
+    metadata: more files, by their names.
+    """
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for file in files:
@@ -201,8 +244,14 @@ def _archive(project: str, files: list[CodeFile]) -> bytes:
                     f"{file.path} of {project} is to travel to the engine, and cannot be read: "
                     f"{error.strerror}; let git ignore it, or make it readable"
                 ) from error
-            entry = zipfile.ZipInfo(file.path, EPOCH)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = (0o700 if file.executable else 0o600) << 16
-            archive.writestr(entry, content)
+            archive.writestr(_entry(file.path, executable=file.executable), content)
+        for path, content in metadata.items():
+            archive.writestr(_entry(path), content)
     return target.getvalue()
+
+
+def _entry(path: str, *, executable: bool = False) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(path, EPOCH)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.external_attr = (0o700 if executable else 0o600) << 16
+    return entry

@@ -57,14 +57,22 @@ UNKNOWN = 1e9  # stands for the duration of a component that never ran
 class Function:
     """A component's function as workers get it."""
 
-    __slots__ = ("auto_log", "id", "line", "mean", "name", "retry_on", "spec")
+    __slots__ = ("auto_log", "collect", "id", "line", "mean", "name", "retry_on", "spec")
 
     def __init__(
-        self, number: int, name: str, spec: FunctionSpec, retry_on: bytes | None, *, auto_log: bool
+        self,
+        number: int,
+        name: str,
+        spec: FunctionSpec,
+        retry_on: bytes | None,
+        *,
+        auto_log: bool,
+        collect: tuple[str, ...],
     ) -> None:
         self.id = number
         self.name = name
         self.auto_log = auto_log
+        self.collect = collect
         self.spec = spec
         self.retry_on = retry_on
         self.mean = UNKNOWN  # seconds, of the last outcomes
@@ -73,7 +81,7 @@ class Function:
     def message(self) -> tuple[Any, ...]:
         """What makes a worker know it."""
         spec = self.spec
-        how = self.retry_on, self.name, self.auto_log
+        how = self.retry_on, self.name, self.auto_log, self.collect
         return ("function", self.id, spec.kind, spec.module, spec.data, *how)
 
     def took(self, seconds: float) -> None:
@@ -196,9 +204,9 @@ class CallSession:
         if called.is_pipeline:
             return
         # Components that differ in other options share what workers know of them.
-        retry_on = called.options.retry_on
+        retry_on, collect = called.options.retry_on, called.options.collect
         auto_log = auto_logs(called, self.facts)
-        key = id(called.component.fn), called.name, retry_on, auto_log, *self.place(called)
+        key = id(called.component.fn), called.name, retry_on, auto_log, collect, *self.place(called)
         function = self._functions.get(key)
         if function is None:
             spec = describe(called.component.fn)
@@ -206,7 +214,9 @@ class CallSession:
                 _check_environment(called, needed, self.facts)
             pickled = None if retry_on == (Exception,) else self.pickler.dump_inline(retry_on)
             number = next(self.loop.numbers)
-            function = Function(number, called.name, spec, pickled, auto_log=auto_log)
+            function = Function(
+                number, called.name, spec, pickled, auto_log=auto_log, collect=collect
+            )
             self._functions[key] = function
             self.program.look_at(called.component.fn)
         called.function = function

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.autolog import AutoLog
@@ -237,13 +238,7 @@ class DebugSession:
         try:
             self._call_setups()
             with self._drawing(call):
-                outcome = perform(
-                    step.called.component.fn,
-                    lambda: (args, kwargs),
-                    lambda value: self._pack(step, value),
-                    step.called.options.retry_on,
-                    "debug",
-                )
+                outcome = self._collected(step, args, kwargs)
         finally:
             self._auto_log.end()
             self.reporter.finish()
@@ -259,6 +254,23 @@ class DebugSession:
         if step.called.options.timeout is not None:
             self._warn_timeout(step, outcome, step.called.options.timeout)
         return outcome if logs is None else outcome._replace(logs=logs)
+
+    def _collected(self, step: Step, args: Any, kwargs: Any) -> Outcome:
+        """The outcome, once what the step has written is logged."""
+        once = partial(
+            perform,
+            step.called.component.fn,
+            lambda: (args, kwargs),
+            lambda value: self._pack(step, value),
+            step.called.options.retry_on,
+            "debug",
+        )
+        patterns = step.called.options.collect
+        if not patterns:
+            return once()
+        from pipedeco.worker.collecting import collected
+
+        return collected(patterns, self.reporter, once)
 
     def arguments(self, step: Step) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The originals, with results replaced by their values."""

@@ -49,7 +49,7 @@ from pipedeco.worker.deaths import (
 from pipedeco.worker.loop import Loop, Timer
 from pipedeco.worker.messages import STALE
 from pipedeco.worker.perform import describe_trouble
-from pipedeco.worker.pool import Pool, Preload, Worker
+from pipedeco.worker.pool import Pool, Preload, Worker, counts_as_start
 from pipedeco.worker.setups import SETTING_UP
 
 if TYPE_CHECKING:
@@ -200,6 +200,8 @@ class LocalRunner(Loop):
     # -- runs and workers ----------------------------------------------------------------
 
     def _opened(self, session: LocalSession) -> None:
+        if not self.sessions:
+            self.false_starts = 0  # what kept workers from starting may be mended
         self.sessions.append(session)
         self._preload(session)
         self._hire()
@@ -225,7 +227,9 @@ class LocalRunner(Loop):
                     self.pool.kill(slot.worker)
 
     def _hire(self) -> None:
-        """Start the workers that the open runs may use."""
+        """Start the workers that the open runs may use, unless they die as they start."""
+        if self.false_starts > FALSE_STARTS:
+            return
         wanted = max((session.facts.workers for session in self.sessions), default=0)
         own = [slot for slot in self.slots.values() if slot.worker.venv is None]
         staff = sum(not slot.single_use for slot in own)
@@ -380,7 +384,7 @@ class LocalRunner(Loop):
         if slot.run is not None:
             slot.run.busy.discard(slot)
         if slot.single_use:
-            self.pool.kill(slot.worker)
+            self.pool.retire(slot.worker)
         else:
             self.idle.append(slot)
             if slot.worker.venv is not None:
@@ -392,7 +396,7 @@ class LocalRunner(Loop):
         others = [slot for slot in self.idle if slot.worker.venv is not None]
         for slot in others[: max(0, len(others) - most)]:
             self.idle.remove(slot)
-            self.pool.kill(slot.worker)
+            self.pool.retire(slot.worker)
 
     # -- what workers say ----------------------------------------------------------------
 
@@ -526,10 +530,10 @@ class LocalRunner(Loop):
         if slot.proven or slot.worker.page[0]:
             self.false_starts = 0
         elif (
-            not slot.worker.unwanted and end.exitcode != STALE
-        ):  # one of a run that was cancelled at once dies of that
+            not slot.worker.unwanted and end.exitcode != STALE and counts_as_start(slot.worker, end)
+        ):
             self.false_starts += 1
-        if self.false_starts > FALSE_STARTS and end.exitcode not in (0, STALE):
+        if self.false_starts > FALSE_STARTS:
             error = PipedecoError(
                 f"worker processes die as they start ({how(end)}); what they wrote is on stderr"
             )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from pipedeco.graph import StepCall
+    from pipedeco.graph import Step, StepCall
     from pipedeco.requirements import Requirements
 
 
@@ -64,6 +64,7 @@ class Flight:
         self.name = name
         self.line = line
         self.calls = calls  # what nothing is known of yet, in order
+        self.done: dict[int, Step] = {}  # the steps of those that have ended
         self.future: Future[bytes] | None = None
         self.sent = 0.0  # when the engine got it
         self.current: tuple[int, float, float] | None = None  # call, when it began, progress

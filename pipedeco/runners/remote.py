@@ -25,7 +25,7 @@ from pipedeco.errors import ConfigError, NotPicklable, PipedecoError, WorkerDied
 from pipedeco.graph import FAILED, Called, LogPosition, Logs, Step, StepCall, StepError
 from pipedeco.main_file import read_main
 from pipedeco.runners import UnderWay
-from pipedeco.runners.bundle import Bundles, project_here
+from pipedeco.runners.bundle import Bundles, not_included, project_here
 from pipedeco.runners.calls import (
     CallSession,
     Function,
@@ -43,6 +43,7 @@ from pipedeco.runners.calls import (
 )
 from pipedeco.runners.exchange import LOST, open_exchange
 from pipedeco.runners.queues import Flight, Line, Queues
+from pipedeco.runners.written import Written
 from pipedeco.serialization import INLINE_LIMIT
 from pipedeco.worker.batch import Batch
 from pipedeco.worker.deaths import GRACE, ends_of_dead
@@ -81,6 +82,10 @@ class RemoteSession(CallSession):
         self.flights: dict[str, Flight] = {}
         self.trouble: BaseException | None = None  # why nothing can be sent
         self.sent = False  # whether the setting is in the store
+        self.settled = threading.Event()  # the same, or it cannot be
+        self.parent = runner.session_of(facts.parent)
+        self.home: RemoteSession = self.parent.home if self.parent is not None else self
+        self.written: Written = self.parent.written if self.parent is not None else Written()
         self.positions: dict[str, LogPosition] = {}  # by log
         self.next_sign: Timer | None = None
         self._names = count(1)
@@ -172,6 +177,9 @@ class RemoteSession(CallSession):
         while not closed.wait(0.5):
             if not self.runner.alive or time.monotonic() > deadline:
                 break
+        told = self.written.text() if self.parent is None else ""
+        if told:
+            self.announce(told)
         self.echo.close()
 
     # -- what travels ----------------------------------------------------------------------
@@ -182,14 +190,22 @@ class RemoteSession(CallSession):
             code = None
             if self.project:
                 code = self.runner.bundles.bundle(self.project, self.exchange.archives)
+                for text in not_included(self.project) if self.parent is None else ():
+                    self.announce(text)
             names = {"run": self.facts.id, "pipeline": self.facts.pipeline}
             prefix = self.facts.log_prefix
-            setting = setting_of(self.around, self.project, code, log_prefix=prefix, **names)
+            home = "" if self.home is self else self.home.exchange.address
+            setting = setting_of(
+                self.around, self.project, code, log_prefix=prefix, home=home, **names
+            )
+            if home:
+                self.home.settled.wait()  # stations look there
             self.exchange.open(setting)
         except (PipedecoError, OSError) as error:
             self.trouble = error
         except Exception as error:  # noqa: BLE001 - a defect here must not leave the run waiting for ever
             self.trouble = PipedecoError(f"the project's code cannot be packed: {error!r}")
+        self.settled.set()
         self.post(self._setting_sent)
 
     def _setting_sent(self) -> None:
@@ -243,6 +259,10 @@ class RemoteRunner(Loop):
     def close(self) -> None:
         super().close()
         self.queues.close()
+
+    def session_of(self, run: str) -> RemoteSession | None:
+        """That of a run, where it goes on."""
+        return next((found for found in list(self.sessions) if found.facts.id == run), None)
 
     def forget(self, session: RemoteSession, closed: threading.Event) -> None:
         """The run is over; who still performs something for it finds that its folder is gone."""
@@ -464,6 +484,8 @@ class RemoteRunner(Loop):
             session.setup_failed(message[1], StepError(*message[2]))
         elif kind == "now":
             self._now(session, flight, message)
+        elif kind == "wrote":
+            session.written.add(message[1], flight.done, message[2], session.facts.logs)
         elif kind == "building" and flight.calls:
             call = next(iter(flight.calls.values()))
             session.announce(f"{building(call.step.called)} (on {message[1]})")
@@ -495,6 +517,7 @@ class RemoteRunner(Loop):
         call = flight.calls.pop(number, None)
         if call is None:  # it was read before, or is of a run that was given up
             return
+        flight.done[number] = call.step
         call.step.called.function.took(duration)
         logs = None if ends is None else Logs(log, *ends)
         if logs is not None:

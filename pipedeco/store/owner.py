@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+from weakref import WeakSet
 
 from pipedeco.blobs import make_private
 from pipedeco.errors import StoreError
@@ -29,7 +30,7 @@ class OwnerLock:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise StoreError(f"the lock {self._path} cannot be made: {error.strerror}") from error
-        os.register_at_fork(after_in_child=self._close)
+        _LOCKS.add(self)
 
     def release(self) -> None:
         """At a clean end: every run of ours has ended, so nobody asks for the lock again."""
@@ -45,6 +46,15 @@ class OwnerLock:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def _forget() -> None:
+    for lock in list(_LOCKS):
+        lock._close()
+
+
+_LOCKS: WeakSet[OwnerLock] = WeakSet()  # of this process, which is the one of a fork that has them
+os.register_at_fork(after_in_child=_forget)
 
 
 def is_alive(folder: str, owner: str) -> bool:

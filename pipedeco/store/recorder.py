@@ -14,6 +14,7 @@ import time
 from collections import deque
 from itertools import chain
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from pipedeco.blobs import blobs_of
 from pipedeco.errors import RunBusy, StoreError
@@ -130,6 +131,7 @@ class Recorder:
         self.owner = OwnerLock(folder)
         self.blobs = blobs_of(folder)
         self.runs: dict[Any, RunLog] = {}  # by what step.run is
+        self.users: WeakSet[Any] = WeakSet()  # runs, from before they begin until forgotten
         self._queue: deque[Any] = deque()
         self._bell = threading.Lock()
         self._bell.acquire()
@@ -159,6 +161,11 @@ class Recorder:
         except OSError:
             return False
         return self.alive and (now.st_dev, now.st_ino) == self._database
+
+    @property
+    def idle(self) -> bool:
+        """Whether no run uses it, and nothing is left to record."""
+        return not (self.users or self.runs or self._queue or self._captured)
 
     def begin(self, run: Any, log: RunLog) -> None:
         log.facts["owner"] = self.owner.name
@@ -217,6 +224,7 @@ class Recorder:
 
     def forget(self, run: Any) -> None:
         self.runs.pop(run, None)
+        self.users.discard(run)
 
     def close(self) -> None:
         """Commit what is noted and release the lock."""

@@ -15,6 +15,7 @@ from pipedeco.ambient.moments import Moment
 from pipedeco.ambient.places import Zone
 from pipedeco.ambient.snapshot import AmbientState, capture, parts
 from pipedeco.ambient.trackers import variables_here
+from pipedeco.config import absolute
 from pipedeco.main_file import MAIN, MainFile, is_users
 from pipedeco.strays import strays
 
@@ -60,7 +61,7 @@ def here() -> Surroundings:
     # Exact strings: debuggers put subclasses of str in these places.
     return Surroundings(
         _directory(),
-        [os.path.abspath(entry) if entry == "" else _exact(entry) for entry in sys.path],
+        [absolute(entry) if entry == "" else _exact(entry) for entry in sys.path],
         variables_here(),
         [_exact(argument) for argument in getattr(sys, "argv", [])],
         {name: _exact(value) for name, value in facts.items() if isinstance(value, str)},
@@ -103,6 +104,7 @@ class Environment:
         self._stamps: dict[str, tuple[str, int]] = {}
         self._handlers: list[Any] = []
         self._path: list[str] = []
+        self.homeless = False  # whether the working directory could not be entered
         self._ambient = AmbientState()
         self._zone = Zone()
         self._strays: StrayFinder | None = None
@@ -121,6 +123,7 @@ class Environment:
         sys.argv = list(wanted.argv)
         sys.setrecursionlimit(wanted.recursion_limit)
         os.umask(wanted.umask)
+        self._go_home(wanted.directory)
         if wanted.moved[0]:
             from pipedeco.worker.moved import name_by_origin
 
@@ -129,12 +132,9 @@ class Environment:
         finder = self._finder(wanted)
         if finder is not None:
             finder.enter(wanted.modules)
-        try:
-            if wanted.main_file is not None and self.main_file is None:
-                self._import_main(MainFile(*wanted.main_file))
-        finally:
-            os.chdir(wanted.directory)
-            sys.modules[MAIN].__dict__.update(wanted.main)
+        if wanted.main_file is not None and self.main_file is None:
+            self._import_main(MainFile(*wanted.main_file), wanted.directory)
+        sys.modules[MAIN].__dict__.update(wanted.main)
         self._note_modules()
         self._handlers = list(map(_signal.getsignal, WATCHED_SIGNALS))
         self._ambient.enter(wanted.ambient)
@@ -155,10 +155,13 @@ class Environment:
         """Call a function in a copy of this context: what it sets there is gone afterwards."""
         return copy_context().run(function, *args)
 
-    def _import_main(self, file: MainFile) -> None:
+    def _import_main(self, file: MainFile, directory: str) -> None:
         from pipedeco.worker.main_import import import_quietly
 
-        import_quietly(file)
+        try:
+            import_quietly(file)
+        finally:
+            os.chdir(directory)
         self.main_file = file
 
     @property
@@ -213,8 +216,8 @@ class Environment:
         if _raw_environment() != self._variables:
             self._put_environment(self._environment)
         self._zone.restore()
-        if _directory() != wanted.directory:
-            os.chdir(wanted.directory)
+        if self.homeless or _directory() != wanted.directory:
+            self._go_home(wanted.directory)
         if sys.path != self._path:
             sys.path[:] = self._path
         if sys.argv != wanted.argv:
@@ -226,6 +229,28 @@ class Environment:
         self._ambient.restore()
         if len(sys.modules) != self._modules:
             self._note_modules()
+
+    def _go_home(self, directory: str) -> None:
+        try:
+            os.chdir(directory)
+            self.homeless = False
+        except OSError:  # it was removed since the run began; a step says so
+            self.homeless = True
+
+    def check_directory(self, run: str) -> None:
+        """Raise OSError where a step of a run would not be in the run's working directory."""
+        assert self._wanted is not None
+        directory = self._wanted.directory
+        try:
+            os.chdir(directory)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"the working directory of run {run}, {directory}, cannot be entered by a worker: "
+                f"{os.strerror(error.errno or 0)}; keep it until the run has ended, or start the "
+                "run from a folder that stays",
+            ) from None
+        self.homeless = False
 
     def _restore_signals(self) -> None:
         # The C module's functions, as signal's own wrap each number in an enum.
@@ -270,7 +295,8 @@ class Environment:
         self._modules = len(sys.modules)
         for name, module in list(sys.modules.items()):
             path = getattr(module, "__file__", None)
-            if name not in self._stamps and path and is_users(path):
+            # That of `__main__` may be a run's own copy.
+            if name not in self._stamps and name != MAIN and path and is_users(path):
                 self._stamps[name] = (path, _stamp(path))
 
 
@@ -292,52 +318,3 @@ def new_main() -> None:
     main.__dict__["__builtins__"] = builtins  # C code that imports looks for it
     sys.modules[MAIN] = main
     sys.modules["__mp_main__"] = main  # as multiprocessing would do
-
-
-def has_children() -> bool:
-    """Whether this process has any child, reaped or not; about a microsecond."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
-
-
-def bury(keep: frozenset[int] = frozenset()) -> None:
-    """Kill every descendant of this process until none is left, but for `keep`.
-
-    This process is a subreaper, so whoever loses its parent becomes a child of ours.
-    """
-    while True:
-        children = [pid for pid in children_of(os.getpid()) if pid not in keep]
-        if not children:
-            return
-        for pid in children:
-            _kill(pid)
-        for pid in children:
-            try:
-                os.waitpid(pid, 0)
-            except ChildProcessError:  # somebody else's thread waited for it
-                pass
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-
-
-def children_of(parent: int) -> list[int]:
-    """The children of a process, from /proc; empty where there is no /proc."""
-    found = []
-    for entry in os.listdir("/proc") if os.path.isdir("/proc") else ():
-        if entry.isdecimal():
-            try:
-                with open(f"/proc/{entry}/stat", "rb") as file:
-                    fields = file.read().rpartition(b")")[2].split()
-            except OSError:  # it ended meanwhile
-                continue
-            if int(fields[1]) == parent:
-                found.append(int(entry))
-    return found

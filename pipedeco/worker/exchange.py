@@ -25,29 +25,21 @@ among the words, as ("part", log, suffix, offset, bytes).
 
 from __future__ import annotations
 
-import fcntl
 import marshal
 import os
 import re
-import shutil
 import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from pipedeco.blobs import BlobStore, make_private
+from pipedeco.blobs import BlobStore
 from pipedeco.errors import BlobCorrupt, PipedecoError, StoreError
 from pipedeco.graph import FAILED
 from pipedeco.objects import ObjectFolder
 from pipedeco.worker.messages import encode
 from pipedeco.worker.perform import describe_trouble
-from pipedeco.worker.travel import (
-    SETTING,
-    Setting,
-    decode_setting,
-    host,
-    private_root,
-    read_setting,
-)
+from pipedeco.worker.places import RUNS, Place, host
+from pipedeco.worker.travel import SETTING, Setting, decode_setting, read_setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -208,7 +200,7 @@ class ObjectExchange:
             ) from None
         self.setting = decode_setting(data)
         self.token = f"-{os.urandom(3).hex()}"  # containers may have all else in common
-        self._scratch = _Scratch(name)
+        self._scratch = Place(RUNS, name)
         self.blobs = os.path.join(self._scratch.folder, "blobs")
         self.logs = os.path.join(self._scratch.folder, "logs")
         self.values = BlobStore(self.blobs, lambda: ObjectFolder(f"{home}/blobs"))
@@ -375,62 +367,3 @@ def _named_by(part: tuple[str, str, int, bytes]) -> Iterator[str]:
     if part[1] == "events":
         for found in NAMED.finditer(part[3]):
             yield found[1].decode()
-
-
-class _Scratch:
-    """A folder of a run on this machine, which its stations share; the last one removes it.
-
-    A station that was killed has left the lock; the next one that begins removes what it left.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.root = os.path.join(private_root(), "runs")
-        make_private(self.root)
-        for entry in os.listdir(self.root):
-            if entry.endswith(".lock") and entry != f"{name}.lock":
-                _remove_unused(os.path.join(self.root, entry.removesuffix(".lock")))
-        self.folder = os.path.join(self.root, name)
-        self._lock = self._enter()
-        make_private(self.folder)
-
-    def _enter(self) -> int:
-        path = f"{self.folder}.lock"
-        while True:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(lock, fcntl.LOCK_SH)
-            if _is_file(lock, path):
-                return lock
-            os.close(lock)  # somebody has removed it before we had it
-
-    def leave(self) -> None:
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
-            _remove_unused(self.folder)
-
-
-def _remove_unused(folder: str) -> None:
-    """Remove a run's folder unless a station uses it."""
-    path = f"{folder}.lock"
-    try:
-        lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _is_file(lock, path):
-            shutil.rmtree(folder, ignore_errors=True)
-            if not os.path.exists(folder):  # else somebody still writes there: the next one tries
-                os.unlink(path)
-    except BlockingIOError:
-        pass
-    finally:
-        os.close(lock)
-
-
-def _is_file(file: int, path: str) -> bool:
-    """Whether a path still leads to an open file."""
-    try:
-        return os.path.samestat(os.fstat(file), os.stat(path))
-    except FileNotFoundError:
-        return False

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.main_file import MainFile, import_main, is_users
 from pipedeco.tracing import PipelineCalled, inside_step, loading
+from pipedeco.worker.children import has_children
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,7 +145,7 @@ class Leftovers:
         if not found and _native_threads():
             _fork_once()  # libraries that know of forks end their threads before one
             found += [f"the native thread {name}" for name in _native_threads()]
-        if _has_children():
+        if has_children():
             found.append("a child process")
         found += [text for file in _descriptors() - self._files if (text := _shared(file))]
         torch = sys.modules.get("torch")
@@ -176,14 +177,6 @@ def _fork_once() -> None:
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
-
-
-def _has_children() -> bool:
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
 
 
 def _shared(descriptor: int) -> str:

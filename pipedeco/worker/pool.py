@@ -167,14 +167,25 @@ class Pool:
             worker.unwanted = True
             worker.nest.kill(worker.number, number)
 
+    def retire(self, worker: Worker) -> None:
+        """Have a worker that has nothing to do end by itself, in good order."""
+        if worker.alive:
+            worker.unwanted = True
+            worker.connection.shutdown(socket.SHUT_WR)
+
     def cancel(self, worker: Worker, run: int) -> None:
         """Have the step of a run end; others of that run are given back."""
+        if not worker.alive:
+            return
         worker.page[2] = run  # tells a SIGTERM of ours from any other
         self.send(worker, ("cancel", run))
         self.kill(worker, signal.SIGTERM)
 
     def close(self) -> None:
-        """Leave no process; outcomes on their way are lost."""
+        """Leave no process; outcomes on their way are lost.
+
+        Workers end by themselves when their connections do.
+        """
         for worker in self.workers.values():
             self._forget_connection(worker)
         self.workers.clear()
@@ -205,7 +216,8 @@ class Pool:
         except OSError:
             data = b""
         if not data:
-            self.kill(worker)  # a step may have closed the connection of a living worker
+            # A step may have closed the connection of a living worker.
+            worker.nest.kill(worker.number, signal.SIGKILL)
             self._forget_connection(worker)
             self._bury(worker)
             return
@@ -255,6 +267,7 @@ class Pool:
         end = self._exits.pop(worker.number, None)
         if end is not None and self.workers.pop(worker.number, None) is not None:
             self.on_exit(worker, end)
+            worker.page = tuple(worker.page)  # who still has the worker keeps no descriptor
             self._close_former()
             if worker.venv is not None:
                 self._dismiss()
@@ -271,6 +284,13 @@ class Pool:
         for number, worker in list(self.workers.items()):
             if worker.nest is nest:
                 self.note_exit(number, Exit(None, None, None))
+
+
+def counts_as_start(worker: Worker, end: Exit) -> bool:
+    """Whether a worker's death tells of one start: of those that go with a nursery one does."""
+    if end.exitcode is not None or end.signal is not None:
+        return True
+    return isinstance(worker.nest, NurseryNest) and worker.nest.founder == worker.number
 
 
 def _readable(connection: socket.socket) -> bool:
@@ -306,6 +326,7 @@ class NurseryNest:
         self.on_exit = on_exit
         self.on_death = on_death
         self.connection, self.pid = _start_nursery(venv)
+        self.founder: int | None = None  # the first worker of this nursery
         self.alive = True
         selector.register(self.connection, selectors.EVENT_READ, self._report)
 
@@ -314,7 +335,9 @@ class NurseryNest:
             self.connection, self.pid = _start_nursery(self.venv)
             self.alive = True
             self.selector.register(self.connection, selectors.EVENT_READ, self._report)
+            self.founder = None
             self._tell_main()
+        self.founder = worker if self.founder is None else self.founder
         self.used = True
         ours, theirs = socket_pair()
         ours.setblocking(False)
@@ -355,7 +378,7 @@ class NurseryNest:
                 self._died()
 
     def close(self) -> None:
-        """The nursery kills everyone when its connection ends; wait for it, some seconds at most."""
+        """When its connection ends the nursery gives workers a moment, and leaves nobody."""
         if self.alive:
             self.alive = False
             self.selector.unregister(self.connection)
@@ -391,14 +414,14 @@ class NurseryNest:
 
 NURSERY = (
     "import sys;sys.path.append(sys.argv[1]);from pipedeco.worker.nursery import main;"
-    "main(int(sys.argv[2]),int(sys.argv[3]))"
+    "main(*map(int,sys.argv[2:]))"
 )
 # In another environment pipedeco alone is found by its path, and nothing that stands beside it.
 NURSERY_BESIDE = (
     "import sys;from importlib import util;p=sys.argv[1]+'/pipedeco';"
     "s=util.spec_from_file_location('pipedeco',p+'/__init__.py',submodule_search_locations=[p]);"
     "sys.modules['pipedeco']=m=util.module_from_spec(s);s.loader.exec_module(m);"
-    "from pipedeco.worker.nursery import main;main(int(sys.argv[2]),int(sys.argv[3]))"
+    "from pipedeco.worker.nursery import main;main(*map(int,sys.argv[2:]))"
 )
 
 
@@ -418,6 +441,7 @@ def _start_nursery(venv: Venv | None) -> tuple[socket.socket, int]:
         for name in ("PYTHONHOME", "PYTHONPATH"):
             variables.pop(name, None)
     arguments += [root, str(number), str(os.getpid())]
+    attend = _attendant(root)
     try:
         pid = os.posix_spawn(
             executable,
@@ -430,7 +454,17 @@ def _start_nursery(venv: Venv | None) -> tuple[socket.socket, int]:
         raise PipedecoError(f"cannot start worker processes with {executable}: {error}") from error
     finally:
         theirs.close()
+    attend(pid)
     return ours, pid
+
+
+def _attendant(root: str) -> Callable[[int], None]:
+    """Who is to be told of the nursery's pid, before it may have begun to wait for a debugger."""
+    if "pydevd" not in sys.modules:
+        return lambda pid: None
+    from pipedeco.worker.debugged import start_attendant
+
+    return start_attendant(root)
 
 
 def interpreter_flags(leave_out: str = "") -> list[str]:

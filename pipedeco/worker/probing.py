@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from pipedeco.errors import PipedecoError
 from pipedeco.objects import ObjectFolder
-from pipedeco.worker.travel import host
+from pipedeco.worker.places import host
 
 PROBE = "probe"  # the first word of its payload
 HELLO = "hello"

@@ -16,8 +16,9 @@ import sys
 import threading
 import time
 from collections import deque
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from pipedeco.ambient.filters import quiet_forks
 from pipedeco.ambient.interpreter import CannotRestore
@@ -33,24 +34,23 @@ from pipedeco.serialization import Pickler, loads, main_names, unpack, unpack_ar
 from pipedeco.text import preview
 from pipedeco.tracing import inside_step, reporting, watch_threads
 from pipedeco.worker.changes import Changes
-from pipedeco.worker.environment import (
-    Environment,
-    Surroundings,
-    bury,
-    has_children,
-    new_main,
-)
+from pipedeco.worker.children import has_children
+from pipedeco.worker.ending import Ending, disown
+from pipedeco.worker.environment import Environment, Surroundings, new_main
 from pipedeco.worker.generators import Generators
 from pipedeco.worker.main_import import CannotImport
 from pipedeco.worker.messages import STALE, Decoder, encode
 from pipedeco.worker.perform import describe_error, failed, perform
 from pipedeco.worker.setups import SETTING_UP, SetupFailed, Setups
 
+# Signals that ask a process to end; Windows has one of them.
+ENDS = tuple(getattr(signal, n) for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n))
 MILLION = 1_000_000
 FLUSH = 0.001  # seconds of short steps after which their outcomes are sent
 TICK = 0.004  # seconds; with the time that sending takes, outcomes leave within 5 ms
 POLL = 50  # ticks between two looks at the files that a step's libraries write
 PARK_AFTER = 12  # idle ticks after which the watch thread sleeps until it is needed
+WORD = 1.0  # seconds for which the word of a controller is awaited that cancels a run
 READ = 1 << 18
 
 
@@ -64,11 +64,16 @@ class Worker:
         calls, so that a death is charged to the right one; the monotonic clock's nanoseconds
         when it began, so that a timeout counts from there; the run that is being cancelled; the
         step's own progress in millionths.
+    ending: of this process.
     main_file: what `__main__` was imported from before this process was forked.
     """
 
     def __init__(
-        self, connection: socket.socket, page: Any, main_file: MainFile | None = None
+        self,
+        connection: socket.socket,
+        page: Any,
+        ending: Ending,
+        main_file: MainFile | None = None,
     ) -> None:
         self.connection = connection
         connection.setblocking(True)  # whatever default the program's modules have set
@@ -78,6 +83,7 @@ class Worker:
         self.functions: dict[int, tuple[Any, ...]] = {}  # as they came
         self.loaded: dict[int, tuple[Any, Any]] = {}  # (function, retry_on)
         self.environment = Environment(main_file)
+        self.ending = ending
         self.generators = Generators()
         self.setups = Setups()
         self.logs: _Logs | None = None
@@ -108,7 +114,9 @@ class Worker:
         inside_step.set(True)
         reporting.set(self.reporter)
         watch_threads()
-        signal.signal(signal.SIGTERM, self.on_sigterm)
+        for number in ENDS:
+            if number == signal.SIGTERM or signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, self.on_sigterm)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         when_forked(self.forked)
         sys.unraisablehook = self.on_unraisable
@@ -124,9 +132,6 @@ class Worker:
                 except IndexError:  # empty; the watch thread may have given back the last
                     break
                 self.handle(message)
-                if self.spoiled:
-                    self.flush()
-                    os._exit(0)  # a fresh worker takes over what was not begun
                 if self.watch.due():
                     self.flush()
             self.flush()
@@ -143,7 +148,7 @@ class Worker:
                 return
             data = self.connection.recv(READ)
             if not data:
-                os._exit(0)
+                self.ending.now()
             self.take(data)
 
     def poll(self) -> None:
@@ -153,7 +158,7 @@ class Worker:
         try:
             data = self.connection.recv(READ, socket.MSG_DONTWAIT)
             if not data:
-                os._exit(0)
+                self.ending.at_once()
             self.take(data)
         except BlockingIOError:
             pass
@@ -202,7 +207,7 @@ class Worker:
         try:
             self.connection.sendall(encode(message))
         except (BrokenPipeError, ConnectionResetError):  # the controller is gone
-            os._exit(0)
+            self.ending.at_once()
 
     def handle(self, message: tuple[Any, ...]) -> None:
         kind = message[0]
@@ -225,11 +230,9 @@ class Worker:
         """Go into the surroundings of a run; `names` are its id and its pipeline's name."""
         wanted = Surroundings(*surroundings)
         if self.environment.unfit(wanted):
-            self.flush()
-            os._exit(STALE)  # nothing of the new run is begun; a fresh worker takes it over
+            self.retire(STALE)  # nothing of the new run is begun
         if self.run and self.setups.stands_apart(wanted):
-            self.flush()
-            os._exit(0)  # likewise
+            self.retire()
         self.run = run
         self.functions.clear()
         self.loaded.clear()
@@ -302,17 +305,28 @@ class Worker:
             outcome = Outcome(CANCELLED, time.time(), 0.0, exception=error)
         if self.unloadable and isinstance(outcome.exception, NameError):
             outcome = self.explained(outcome, outcome.exception)
+        if os.getpid() != self.pid:  # the step forked, and this is the child's way out
+            os._exit(1)
+        self.tell(number, outcome)
+        if self.ending.due or self.spoiled:
+            self.retire()
+
+    def tell(self, number: int, outcome: Outcome) -> None:
+        """Leave nothing of a step behind, and queue its outcome."""
         if outcome.state == FAILED and self.cancelled == self.run:
             told = outcome.exception is self.cancel  # else what it did in answer is of interest
             outcome = outcome._replace(state=CANCELLED, error=None if told else outcome.error)
-        if os.getpid() != self.pid:  # the step forked, and this is the child's way out
-            os._exit(1)
-        logs = self.clean(number)
+        logs = self.clean(number, outcome.state)
         known = None if outcome.error is None else tuple(outcome.error)
         if outcome.state == COMPLETED:
             self.made[number] = outcome.value
         self.outcomes.append((number, *outcome[:6], known, outcome.retryable, logs))
         self.page[0] = 0
+
+    def retire(self, status: int = 0) -> NoReturn:
+        """End; a fresh worker takes over the calls that are not begun."""
+        self.flush()
+        self.ending.now(status)
 
     def set_up(self) -> bool:
         """Call what setup= names; whether the run's steps can be performed."""
@@ -366,13 +380,26 @@ class Worker:
 
     def attempt(self, function_id: int, args: Any, inputs: Any) -> Outcome:
         try:
+            if self.environment.homeless:
+                self.environment.check_directory(self.reporter.run)
             function, retry_on = self.loaded.get(function_id) or self.load(function_id)
             if self.changes.waiting:
                 self.changes.apply(self.environment.moved)
         except BaseException as error:  # noqa: BLE001 - the user's modules, while they are imported
             return failed(error, (), time.time(), 0.0)
+        *_, auto_log, collect = self.functions[function_id]
+        if collect:
+            from pipedeco.worker.collecting import collected
+
+            once = partial(self.once, function, retry_on, args, inputs, auto_log=auto_log)
+            return collected(collect, self.reporter, once)
+        return self.once(function, retry_on, args, inputs, auto_log=auto_log)
+
+    def once(
+        self, function: Any, retry_on: Any, args: Any, inputs: Any, *, auto_log: bool
+    ) -> Outcome:
         call = perform, function, lambda: self.arguments(args, inputs), self.pack, retry_on
-        if not self.functions[function_id][5]:
+        if not auto_log:
             return self.environment.run(*call)
         self.auto_log.begin(self.reporter)
         try:
@@ -409,11 +436,11 @@ class Worker:
         data = packed if isinstance(packed, bytes) else self.blobs.get(packed)[0]
         return packed, preview(value), main_names(data, main_globals())
 
-    def clean(self, number: int) -> tuple[int, ...] | None:
-        """Leave nothing of the step behind; where its output stands."""
+    def clean(self, number: int, state: str) -> tuple[int, ...] | None:
+        """Leave nothing of the step behind but what it keeps; where its output stands."""
         assert self.logs is not None
         if has_children():
-            bury()
+            self.ending.look_after_children(self.page[1], succeeded=state == COMPLETED)
         try:
             self.environment.restore()
         except CannotRestore:
@@ -427,14 +454,18 @@ class Worker:
         """A cancel that the controller announced ends the step; any other SIGTERM ends us.
 
         The page tells, as the connection may be in use by what the signal interrupts.  A signal
-        may come late, when another run is performed, and a cancel may come as several.
+        may come late, when another run is performed, and a cancel may come as several.  Where one
+        goes to every process of a job, the controller's word comes a moment after it.
         """
+        known = self.lost or self.cancelled == self.run
+        if self.in_step and not known and not self.page[2]:
+            self.await_word()
         announced, self.page[2] = self.page[2], 0
         if announced:
             self.cancelled = announced
         elif not self.lost and self.cancelled != self.run:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
         if (announced or self.lost) and self.cancelled == self.run and self.in_step:
             from pipedeco.errors import StepCancelled  # loads concurrent.futures
 
@@ -442,14 +473,21 @@ class Worker:
             self.cancel = StepCancelled("the run was cancelled")
             raise self.cancel
 
+    def await_word(self) -> None:
+        """Wait until the controller says that it cancels, or has had the time to say so."""
+        deadline = time.monotonic() + WORD
+        while not self.page[2] and time.monotonic() < deadline:
+            time.sleep(TICK)
+
     def forked(self) -> None:
         """In a process that the step forked: SIGTERM is no cancel there, and ends it.
 
         The page is not its own, and nobody reminds it of a signal that came just before it blocked:
         `multiprocessing.Pool` would wait for ever for such a process that it has terminated.
         """
-        if signal.getsignal(signal.SIGTERM) == self.on_sigterm:  # else the step's own
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in ENDS:
+            if signal.getsignal(number) == self.on_sigterm:  # else the step's own
+                signal.signal(number, signal.SIG_DFL)
 
     def remind(self) -> None:
         """Signal a cancel to a step that has not met it; for the watch thread.
@@ -591,7 +629,9 @@ def main(connection: socket.socket, page: Any, main_file: MainFile | None = None
 
     `main_file` is what `__main__` was imported from before, if it was.
     """
+    disown()
+    ending = Ending()
     if main_file is None:
         new_main()
     quiet_forks()
-    Worker(connection, page, main_file).serve()
+    Worker(connection, page, ending, main_file).serve()

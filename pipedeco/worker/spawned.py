@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from multiprocess import get_context, spawn
@@ -16,11 +18,15 @@ from multiprocess.connection import wait
 
 from pipedeco.descriptors import socket_pair
 from pipedeco.worker import process
+from pipedeco.worker.children import PR_SET_CHILD_SUBREAPER, kill_tree, prctl
 from pipedeco.worker.deaths import Exit, exit_of_code
 
 if TYPE_CHECKING:
     import selectors
     from collections.abc import Callable
+
+
+PATIENCE = 2.5  # seconds that workers have to end by themselves
 
 
 class SpawnNest:
@@ -58,17 +64,24 @@ class SpawnNest:
         child = self.processes.get(worker)
         if child is None or child.pid is None or child.exitcode is not None:
             return
+        if number == signal.SIGKILL and os.path.isdir("/proc"):
+            kill_tree(child.pid)
+            return
         try:
             os.killpg(child.pid, number)
         except (ProcessLookupError, AttributeError, PermissionError):  # no group of its own yet
             os.kill(child.pid, number)
 
     def close(self) -> None:
-        for worker, child in list(self.processes.items()):
-            self.kill(worker, signal.SIGKILL)
-            self.selector.unregister(child.sentinel)
-        wait([child.sentinel for child in self.processes.values()], timeout=1.0)
+        """Workers, whose connections have ended, have a moment to end by themselves."""
         for child in self.processes.values():
+            self.selector.unregister(child.sentinel)
+        deadline = time.monotonic() + PATIENCE
+        left = {child.sentinel for child in self.processes.values()}
+        while left and time.monotonic() < deadline:
+            left -= set(wait(list(left), timeout=deadline - time.monotonic()))
+        for worker, child in self.processes.items():
+            self.kill(worker, signal.SIGKILL)
             child.join(1.0)
         self.processes.clear()
 
@@ -98,4 +111,6 @@ def spawned(connection: socket.socket, page: Any) -> None:
     """The life of a spawned worker."""
     if hasattr(os, "setsid"):
         os.setsid()
+    if sys.platform == "linux":  # who loses its parent becomes this worker's, and ends with it
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
     process.main(connection, page)

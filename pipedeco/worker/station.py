@@ -13,6 +13,7 @@ orphans are the same.  One batch of calls is performed by one child.
                    ("setup_failed", name, error)           a child could not be set up for the run
                    ("lost",)                               another station had begun the batch
                    ("building", host)                      first: the environment of the batch
+                   ("wrote", host, [(call, path, missed by)...])  files in the run's working directory
 
 While a batch runs longer than a moment, the same messages are also written into the store, as
 worker/exchange.py says, so that the controller sees what goes on; with them
@@ -54,13 +55,16 @@ from pipedeco.worker.deaths import (
     worker_died,
 )
 from pipedeco.worker.exchange import BEAT, CANCEL, KILL, Asked, Exchange, Words, open_exchange
+from pipedeco.worker.lookout import Spell
 from pipedeco.worker.loop import Loop, Timer
 from pipedeco.worker.messages import encode
 from pipedeco.worker.perform import describe_trouble
+from pipedeco.worker.places import host
 from pipedeco.worker.pool import Pool, Worker
 from pipedeco.worker.probing import PROBE, answer
 from pipedeco.worker.setups import SETTING_UP
-from pipedeco.worker.travel import Setting, host, keep, surroundings
+from pipedeco.worker.travel import Setting, surroundings
+from pipedeco.worker.working import WorkFolder
 
 if TYPE_CHECKING:
     from pipedeco.worker.deaths import Exit
@@ -82,7 +86,19 @@ class _Run(NamedTuple):
     folder: str
     exchange: Exchange
     setting: Setting
+    work: WorkFolder  # that of the run which began it all
     around: Surroundings
+
+    def close(self) -> None:
+        """Leave nothing of the run on this machine, but what others use."""
+        self.exchange.close()
+        if not self.is_guest:
+            self.work.leave()
+
+    @property
+    def is_guest(self) -> bool:
+        """Whether its folder is another run's."""
+        return self.work.run != self.setting.run
 
 
 class _End(NamedTuple):
@@ -122,6 +138,14 @@ class _Work:
         """A child has finished a call."""
         if self.left.pop(message[0], None) is not None:
             self.tell("outcome", message, worker)
+
+    def tell_files(self) -> None:
+        """Tell which files its calls have written into the working directory."""
+        outcomes = [message[1] for message in self.told if message[0] == "outcome"]
+        calls = [Spell(number, at, at + took) for number, _, at, took, *_ in outcomes]
+        found = self.run.work.written(calls) if calls else []
+        if found:
+            self.tell("wrote", host(), found)
 
     def end(self, number: int, end: _End, worker: str = "") -> None:
         """A call has ended otherwise; whether that is worth a retry, the controller knows."""
@@ -201,6 +225,7 @@ class Station(Loop):
             return encode(("lost",))
         try:
             self._perform(work, words)
+            work.tell_files()
             return self._last(work, words)
         finally:
             words.close()
@@ -263,12 +288,15 @@ class Station(Loop):
             run = self.runs.get(folder)
             if run is None:
                 exchange = open_exchange(folder)
+                if not exchange.ships:  # else a look at each costs a request
+                    self._tidy()  # what former runs leave may be of use
                 try:
-                    around = surroundings(exchange.setting, exchange.archives)
+                    work = self._work_of(exchange)
+                    around = surroundings(exchange.setting, work)
                 except BaseException:
                     exchange.close()
                     raise
-                run = _Run(next(self.numbers), folder, exchange, exchange.setting, around)
+                run = _Run(next(self.numbers), folder, exchange, exchange.setting, work, around)
                 with self.knowing:
                     self.runs[folder] = run
                     begins, self.tidying = not self.tidying, True
@@ -278,6 +306,19 @@ class Station(Loop):
                 if many:  # short ones, each of which may hold a lock until then
                     threading.Thread(target=self._tidy, name="pipedeco-tidy", daemon=True).start()
             return run
+
+    def _work_of(self, exchange: Exchange) -> WorkFolder:
+        """The working directory of a run: that of the run which began it all, if that is here."""
+        setting = exchange.setting
+        if setting.home:
+            try:
+                home = self._run_of(setting.home)
+            except (PipedecoError, OSError):  # it is over, or could not be packed
+                pass
+            else:
+                if home.setting.project == setting.project:
+                    return home.work
+        return WorkFolder(setting.run, setting.project, setting.code, exchange.archives)
 
     def _begin_to_tidy(self) -> None:
         threading.Thread(target=self._keep_tidy, name="pipedeco-tidy", daemon=True).start()
@@ -295,9 +336,9 @@ class Station(Loop):
         """Forget the runs that nobody waits for any more; what they left on this machine goes."""
         for folder, run in list(self.runs.items()):
             if self._asked(run) == LEFT and self._forgotten(folder):
-                run.exchange.close()
+                run.close()
             else:
-                keep(run.around)
+                run.work.keep()
 
     def _forgotten(self, folder: str) -> bool:
         """Forget a run, unless a batch of it is here; whether it was so."""
@@ -384,7 +425,7 @@ class Station(Loop):
         others = [child for child in self.idle if child.venv is not None]
         for child in others[: max(0, len(others) - SPARE)]:
             self.idle.remove(child)
-            self.pool.kill(child.worker)
+            self.pool.retire(child.worker)
 
     def _enter(self, child: _Child, run: _Run) -> None:
         if child.run is run:
@@ -418,7 +459,7 @@ class Station(Loop):
     def _release(self, child: _Child, *, fresh: bool = False) -> None:
         """What the child has written is told: it may have another batch."""
         if fresh:
-            self.pool.kill(child.worker)
+            self.pool.retire(child.worker)
         elif child.worker.alive:
             self.idle.append(child)
 
@@ -529,6 +570,7 @@ class Station(Loop):
             position.out, position.err, position.events = logs[1], logs[3], logs[5]
         work.starts = 0  # it is none of those that die as they start
         work.outcome(message, child.position.name)
+        work.starts = 0  # of children that began nothing, one after another
 
     def on_exit(self, worker: Worker, end: Exit) -> None:
         """A child is gone: its current call is charged, the others are given back."""
@@ -580,7 +622,7 @@ class Station(Loop):
     def ended(self) -> None:
         self.pool.close()
         for run in self.runs.values():
-            run.exchange.close()
+            run.close()
 
     def abandon(self) -> None:
         self.pool.abandon()

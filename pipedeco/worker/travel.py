@@ -1,29 +1,26 @@
 """The project's code and the surroundings of its steps, on a machine where they never were.
 
-The controller writes a run's setting into the store; here it is read, the code that it names is
-unpacked once, and what stood below the project's folder is found below the unpacked one.
+The controller writes a run's setting into the store; here it is read, and what stood below the
+project's folder is found below the folders of worker/unpacked.py and worker/working.py.
 """
 
 from __future__ import annotations
 
-import io
 import marshal
 import os
-import re
-import shutil
 import sys
-import tempfile
-import time
-import zipfile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipedeco.blobs import BlobStore, make_private
+from pipedeco.blobs import make_private
 from pipedeco.errors import PipedecoError, StoreError
 from pipedeco.main_file import MainFile
 from pipedeco.worker.environment import Surroundings
+from pipedeco.worker.places import METADATA, host
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pipedeco.worker.working import WorkFolder
 
 SETTING = "setting"  # the name of its file
 PROJECT = "project"  # an entry of sys.path below the project's folder
@@ -39,10 +36,6 @@ _MACHINE = (
 )
 MACHINE = frozenset(_MACHINE.split())
 MACHINES = ("SSH_", "XDG_", "CONDA_", "SLURM_", "DASK_", "KUBERNETES_")
-
-ASIDE = "unpacking-"  # begins the names of folders that are not whole
-UNPACKED = re.compile(rf"[0-9a-f]{{32}}|{ASIDE}.*")
-KEPT = 86400.0  # seconds for which unpacked code is kept that no run uses
 
 _OWN_PATH = [entry for entry in sys.path if entry]
 
@@ -72,6 +65,7 @@ class Setting(NamedTuple):
     blobs: str = ""
     logs: str = ""
     archives: str = ""
+    home: str = ""  # where the setting of the run is that began it all, unless that is this one
 
 
 def setting_of(here: Surroundings, project: str, code: str | None, **facts: str) -> Setting:
@@ -157,55 +151,57 @@ def decode_setting(data: bytes) -> Setting:
     return setting
 
 
-def surroundings(setting: Setting, archives: BlobStore) -> Surroundings:
-    """What the steps of a run find around them here; its code, one of the archives, is unpacked.
+def surroundings(setting: Setting, work: WorkFolder) -> Surroundings:
+    """What the steps of a run find around them here, where its folders are made.
 
-    Raises StoreError where the code cannot be read or unpacked.
+    Modules are imported from the code that all runs share, and so is a main file that workers
+    import; the working directory, and a script of which definitions travel, are of the run's own
+    folder.
     """
-    folder = "" if setting.code is None else _unpacked(setting.code, archives)
+    code = "" if work.code is None else work.code.folder
 
-    def moved(path: str) -> str:
+    def moved(path: str, home: str) -> str:
         below = relative(path, setting.project)
-        if below is None or not folder:
+        if below is None or not home:
             return path
-        found = os.path.normpath(os.path.join(folder, below))
+        found = os.path.normpath(os.path.join(home, below))
         return found if os.path.exists(found) else path  # an environment below the project stays
 
-    directory = moved(setting.directory)
+    directory = moved(setting.directory, work.path)
     if not os.path.isdir(directory):
-        directory = folder or "/"
+        directory = work.own(relative(setting.directory, setting.project) or "")
+    home = work.path if setting.main_file is None else code
     main = {
-        name: moved(text) if text and name == "__file__" else text
+        name: moved(text, home) if text and name == "__file__" else text
         for name, text in setting.main.items()
     }
     return Surroundings(
         directory,
-        _path(setting, folder),
+        _path(setting, code),
         {**_own_environment(), **setting.environment},
-        [moved(argument) for argument in setting.argv[:1]] + setting.argv[1:],
+        [moved(argument, work.path) for argument in setting.argv[:1]] + setting.argv[1:],
         main,
         setting.umask,
         setting.recursion_limit,
-        (folder, setting.project),
+        (code, setting.project),
         setting.ambient,
-        tuple((name, moved(origin), origin, source) for name, origin, source in setting.modules),
-        _moved_main(setting.main_file, moved, directory),
+        tuple(
+            (name, moved(origin, code), origin, source) for name, origin, source in setting.modules
+        ),
+        _moved_main(setting.main_file, moved, code),
         setting.seed,
         setting.setup,
     )
 
 
 def _moved_main(
-    file: tuple[Any, ...] | None, moved: Callable[[str], str], directory: str
+    file: tuple[Any, ...] | None, moved: Callable[[str, str], str], code: str
 ) -> tuple[Any, ...] | None:
-    """The main file of the program where it stands here."""
+    """The main file of the program where it stands here; it is imported in a run's folder."""
     if file is None:
         return None
     found = MainFile(*file)
-    began_in = moved(found.directory)
-    if not os.path.isdir(began_in):
-        began_in = directory
-    return tuple(found._replace(path=moved(found.path), directory=began_in))
+    return tuple(found._replace(path=moved(found.path, code), directory=""))
 
 
 def relative(path: str, project: str) -> str | None:
@@ -216,10 +212,6 @@ def relative(path: str, project: str) -> str | None:
         return "."
     top = project.rstrip(os.sep) + os.sep
     return path[len(top) :] if path.startswith(top) else None
-
-
-def host() -> str:
-    return os.uname().nodename if hasattr(os, "uname") else "this machine"
 
 
 def python() -> str:
@@ -261,82 +253,7 @@ def _path(setting: Setting, folder: str) -> list[str]:
             found += _OWN_PATH
         elif os.path.exists(entry):
             found.append(entry)
+    metadata = os.path.join(folder, METADATA)
+    if folder and os.path.isdir(metadata):
+        found.insert(1, metadata)  # the first one is the script's folder, to who looks there
     return list(dict.fromkeys([*found, *_OWN_PATH]))
-
-
-def _unpacked(digest: str, blobs: BlobStore) -> str:
-    """The folder in which this archive stands."""
-    root = private_root()
-    folder = os.path.join(root, digest[:32])
-    if _touched(folder):
-        return folder
-    _remove_old(root)
-    aside = tempfile.mkdtemp(prefix=ASIDE, dir=root)
-    try:
-        _unpack(blobs.get(digest, verify=True)[0], aside)
-        os.rename(aside, folder)
-    except OSError as error:
-        if not os.path.isdir(folder):  # else another process was quicker
-            raise StoreError(
-                f"the project's code cannot be unpacked into {folder} on {host()}: "
-                f"{error.strerror}; free some space, or set TMPDIR of the engine's workers"
-            ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)  # it has gone where all went well
-    return folder
-
-
-def keep(around: Surroundings) -> None:
-    """The code of these surroundings is in use: nobody is to remove it."""
-    if around.moved[0]:
-        _touched(around.moved[0])
-
-
-def _touched(folder: str) -> bool:
-    """Whether a folder is there; if so, it counts as used now."""
-    try:
-        os.utime(folder)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _remove_old(root: str) -> None:
-    """Remove unpacked code that has not been used for long; each change of a project leaves some.
-
-    So does a process that was killed while it unpacked.
-    """
-    for entry in os.scandir(root):
-        if not UNPACKED.fullmatch(entry.name):
-            continue
-        try:
-            if time.time() - entry.stat(follow_symlinks=False).st_mtime > KEPT:
-                aside = entry.path
-                if not entry.name.startswith(ASIDE):  # nobody is to find a half of it
-                    aside = os.path.join(tempfile.mkdtemp(prefix=ASIDE, dir=root), entry.name)
-                    os.rename(entry.path, aside)
-                    aside = os.path.dirname(aside)
-                shutil.rmtree(aside, ignore_errors=True)
-        except OSError:  # somebody else was quicker
-            pass
-
-
-def _unpack(data: memoryview, folder: str) -> None:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for item in archive.infolist():
-            made = archive.extract(item, folder)
-            os.chmod(made, 0o700 if item.external_attr >> 16 & 0o100 else 0o600)
-
-
-def private_root() -> str:
-    """A folder of this user's alone among the temporary files."""
-    own = os.getuid() if hasattr(os, "getuid") else 0
-    root = os.path.join(tempfile.gettempdir(), f"pipedeco-{own}")
-    make_private(root)
-    facts = os.lstat(root)
-    if facts.st_uid != own or facts.st_mode & 0o077:
-        raise StoreError(
-            f"{root} on {host()} can be written by others, and code is to be unpacked there; "
-            "remove it, or set TMPDIR of the engine's workers"
-        )
-    return root

@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any
 from pipedeco.blobs import make_private
 from pipedeco.errors import ConfigError, EnvironmentFailed
 from pipedeco.worker.environment import Surroundings
-from pipedeco.worker.travel import host, is_installed
+from pipedeco.worker.places import host
+from pipedeco.worker.travel import is_installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

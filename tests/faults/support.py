@@ -290,6 +290,11 @@ def environ_of(pid: int) -> bytes:
         return b""
 
 
+def parent_of(pid: int) -> int:
+    """The pid of the process that has it as a child."""
+    return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+
+
 def is_alive(pid: int) -> bool:
     """Whether the process lives; a zombie is dead."""
     try:

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from .support import is_alive, wait_until
+from .support import is_alive, parent_of, wait_until
 
 # Each leaves processes that live on, and notes their pids.
 OFFSPRING = """
@@ -83,17 +83,24 @@ print(main())
 @pytest.mark.parametrize(
     ("end", "timeout"),
     [
-        ("return 1", None),
         ("raise ValueError", None),
         ("time.sleep(999)", 3.0),  # offspring takes its time, too
         ("os.kill(os.getpid(), signal.SIGKILL)", None),
         ("os._exit(0)", None),
     ],
 )
-def test_grandchildren_are_gone_when_their_step_has_ended(lab, end, timeout):
-    """At the end of a step, by whatever way, the next step sees none of its processes."""
+def test_grandchildren_are_gone_when_their_step_has_failed(lab, end, timeout):
+    """At the end of a step that did not succeed the next one sees none of its processes."""
     done = lab.run(OFFSPRING + ENDS.format(end=end, timeout=timeout))
     assert done.out == "[]\n"
+
+
+def test_grandchildren_of_a_successful_step_end_with_their_worker(lab):
+    """They live on for the next step, and none outlives the controller."""
+    done = lab.run(OFFSPRING + ENDS.format(end="return 1", timeout=None))
+    pids = (lab.folder / "pids").read_text().split()
+    assert done.out == f"{pids}\n"
+    lab.assert_empty(deadline=2.0)  # they are gone before the controller is
 
 
 LONG = """
@@ -120,13 +127,54 @@ HANGS = {
 }
 
 
+# Who gets which signal, in this order.
+DEATHS = [
+    "nursery KILL",
+    "guard KILL",
+    "controller KILL, nursery KILL",
+    "nursery KILL, controller KILL",
+    "controller KILL, guard KILL",
+    "guard KILL, controller KILL",
+    "nursery STOP, controller KILL",
+    "guard STOP, controller KILL",
+    "guard STOP, nursery KILL, controller KILL, guard CONT",
+    "controller KILL, nursery KILL, worker KILL",
+    "worker KILL, guard KILL, controller KILL",
+]
+
+
+@pytest.mark.parametrize("deaths", DEATHS)
+def test_whoever_is_killed_no_process_is_left(lab, deaths):
+    """What a step has started ends with its controller, whichever of ours are killed with it."""
+    job = lab.start(OFFSPRING + LONG.format(hang=HANGS["sleep"]))
+    pids = {"controller": job.pid, "worker": int(job.note("pid"))}
+    pids["nursery"] = int(job.note("nursery"))
+    pids["guard"] = parent_of(pids["nursery"])
+    for death in deaths.split(", "):
+        who, _, name = death.partition(" ")
+        os.kill(pids[who], getattr(signal, f"SIG{name}"))
+    job.process.wait(20)
+    lab.assert_empty()
+
+
+@pytest.mark.parametrize("name", ["TERM", "HUP", "INT"])
+def test_nursery_and_guard_end_with_their_controller_alone(lab, name):
+    """What a job sends to all its processes does not end those that look after the others."""
+    job = lab.start(OFFSPRING + LONG.format(hang='wait_for("go")'))
+    nursery = int(job.note("nursery"))
+    for pid in nursery, parent_of(nursery):
+        os.kill(pid, getattr(signal, f"SIG{name}"))
+    (lab.folder / "go").touch()
+    assert job.finish().code == 0
+
+
 @pytest.mark.parametrize("hang", HANGS)
 def test_a_killed_controller_leaves_no_process(lab, hang):
     """All are gone by themselves, the database is sound, and the run is interrupted."""
     job = lab.start(OFFSPRING + LONG.format(hang=HANGS[hang]))
     job.note("nursery")
     lab.wait_recorded()
-    assert len(lab.survivors()) >= 7  # controller, nursery, two workers, and the offspring
+    assert len(lab.survivors()) >= 8  # controller, guard, nursery, two workers, and the offspring
     job.kill()
     assert lab.latest().status == "interrupted"
     lab.assert_empty()

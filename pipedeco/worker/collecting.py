@@ -1,0 +1,228 @@
+"""`collect=`: what a step writes below its working directory, and matches a pattern, is kept.
+
+What it has written is what it opened for writing, which Python tells, and what has changed meanwhile
+without that: other programs and libraries in C open files unseen.  Of these, what another step has
+opened is that one's, as steps that are performed at once may write side by side.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+import time
+from functools import cache, lru_cache
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from pipedeco.blobs import make_private
+from pipedeco.errors import PipedecoError
+from pipedeco.events import OF_STEP
+from pipedeco.graph import COMPLETED
+from pipedeco.tracking import ReportCalls
+from pipedeco.worker.perform import failed
+from pipedeco.worker.places import is_file, private_root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipedeco.graph import Outcome
+    from pipedeco.reporter import Reporter
+
+CLAIMS = "claims"  # a folder below places.private_root
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+def collected(
+    patterns: tuple[str, ...], reporter: Reporter, attempt: Callable[[], Outcome]
+) -> Outcome:
+    """Make an attempt, and log what it has written as artifacts of its step.
+
+    Parameters
+    ----------
+    patterns: of paths relative to the working directory.
+    attempt: performs the step; never raises.
+
+    Where a file cannot be kept, the step fails, as it does where it logs one itself.
+    """
+    try:
+        folder = os.getcwd()
+        writing = _Writing(folder, patterns, _claims(folder))
+    except (PipedecoError, OSError) as error:
+        return failed(error, (), time.time(), 0.0)
+    try:
+        outcome = attempt()
+        files = writing.files()
+    finally:
+        writing.end()
+    calls = ReportCalls(reporter, OF_STEP)
+    try:
+        for path in files:
+            calls.log_artifact(path, os.path.join(writing.folder, path))
+    except PipedecoError as error:
+        if outcome.state == COMPLETED:
+            return failed(error, (), outcome.started, outcome.duration, outcome.worker)
+        sys.stderr.write(f"pipedeco: {error}\n")  # the step's own error is of more interest
+    return outcome
+
+
+class _Writing:
+    """What one attempt writes below the directory in which it begins."""
+
+    def __init__(self, folder: str, patterns: tuple[str, ...], claims: _Claims) -> None:
+        self.folder = folder
+        self._patterns = patterns
+        self._claims = claims
+        self._opened: set[str] = set()
+        self._before = self._matching()
+        claims.begin()
+        _ear().listener = self._note
+
+    def end(self) -> None:
+        _ear().listener = None
+        self._claims.end()
+
+    def files(self) -> list[str]:
+        """The relative paths of what it has written."""
+        there = self._matching()
+        others = self._claims.of_others()
+        return [
+            path
+            for path, state in sorted(there.items())
+            if path in self._opened or (state != self._before.get(path) and path not in others)
+        ]
+
+    def _note(self, path: str) -> None:
+        below = os.path.relpath(path, self.folder)
+        if below not in self._opened and not below.startswith(os.pardir):
+            self._opened.add(below)
+            self._claims.claim(below)
+
+    def _matching(self) -> dict[str, tuple[int, ...]]:
+        """The files that match, each with what changes when it is written."""
+        from glob import iglob
+
+        found: dict[str, tuple[int, ...]] = {}
+        for pattern in self._patterns:
+            for path in iglob(pattern, root_dir=self.folder, recursive=True):
+                try:
+                    facts = os.stat(os.path.join(self.folder, path))
+                except OSError:  # a link to nowhere, or it is being replaced
+                    continue
+                if os.path.isfile(os.path.join(self.folder, path)):
+                    state = facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+                    found[os.path.normpath(path)] = state
+        return found
+
+
+class _Claims:
+    """Which files steps have opened, for those that are performed beside them in one folder.
+
+    They are lines of a file: [process, path], and [process] when its step has ended.  It is locked
+    while a step is performed, so the last one to end removes it.
+
+    Parameters
+    ----------
+    folder: in which the files are.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._path = os.path.join(private_root(), CLAIMS, sha256(folder.encode()).hexdigest()[:32])
+        make_private(os.path.dirname(self._path))
+        self._file = -1
+        self._own = os.getpid()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._read = 0  # bytes
+        self._paths: dict[int, set[str]] = {}  # by process
+        self._ended: set[int] = set()
+
+    def __del__(self) -> None:
+        self._close()
+
+    def begin(self) -> None:
+        """A step begins here: what has ended before does not matter to it."""
+        self._enter()
+        self._take()
+        for process in self._ended:
+            self._paths.pop(process, None)
+        self._ended.clear()
+
+    def claim(self, path: str) -> None:
+        self._put([self._own, path])
+
+    def end(self) -> None:
+        self._put([self._own])
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(self._path)
+        except (BlockingIOError, FileNotFoundError):  # others are there, or a cleaner was
+            pass
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def of_others(self) -> set[str]:
+        """What was claimed by steps that were performed at the same time."""
+        self._take()
+        return {path for own, paths in self._paths.items() if own != self._own for path in paths}
+
+    def _enter(self) -> None:
+        """Have the file that is there, locked."""
+        while True:
+            if self._file < 0:
+                self._forget()
+                flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                self._file = os.open(self._path, flags, 0o600)
+            fcntl.flock(self._file, fcntl.LOCK_SH)
+            if is_file(self._file, self._path):
+                return
+            self._close()  # somebody has removed it before we had it
+
+    def _close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _put(self, line: list[Any]) -> None:
+        os.write(self._file, json.dumps(line).encode() + b"\n")
+
+    def _take(self) -> None:
+        data = os.pread(self._file, os.fstat(self._file).st_size - self._read, self._read)
+        self._read += len(data)
+        for line in data.splitlines():
+            process, *paths = json.loads(line)
+            if paths:
+                self._ended.discard(process)
+                self._paths.setdefault(process, set()).update(paths)
+            else:
+                self._ended.add(process)
+
+
+class _Ear:
+    """Hears of files that this process opens for writing; one a process, as hooks stay for good."""
+
+    def __init__(self) -> None:
+        self.listener: Callable[[str], None] | None = None
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.listener is None or event not in ("open", "os.rename"):
+            return
+        path = arguments[0] if event == "open" else arguments[1]
+        if not isinstance(path, str | bytes) or (event == "open" and not arguments[2] & WRITING):
+            return
+        try:
+            self.listener(os.path.abspath(os.fsdecode(path)))
+        except OSError:  # no working directory, or a full disk: what changes is seen all the same
+            pass
+
+
+@cache
+def _ear() -> _Ear:
+    return _Ear()
+
+
+@lru_cache(maxsize=1)  # a worker has one working directory after another
+def _claims(folder: str) -> _Claims:
+    return _Claims(folder)
