@@ -10,6 +10,7 @@ What leaves the run has been committed before.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import json
 import os
 import sys
@@ -18,6 +19,7 @@ import time
 from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipedeco.ambient.numbers import separate
 from pipedeco.blobs import blobs_of
 from pipedeco.callbacks import EVENTS, functions_for
 from pipedeco.components import bound_arguments
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from pipedeco.graph import Called, StepKey
     from pipedeco.hooks import StepHooks
     from pipedeco.resuming import Resumption, TakenOver
+    from pipedeco.worker.environment import Surroundings
 
 STOPPING = 20.0  # seconds within which a run that is interrupted must have stopped
 
@@ -89,6 +92,7 @@ class Plan(NamedTuple):
     parent_step: str | None = None
     resumes: str | None = None  # the id of the run to go on with
     reruns: str | None = None  # the id of the run whose parameters these were
+    around: Surroundings | None = None  # of a child's call, where they are known
     handle: Callable[[Execution], Any] | None = None  # makes the Run that on_run_end gets
 
 
@@ -121,6 +125,7 @@ class Execution:
         self._cancelled: str | None = None
         self._crash: BaseException | None = None
         self._idle = threading.Event()
+        self._contexts: dict[Step, contextvars.Context] = {}  # of the calls of child pipelines
         self._process = os.getpid()
         self._progress = 0.0
         self._display: Display | None = None
@@ -162,6 +167,7 @@ class Execution:
             self.seed,
             self.setups,
             self.setup_failed,
+            plan.around,
             plan.parent.id if plan.parent is not None else "",
         )
         body = os.path.join(logs, f"{prefix}body.events")
@@ -639,13 +645,25 @@ class Execution:
     # -- child runs ----------------------------------------------------------------------
 
     def _submit(self, step: Step) -> None:
+        self.session.note(step)
+        if step.called.is_pipeline and not self.session.in_process:
+            self._contexts[step] = context = contextvars.copy_context()
+            context.run(separate)
         self.session.post(self.scheduler.add, step)
         self.session.called(step)
 
     def _start_child(self, call: StepCall) -> None:
         call.started(call)
+        context = self._contexts.get(call.step)
+
+        def body() -> None:
+            if context is None:
+                self._run_child(call)
+            else:
+                context.run(self._run_child, call)
+
         try:
-            self.session.spawn(lambda: self._run_child(call), f"pipedeco-{call.step.name}")
+            self.session.spawn(body, f"pipedeco-{call.step.name}")
         except RuntimeError as error:  # no more threads
             self.scheduler.finished(call, failed(error, (), time.time(), 0.0))
 
@@ -667,6 +685,7 @@ class Execution:
                 kwargs=kwargs,
                 parent=self,
                 parent_step=step.name,
+                around=self.session.surroundings_at(step),
                 resumes=self._unfinished_child(step, args, kwargs),
             )
             child = Execution(plan)

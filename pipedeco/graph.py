@@ -182,6 +182,7 @@ class Step:
         "key",
         "line",
         "logs",
+        "moment",
         "names",
         "originals",
         "outcome",
@@ -210,6 +211,7 @@ class Step:
         self.after: tuple[Step, ...] = ()  # depends_on: waited for, not read
         self.reads = 0  # how many results the body had read before this call
         self.line = 0  # of the body, where the call stands
+        self.moment = b""  # what has changed around the call since the run began, for workers
         self.waiting = 0  # steps still to end before this one is ready
         self.dependants: list[Step] | None = None
         self.outcome: Outcome | None = None  # of the last attempt

@@ -8,14 +8,19 @@ puts back what a step has changed.
 from __future__ import annotations
 
 import marshal
+import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pipedeco.ambient.hooks import Hooks
+from pipedeco.ambient.interpreter import Interpreter
+from pipedeco.ambient.limits import Limits
 from pipedeco.ambient.logs import Logs
 from pipedeco.ambient.loguru_logs import LoguruLogs
 from pipedeco.ambient.structlogs import StructLogs
+from pipedeco.ambient.trackers import Trackers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 class Part(Protocol):
@@ -25,6 +30,8 @@ class Part(Protocol):
     ----------
     name : str
         The key of its state in a snapshot.
+    needs : str
+        May be left out: the module without which no step can have changed anything of it.
     """
 
     name: str
@@ -39,12 +46,23 @@ class Part(Protocol):
         """Re-create a captured state in this worker; None stands for the default."""
 
     def restore(self) -> None:
-        """Undo what a step has changed since `enter`; must be cheap where it changed nothing."""
+        """Undo what a step has changed since `enter`; must be cheap where it changed nothing.
+
+        Raises CannotRestore where only another process can be as this one was.
+        """
 
 
 def parts() -> list[Part]:
     """Every kind of ambient state, in the order in which a worker enters them."""
-    return [Logs(), LoguruLogs(), StructLogs()]
+    return [
+        Interpreter(),
+        Limits(),
+        Trackers(),
+        Logs(),
+        LoguruLogs(),
+        StructLogs(),
+        Hooks(),  # the last, as other parts put theirs into the same places
+    ]
 
 
 def capture(found: Sequence[Part]) -> bytes:
@@ -53,16 +71,52 @@ def capture(found: Sequence[Part]) -> bytes:
     return marshal.dumps(states) if states else b""
 
 
+def at_call(now: bytes, begun: bytes, states: dict[str, Any]) -> bytes:
+    """The snapshot of a child run, which begins some time after its call.
+
+    Parameters
+    ----------
+    now: what is captured as it begins.
+    begun: the snapshot of its parent.
+    states: what had changed since that when it was called.
+    """
+    found, former = _states(now), _states(begun)
+    found[Interpreter.name] = {**former, **states}.get(Interpreter.name)
+    found = {name: state for name, state in found.items() if state is not None}
+    # marshal makes other bytes of equal objects, and who compares snapshots compares bytes.
+    return begun if found == former else marshal.dumps(found)
+
+
+def _states(snapshot: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = marshal.loads(snapshot) if snapshot else {}
+    return found
+
+
 class AmbientState:
     """Keeps a worker in the ambient state of the run that it is in."""
 
     def __init__(self) -> None:
         self._parts = parts()
+        self._modules = 0
+        self._restores: list[Callable[[], None]] = []
+        self._states: dict[str, Any] = {}  # of the run
 
     def enter(self, snapshot: bytes) -> None:
-        states: dict[str, Any] = marshal.loads(snapshot) if snapshot else {}
+        self._states = _states(snapshot)
         for part in self._parts:
-            part.enter(states.get(part.name))
+            part.enter(self._states.get(part.name))
+
+    def turn(self, states: dict[str, Any]) -> None:
+        """Be as at another call of the run's: some parts have these states, the rest the run's."""
+        for part in self._parts:
+            if isinstance(part, Interpreter):
+                part.turn({**self._states, **states}.get(part.name))
+
+    def imported(self) -> None:
+        """A module of the user's was imported: the functions that it has put into places stay."""
+        for part in self._parts:
+            if isinstance(part, Hooks):
+                part.adopt()
 
     def adopt(self) -> None:
         """Take what setup= has changed since `enter` for what `restore` goes back to.
@@ -75,5 +129,14 @@ class AmbientState:
                 adopt()
 
     def restore(self) -> None:
-        for part in self._parts:
-            part.restore()
+        """Raises CannotRestore."""
+        if len(sys.modules) != self._modules:
+            self._choose()
+        for restore in self._restores:
+            restore()
+
+    def _choose(self) -> None:
+        """Leave out the parts whose module, `needs`, nobody has imported yet."""
+        self._modules = len(sys.modules)
+        needs = [(part, getattr(part, "needs", None)) for part in self._parts]
+        self._restores = [part.restore for part, name in needs if not name or name in sys.modules]

@@ -10,6 +10,7 @@ import sys
 import threading
 from typing import IO, TYPE_CHECKING
 
+from pipedeco.descriptors import socket_pair
 from pipedeco.worker.messages import LENGTH
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def begin(
     flags: of the interpreter.
     output: where it writes; by default where we do.
     """
-    ours, theirs = socket.socketpair()
+    ours, theirs = socket_pair()
     command = [sys.executable, *flags, "-P", "-c", SERVE.format(module), ROOT]
     with theirs:
         process = subprocess.Popen(
@@ -61,6 +62,7 @@ def last_line(output: IO[bytes]) -> str:
 def opened(file: int) -> socket.socket:
     """Our end of the socket, in that process; what it starts itself does not get it."""
     connection = socket.socket(fileno=file)
+    connection.setblocking(True)
     connection.set_inheritable(False)
     return connection
 

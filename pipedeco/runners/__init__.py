@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from pipedeco.blobs import BlobStore
     from pipedeco.graph import Called, Logs, Step, StepCall, StepError
+    from pipedeco.worker.environment import Surroundings
 
 
 class RunFacts(NamedTuple):
@@ -30,6 +31,7 @@ class RunFacts(NamedTuple):
     setups: tuple[Callable[[], Any], ...]
     # Tells that one of these, by its name, has failed.
     setup_failed: Callable[[str, StepError, BaseException | None], None]
+    around: Surroundings | None = None  # those of a child run's call, where they are known
     parent: str = ""  # the id of the run of which this one is a child
 
 
@@ -105,6 +107,12 @@ class Session(Protocol):
 
     def kill(self) -> None:
         """End the calls that run at once."""
+
+    def note(self, step: Step) -> None:
+        """The body makes a call: note on the step how things stand, where workers must know."""
+
+    def surroundings_at(self, step: Step) -> Surroundings | None:
+        """What the steps of a child run find around them, where workers must be told."""
 
     def called(self, step: Step) -> None:
         """The body has made a call and is about to go on; raises what should stop it there."""

@@ -9,6 +9,8 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipedeco.ambient.moments import Moment, Moments
+from pipedeco.ambient.snapshot import at_call
 from pipedeco.definitions import FunctionSpec, MainDefinitions, describe
 from pipedeco.errors import ConfigError, NotPicklable, PipedecoError
 from pipedeco.graph import (
@@ -189,6 +191,8 @@ class CallSession:
         self.ready = Ready()
         self.stopping = False
         self.program = Program(main, elsewhere=self.elsewhere)
+        self.around = self.surroundings()
+        self.moments = Moments(self.travels)
         self.pickler = Pickler(facts.blobs, by_value=strays().by_value)
         self.echo = Echo(facts.logs)
         self._announced: set[str] = set()
@@ -231,7 +235,7 @@ class CallSession:
         """What the run's steps are to find around them."""
         setups = tuple([tuple(setup) for setup, _ in self.setups])
         main = self.program.main
-        return here()._replace(
+        return (self.facts.around or here())._replace(
             main_file=None if main is None else tuple(main.file),
             seed=self.facts.seed,
             setup=(self.facts.top, setups),
@@ -246,6 +250,21 @@ class CallSession:
         if text not in self._announced:
             self._announced.add(text)
             self.echo.tell(text)
+
+    def note(self, step: Step) -> None:
+        step.moment = self.moments.now()
+
+    def travels(self, name: str) -> bool:
+        """Whether an environment variable that the body sets goes to the workers."""
+        return True
+
+    def surroundings_at(self, step: Step) -> Surroundings:
+        """As they were at the call of a child pipeline, which begins later."""
+        moment, now = Moment.of(step.moment), here()
+        return now._replace(
+            environment=moment.applied(self.around.environment),
+            ambient=at_call(now.ambient, self.around.ambient, moment.states),
+        )
 
     def called(self, step: Step) -> None:
         pass

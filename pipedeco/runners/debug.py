@@ -171,6 +171,12 @@ class DebugSession:
     def kill(self) -> None:
         pass
 
+    def note(self, step: Step) -> None:
+        pass
+
+    def surroundings_at(self, step: Step) -> None:
+        pass
+
     def called(self, step: Step) -> None:
         if step.state in (FAILED, CANCELLED) and not step.called.options.allow_failure:
             step.run.load(step)

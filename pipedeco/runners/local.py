@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from pipedeco.ambient.moments import Turns
 from pipedeco.config import find_main
 from pipedeco.errors import NotPicklable, PipedecoError
 from pipedeco.graph import LogPosition, Logs, Step, StepCall, StepError
@@ -83,6 +84,7 @@ class _Slot:
         self.asked_back = False
         self.verdict: tuple[int, StepError] | None = None  # why its call is being killed
         self.clock: Timer | None = None  # of a call with a timeout, which has nothing beside it
+        self.turns = Turns()
         self.position = LogPosition(worker.name)
         self.proven = False  # whether it ever sent anything
 
@@ -95,7 +97,7 @@ class LocalSession(CallSession):
         self.runner = runner
         self.key = key
         self.unguarded = Program(None)  # for workers that do not import the main file
-        self.environments = Environments(self, self.surroundings(), runner.venvs)
+        self.environments = Environments(self, self.around, runner.venvs)
         self.busy: set[_Slot] = set()
         self.positions: dict[str, LogPosition] = {}  # by worker, which may leave and come back
 
@@ -285,6 +287,7 @@ class LocalRunner(Loop):
         self._enter(slot, session)
         share = -(-len(session.ready) // session.facts.workers)
         batch: list[tuple[Any, ...]] = []
+        moments: dict[int, bytes] = {}
         most = min(share, LARGEST)
         idle = not slot.calls
         for call in next_calls(session.ready, most, slot.load, BATCH, idle=idle):
@@ -296,11 +299,14 @@ class LocalRunner(Loop):
                 slot.calls[message[0]] = call, mean
                 slot.load += mean
                 batch.append(message)
+                if call.step.moment:
+                    moments[call.number] = call.step.moment
         if batch:
             session.busy.add(slot)
             slot.moved = time.monotonic()
             slot.asked_back = False
-            self.pool.send(slot.worker, ("calls", batch))
+            for message in slot.turns.messages(batch, moments):
+                self.pool.send(slot.worker, message)
         elif not slot.calls:
             self._release(slot)
 
@@ -309,6 +315,7 @@ class LocalRunner(Loop):
         if slot.run is session and not slot.must_enter:
             return
         slot.run = session
+        slot.turns = Turns()
         slot.must_enter = False
         slot.functions.clear()
         slot.complete.clear()

@@ -50,7 +50,7 @@ from pipedeco.worker.deaths import GRACE, ends_of_dead
 from pipedeco.worker.exchange import BEAT, CANCEL, KILL
 from pipedeco.worker.loop import Loop, Timer
 from pipedeco.worker.station import LEASE
-from pipedeco.worker.travel import setting_of
+from pipedeco.worker.travel import of_machine, setting_of
 
 if TYPE_CHECKING:
     from pipedeco.definitions import Definition
@@ -76,7 +76,6 @@ class RemoteSession(CallSession):
         super().__init__(runner, facts, read_main(find_main()))
         self.runner = runner
         self.exchange = open_exchange(facts, self.post, self._heard)
-        self.around = self.surroundings()
         self.unguarded = Program(None, elsewhere=True)  # for workers that cannot import that file
         self.project = project_here()
         self.lines: dict[tuple[Any, ...], Line] = {}
@@ -115,6 +114,9 @@ class RemoteSession(CallSession):
 
     def submit(self, call: StepCall) -> None:
         call.step.called.function.line.ready.put(call)
+
+    def travels(self, name: str) -> bool:
+        return not of_machine(name)
 
     def by_priority(self) -> list[Line]:
         """The lines, in which the first call has the highest priority of its line."""
@@ -376,6 +378,7 @@ class RemoteRunner(Loop):
         renewed: set[str] = set()
         timeouts: dict[int, float] = {}
         calls: list[tuple[Any, ...]] = []
+        moments: dict[int, bytes] = {}
         width = 0
         fresh = False
         share = min(-(-len(line.ready) // slots), LARGEST)
@@ -396,6 +399,8 @@ class RemoteRunner(Loop):
             call.number = next(self.numbers)
             message = message_of(call)
             calls.append(message)
+            if step.moment:
+                moments[call.number] = step.moment
             flight.calls[call.number] = call
             options = step.called.options
             fresh = fresh or options.fresh_process
@@ -415,6 +420,7 @@ class RemoteRunner(Loop):
             timeouts,
             fresh,
             None if line.environment is None else tuple(line.environment),
+            moments,
             list(changes.values()),
             sorted(spare),
         )

@@ -7,21 +7,32 @@ import importlib
 import os
 import signal
 import sys
+from contextvars import copy_context
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from pipedeco.ambient.moments import Moment
+from pipedeco.ambient.places import Zone
 from pipedeco.ambient.snapshot import AmbientState, capture, parts
+from pipedeco.ambient.trackers import variables_here
 from pipedeco.config import absolute
 from pipedeco.main_file import MAIN, MainFile, is_users
 from pipedeco.strays import strays
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pipedeco.worker.stray import StrayFinder
 
 _signal = importlib.import_module("_signal")
 
+# Those that a program may handle: no real-time signals, and none by which Python itself ends.
+_DEADLY = {"SIGKILL", "SIGSTOP", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP"}
+WATCHED_SIGNALS = [
+    int(number) for number in signal.Signals if number < 32 and number.name not in _DEADLY
+]
 
-WATCHED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGALRM, signal.SIGHUP)
+Result = TypeVar("Result")
 
 
 class Surroundings(NamedTuple):
@@ -51,7 +62,7 @@ def here() -> Surroundings:
     return Surroundings(
         _directory(),
         [absolute(entry) if entry == "" else _exact(entry) for entry in sys.path],
-        dict(os.environ),
+        variables_here(),
         [_exact(argument) for argument in getattr(sys, "argv", [])],
         {name: _exact(value) for name, value in facts.items() if isinstance(value, str)},
         _umask(),
@@ -87,13 +98,15 @@ class Environment:
     def __init__(self, main_file: MainFile | None = None) -> None:
         self.main_file = main_file  # what `__main__` was imported from
         self._wanted: Surroundings | None = None
-        self._variables: dict[Any, Any] = {}
+        self._environment: dict[str, str] = {}  # as the calls are to find it
+        self._variables: dict[Any, Any] = {}  # the same, as the interpreter keeps it
         self._modules = 0
         self._stamps: dict[str, tuple[str, int]] = {}
-        self._handlers: dict[int, Any] = {}
+        self._handlers: list[Any] = []
         self._path: list[str] = []
         self.homeless = False  # whether the working directory could not be entered
         self._ambient = AmbientState()
+        self._zone = Zone()
         self._strays: StrayFinder | None = None
         if main_file is not None:
             self._note_modules()
@@ -104,9 +117,7 @@ class Environment:
         Raises CannotImport where the program's main file is to be imported, and cannot be.
         """
         self._wanted = wanted
-        os.environ.clear()
-        os.environ.update(wanted.environment)
-        self._variables = dict(_raw_environment())
+        self._put_environment(wanted.environment)
         self._path = list(wanted.path)
         sys.path[:] = wanted.path
         sys.argv = list(wanted.argv)
@@ -125,8 +136,24 @@ class Environment:
             self._import_main(MainFile(*wanted.main_file), wanted.directory)
         sys.modules[MAIN].__dict__.update(wanted.main)
         self._note_modules()
-        self._handlers = {number: _signal.getsignal(number) for number in WATCHED_SIGNALS}
+        self._handlers = list(map(_signal.getsignal, WATCHED_SIGNALS))
         self._ambient.enter(wanted.ambient)
+
+    def turn(self, data: bytes) -> None:
+        """Be as things were at another call of the run."""
+        assert self._wanted is not None
+        moment = Moment.of(data)
+        self._put_environment(moment.applied(self._wanted.environment))
+        self._ambient.turn(moment.states)
+
+    def imported(self) -> None:
+        """A module of the user's was imported; what it sets up is in the run's snapshot."""
+        self._ambient.imported()
+        self.restore()
+
+    def run(self, function: Callable[..., Result], *args: Any) -> Result:
+        """Call a function in a copy of this context: what it sets there is gone afterwards."""
+        return copy_context().run(function, *args)
 
     def _import_main(self, file: MainFile, directory: str) -> None:
         from pipedeco.worker.main_import import import_quietly
@@ -153,33 +180,42 @@ class Environment:
     def adopt(self) -> None:
         """What setup= has changed is what steps find from now on, and are put back to."""
         assert self._wanted is not None
+        now, begun = dict(os.environ), self._environment
+        changes = Moment(
+            {name: text for name, text in now.items() if begun.get(name) != text},
+            [name for name in begun if name not in now],
+            {},
+        )
         self._wanted = self._wanted._replace(
             directory=_directory(),
             path=list(sys.path),
-            environment=dict(os.environ),
+            environment=changes.applied(self._wanted.environment),
             argv=list(sys.argv),
             umask=_umask(),
             recursion_limit=sys.getrecursionlimit(),
         )
-        self._variables = dict(_raw_environment())
+        self._put_environment(now)
         self._path = list(sys.path)
         self._note_modules()
-        self._handlers = {number: _signal.getsignal(number) for number in WATCHED_SIGNALS}
+        self._handlers = list(map(_signal.getsignal, WATCHED_SIGNALS))
         self._ambient.adopt()
 
     def set_variable(self, name: str, text: str) -> None:
         """Another run begins in the same surroundings, but for one variable."""
         assert self._wanted is not None
-        self._wanted.environment[name] = os.environ[name] = text
-        self._variables = dict(_raw_environment())
+        self._wanted.environment[name] = text
+        self.turn(b"")  # the run before may have ended at another moment
 
     def restore(self) -> None:
-        """Undo what a step did to the process; cheap where it did nothing."""
+        """Undo what a step did to the process; cheap where it did nothing.
+
+        Raises CannotRestore where only another process can be as this one was.
+        """
         wanted = self._wanted
         assert wanted is not None
         if _raw_environment() != self._variables:
-            os.environ.clear()
-            os.environ.update(wanted.environment)
+            self._put_environment(self._environment)
+        self._zone.restore()
         if self.homeless or _directory() != wanted.directory:
             self._go_home(wanted.directory)
         if sys.path != self._path:
@@ -226,9 +262,22 @@ class Environment:
             _signal.setitimer(_signal.ITIMER_REAL, 0)
         if _signal.pthread_sigmask(_signal.SIG_BLOCK, ()):
             _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-        for number, handler in self._handlers.items():
-            if _signal.getsignal(number) is not handler:
-                _signal.signal(number, handler)
+        if list(map(_signal.getsignal, WATCHED_SIGNALS)) != self._handlers:
+            for timer in (
+                _signal.ITIMER_VIRTUAL,
+                _signal.ITIMER_PROF,
+            ):  # end who does not handle them
+                _signal.setitimer(timer, 0)
+            for number, handler in zip(WATCHED_SIGNALS, self._handlers, strict=True):
+                if _signal.getsignal(number) is not handler:
+                    _signal.signal(number, handler)
+
+    def _put_environment(self, wanted: dict[str, str]) -> None:
+        self._environment = wanted
+        os.environ.clear()
+        os.environ.update(wanted)
+        self._variables = dict(_raw_environment())
+        self._zone.enter()
 
     def unfit(self, wanted: Surroundings) -> bool:
         """Whether only a fresh process can enter these surroundings.

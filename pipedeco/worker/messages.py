@@ -8,6 +8,7 @@ runs nobody's code.
                     ("changes", [(module, name, data), ...])   globals of modules that it imports
                     ("function", id, kind, module, data, retry_on, component's name, auto_log,
                      collect)
+                    ("moment", data)                           how things stand at the calls that come
                     ("calls", [(id, function, args, inputs, call number, attempt), ...])
                     ("give_back",)                             calls that are not begun
                     ("cancel", run key)                        precedes a SIGTERM

@@ -15,6 +15,7 @@ import sys
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from pipedeco.descriptors import socket_pair
 from pipedeco.errors import PipedecoError
 from pipedeco.worker.deaths import Exit, exit_of_code
 from pipedeco.worker.messages import Decoder, encode
@@ -339,7 +340,7 @@ class NurseryNest:
             self._tell_main()
         self.founder = worker if self.founder is None else self.founder
         self.used = True
-        ours, theirs = socket.socketpair()
+        ours, theirs = socket_pair()
         ours.setblocking(False)
         page = os.memfd_create("pipedeco-page")
         try:
@@ -431,7 +432,7 @@ def _start_nursery(venv: Venv | None) -> tuple[socket.socket, int]:
     if not executable:
         raise PipedecoError("there is no Python executable to start workers with (sys.executable)")
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = socket_pair(socket.SOCK_SEQPACKET)
     number = theirs.fileno()
     # dup2 of a descriptor onto itself is how posix_spawn makes it inheritable.
     arguments = [executable, *interpreter_flags(), "-P", "-c", NURSERY]

@@ -15,12 +15,13 @@ import socket
 import sys
 import threading
 import time
-import warnings
 from collections import deque
 from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
 
+from pipedeco.ambient.filters import quiet_forks
+from pipedeco.ambient.interpreter import CannotRestore
 from pipedeco.autolog import AutoLog
 from pipedeco.blobs import BlobStore, make_private
 from pipedeco.definitions import find, main_globals
@@ -75,6 +76,7 @@ class Worker:
         main_file: MainFile | None = None,
     ) -> None:
         self.connection = connection
+        connection.setblocking(True)  # whatever default the program's modules have set
         self.page = page
         self.queue: deque[tuple[Any, ...]] = deque()
         self.outcomes: deque[tuple[Any, ...]] = deque()
@@ -98,6 +100,7 @@ class Worker:
         self.in_step = False
         self.cancel: BaseException | None = None  # what the step was interrupted with
         self.cancelled = 0  # the run that a SIGTERM of the controller's has cancelled
+        self.spoiled = False  # whether a step has changed what cannot be changed back
         self.lost = False  # whether the step did not meet `cancel`, which Python dropped
         self.sending = threading.Lock()
         self.receiving = threading.Lock()
@@ -214,6 +217,8 @@ class Worker:
             self.functions[message[1]] = message[2:]
         elif kind == "define":
             self.define(message[1])
+        elif kind == "moment":
+            self.environment.turn(message[1])
         elif kind == "changes":
             self.changes.waiting += message[1]
         elif kind == "run":
@@ -303,7 +308,7 @@ class Worker:
         if os.getpid() != self.pid:  # the step forked, and this is the child's way out
             os._exit(1)
         self.tell(number, outcome)
-        if self.ending.due:
+        if self.ending.due or self.spoiled:
             self.retire()
 
     def tell(self, number: int, outcome: Outcome) -> None:
@@ -393,11 +398,12 @@ class Worker:
     def once(
         self, function: Any, retry_on: Any, args: Any, inputs: Any, *, auto_log: bool
     ) -> Outcome:
+        call = perform, function, lambda: self.arguments(args, inputs), self.pack, retry_on
         if not auto_log:
-            return perform(function, lambda: self.arguments(args, inputs), self.pack, retry_on)
+            return self.environment.run(*call)
         self.auto_log.begin(self.reporter)
         try:
-            return perform(function, lambda: self.arguments(args, inputs), self.pack, retry_on)
+            return self.environment.run(*call)
         finally:
             self.auto_log.end()
 
@@ -407,6 +413,7 @@ class Worker:
         entry = find(kind, module, data), loads(retry_on) if retry_on else (Exception,)
         self.environment.settle()
         self.loaded[function_id] = entry
+        self.environment.imported()
         return entry
 
     def arguments(self, args: Any, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -438,7 +445,10 @@ class Worker:
         assert self.logs is not None
         if has_children():
             self.ending.look_after_children(self.page[1], succeeded=state == COMPLETED)
-        self.environment.restore()
+        try:
+            self.environment.restore()
+        except CannotRestore:
+            self.spoiled = True
         self.generators.restore()
         self.reporter.finish()
         self.reporter.call = None
@@ -627,5 +637,5 @@ def main(connection: socket.socket, page: Any, main_file: MainFile | None = None
     ending = Ending()
     if main_file is None:
         new_main()
-    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+    quiet_forks()
     Worker(connection, page, ending, main_file).serve()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from multiprocess import get_context, spawn
 from multiprocess.connection import wait
 
+from pipedeco.descriptors import socket_pair
 from pipedeco.worker import process
 from pipedeco.worker.children import PR_SET_CHILD_SUBREAPER, kill_tree, prctl
 from pipedeco.worker.deaths import Exit, exit_of_code
@@ -43,7 +44,7 @@ class SpawnNest:
         self.processes: dict[int, Any] = {}
 
     def start(self, worker: int) -> tuple[socket.socket, Any]:
-        ours, theirs = socket.socketpair()
+        ours, theirs = socket_pair()
         page = self.context.RawArray("q", 4)
         child = self.context.Process(target=spawned, args=(theirs, page), name=f"pipedeco-{worker}")
         child.daemon = False

@@ -37,6 +37,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
 
+from pipedeco.ambient.moments import Turns
 from pipedeco.errors import BlobCorrupt, PipedecoError
 from pipedeco.events import length
 from pipedeco.graph import CANCELLED, FAILED, LogPosition, StepError
@@ -177,6 +178,7 @@ class _Child:
         self.functions: set[int] = set()
         # What it was told of the program: names of its __main__, and (module, name) of others.
         self.shipped: dict[Any, bytes] = {}
+        self.turns = Turns()
         self.position = LogPosition("")
 
 
@@ -384,7 +386,8 @@ class Station(Loop):
         self._tell_program(child, work)
         for number, timeout in work.batch.timeouts.items():
             self._watch(child, work, number, timeout, timeout)
-        self.pool.send(child.worker, ("calls", list(work.left.values())))
+        for message in child.turns.messages(work.left.values(), work.batch.moments):
+            self.pool.send(child.worker, message)
 
     def _tell_program(self, child: _Child, work: _Work) -> None:
         """Send a child what a batch needs of the program."""
@@ -429,6 +432,7 @@ class Station(Loop):
         if child.run is run:
             return
         child.run = run
+        child.turns = Turns()
         child.functions.clear()
         setting, exchange = run.setting, run.exchange
         name = f"{setting.log_prefix}{child.name}{exchange.token}"
@@ -565,6 +569,7 @@ class Station(Loop):
         if logs is not None:
             position = child.position
             position.out, position.err, position.events = logs[1], logs[3], logs[5]
+        work.starts = 0  # it is none of those that die as they start
         work.outcome(message, child.position.name)
         work.starts = 0  # of children that began nothing, one after another
 

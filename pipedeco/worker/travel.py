@@ -75,7 +75,7 @@ def setting_of(here: Surroundings, project: str, code: str | None, **facts: str)
     ----------
     facts: the other fields.
     """
-    sent = {name: text for name, text in here.environment.items() if not _of_machine(name)}
+    sent = {name: text for name, text in here.environment.items() if not of_machine(name)}
     path = [kind_of(os.path.join(here.directory, entry), project) for entry in here.path]
     return Setting(
         python=python(),
@@ -218,7 +218,8 @@ def python() -> str:
     return f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
-def _of_machine(name: str) -> bool:
+def of_machine(name: str) -> bool:
+    """Whether a variable speaks of the machine that a process runs on."""
     return name in MACHINE or name.startswith(MACHINES)
 
 

@@ -1,0 +1,62 @@
+"""The limits of resources that this process has."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from pipedeco.ambient.interpreter import CannotRestore
+
+
+class Limits:
+    """Puts them back after a step.  They do not travel: workers inherit them.
+
+    Reading them takes a call of the system for each, so this is done where somebody has imported
+    `resource`; until then they are those of the process that has started this one.
+    """
+
+    name = "limits"
+    needs = "resource"
+
+    def __init__(self) -> None:
+        self._kinds: list[int] = []
+        self._wanted: list[tuple[int, int]] = []
+
+    def capture(self) -> None:
+        pass
+
+    def enter(self, state: None) -> None:
+        pass
+
+    def adopt(self) -> None:
+        """As setup= has set them."""
+        resource: Any = sys.modules.get("resource")
+        if resource is not None:
+            self._begin(resource)
+            self._wanted = list(map(resource.getrlimit, self._kinds))
+
+    def restore(self) -> None:
+        """Raises CannotRestore where a step has lowered a limit that only root may raise."""
+        resource: Any = sys.modules["resource"]
+        if not self._kinds:
+            self._begin(resource)
+        now = list(map(resource.getrlimit, self._kinds))
+        if now == self._wanted:
+            return
+        for kind, limits, wanted in zip(self._kinds, now, self._wanted, strict=True):
+            if limits != wanted:
+                try:
+                    resource.setrlimit(kind, wanted)
+                except (OSError, ValueError) as error:
+                    raise CannotRestore(f"the limit {kind} of resources") from error
+
+    def _begin(self, resource: Any) -> None:
+        """Find the limits with which this process began."""
+        self._kinds = sorted(
+            {kind for name, kind in vars(resource).items() if name[:7] == "RLIMIT_"}
+        )
+        try:
+            self._wanted = [resource.prlimit(os.getppid(), kind) for kind in self._kinds]
+        except (AttributeError, OSError):  # not Linux, or another user's: as they are now
+            self._wanted = list(map(resource.getrlimit, self._kinds))
