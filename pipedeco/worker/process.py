@@ -411,9 +411,9 @@ class Worker:
         """The function of an id and its retry_on, found once."""
         kind, module, data, retry_on, *_ = self.functions[function_id]
         entry = find(kind, module, data), loads(retry_on) if retry_on else (Exception,)
+        self.environment.imported()
         self.environment.settle()
         self.loaded[function_id] = entry
-        self.environment.imported()
         return entry
 
     def arguments(self, args: Any, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
