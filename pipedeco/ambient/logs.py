@@ -41,8 +41,19 @@ class Logs:
         elif "logging" in sys.modules:  # the step is the first to use it
             self._begin()
 
+    def adopt(self) -> None:
+        """Keep what setup= has set up."""
+        if self._loggers is None and "logging" in sys.modules:
+            self._loggers = self._made()
+        if self._loggers is not None:
+            self._loggers.adopt()
+
     def _begin(self) -> None:
+        self._loggers = self._made()
+        self._loggers.enter(self._state)
+
+    @staticmethod
+    def _made() -> Loggers:
         from pipedeco.ambient.workerlogs import Loggers
 
-        self._loggers = Loggers()
-        self._loggers.enter(self._state)
+        return Loggers()

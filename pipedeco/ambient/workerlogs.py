@@ -157,6 +157,19 @@ class Loggers:
         self._files = frozenset(state.get("files", ()))
         self._aside += self._apply()
 
+    def adopt(self) -> None:
+        """Take loggers as they are now for what `restore` goes back to."""
+        known = logging.root.manager.loggerDict.values()
+        loggers = [logging.root, *(item for item in known if isinstance(item, logging.Logger))]
+        self._wanted = {logger.name: _state_of(logger) for logger in loggers}
+        self._globals |= {"disable": logging.root.manager.disable}
+        self._globals.pop("captures", None)
+        if _captures():
+            self._globals["captures"] = True
+        self._lists = [(each, list(each.handlers)) for each in loggers if each.handlers]
+        self._made = [(handler, _facts(handler)) for handler, _ in self._made]
+        self._touched = False
+
     def restore(self) -> None:
         """Put back what was changed since; a microsecond where nothing was."""
         if self._touched or self._has_changed():

@@ -348,3 +348,33 @@ def test_what_a_module_needs_before_it_can_be_imported(tmp_path, mode, method):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("('a', 'b')\n", "")
+
+
+def set_up_logging():
+    import logging
+
+    logger = logging.getLogger("setup.own")
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(logging.StreamHandler(sys.stdout))
+
+
+@component
+def log(n):
+    import logging
+
+    logging.getLogger("setup.own").debug("step %d", n)
+
+
+def test_logging_that_it_sets_up_stays(mode):
+    @pipeline(setup=set_up_logging, workers=1)
+    def run():
+        for n in range(3):
+            log(n).result()
+
+    run()
+    if mode == "debug":  # it has set up this process
+        import logging
+
+        logging.getLogger("setup.own").handlers.clear()
+    run = get_run()
+    assert [run.logs(step) for step in run.steps] == ["step 0\n", "step 1\n", "step 2\n"]
