@@ -42,6 +42,8 @@ class Locale:
         characters = parts.pop("LC_CTYPE", text)
         variables = (os.environ.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG"))
         begun = next(filter(None, variables), "C")
+        if begun in ("C", "POSIX") and not os.environ.get("LC_ALL"):
+            begun = "C.UTF-8"  # which Python takes in its place, see PEP 538
         plain = set(parts.values()) <= {"C"} and _same_locale(characters, begun)
         return None if plain else text
 
@@ -49,7 +51,7 @@ class Locale:
 def _same_locale(one: str, other: str) -> bool:
     def plain(name: str) -> str:
         text = name.lower().replace("-", "")
-        return "c" if text in ("posix", "c.utf8") else text
+        return "c" if text == "posix" else text
 
     return plain(one) == plain(other)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -59,6 +60,7 @@ class Forwarded(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
+        self._log.keep(self.address, record)
         if not self._log.watch.watching:  # else all handlers of the record go in one report
             self._log.took(record, [self], None)
 
@@ -76,26 +78,43 @@ class StepLog:
     def __init__(self, reporter: Reporter) -> None:
         self.watch = RecordWatch(self)
         self._reporter = reporter
+        self._kept = _Kept()
 
     def begin(self) -> Any:
         return _written()
 
+    def keep(self, address: tuple[int, bool], record: logging.LogRecord) -> None:
+        """Take a record as a handler gets it: a filter of a later one may change it."""
+        kept = self._kept.records.setdefault(id(record), [])
+        if not kept or kept[-1][0] is not record.msg or kept[-1][1] is not record.args:
+            kept.append((record.msg, record.args, [], wire.pack(record)))
+        kept[-1][2].append(address)
+
     def took(
         self, record: logging.LogRecord, handlers: list[logging.Handler], begun: object
     ) -> None:
-        to = [handler.address for handler in handlers if isinstance(handler, Forwarded)]
+        kept = self._kept.records.pop(id(record), ())
+        payloads = [{"to": to, **packed} for _, _, to, packed in kept]
+        forwarded = sum(len(payload["to"]) for payload in payloads)
         shown = any(isinstance(handler, (Shown, stderr_handler())) for handler in handlers)
-        if not shown and len(to) < len(handlers):  # a handler that the step has made
+        if not shown and forwarded < len(handlers):  # a handler that the step has made
             shown = _written() != begun
-        if not to and shown:
-            return
-        payload = {"to": to, **wire.pack(record)} if to else {}
         if not shown:
-            payload["text"] = log_text(handlers[0], record)
-        try:
-            self._reporter.emit(LOG, record.name, payload, time=record.created)
-        except PipedecoError:  # a full disk, or a thread whose step is over
-            handlers[0].handleError(record)
+            payloads = payloads or [{}]
+            payloads[0]["text"] = log_text(handlers[0], record)
+        for payload in payloads:
+            try:
+                self._reporter.emit(LOG, record.name, payload, time=record.created)
+            except PipedecoError:  # a full disk, or a thread whose step is over
+                handlers[0].handleError(record)
+
+
+class _Kept(threading.local):
+    """Records that are being handled, as their forwarded handlers have got them."""
+
+    def __init__(self) -> None:
+        # By the record's id: message, arguments, addresses and the packed record.
+        self.records: dict[int, list[tuple[Any, Any, list[Any], dict[str, Any]]]] = {}
 
 
 def _written() -> tuple[int, ...]:

@@ -143,59 +143,8 @@ def _staying() -> Iterator[Known]:
 
 
 def _pending() -> Iterator[Known]:
-    logging = "workers do not have the program's loggers"
-    yield Known("shop", WORKERS, "stderr logs", logging, pending="logs")
-    yield Known("shop", DEBUG, "logs", logging, pending="logs")
-    yield Known(
-        "log_handlers", WORKERS, "stdout stderr traceback files logs", logging, pending="logs"
-    )
-    yield Known("log_handlers", DEBUG, "logs", logging, pending="logs")
-    yield Known("log_own_handlers", WORKERS, "stdout stderr logs", logging, pending="logs")
-    yield Known("log_own_handlers", DEBUG, "logs", logging, pending="logs")
-    yield Known("log_basic_file", WORKERS, "stdout files", logging, pending="logs")
-    yield Known("log_queue", WORKERS, "stderr files", logging, pending="logs")
-    captured = "logging.captureWarnings(True) of the body"
-    yield Known("log_default", WORKERS, "stderr logs", captured, pending="logs")
-
-    around = "workers do not have the program's time zone, locale, decimals and variables"
-    yield Known("ambient_main", WORKERS, "stdout steps", around, pending="ambient")
-    yield Known("subprocesses", ("local", "spawn"), "stdout", around, pending="ambient")
-    filters = "workers do not have the program's filters of warnings"
-    yield Known("warnings_filters", WORKERS, "stderr logs", filters, pending="ambient")
-    places = "each worker shows a warning once, where the program shows it once"
-    yield Known("warnings_parallel", WORKERS, "stderr", places, pending="ambient", always=False)
-
-    yield Known("seeds_global", WORKERS, "stdout", "no seed= is given", pending="seeds")
-
-    kept = "what a step leaves is ended, while its worker keeps the handles of it"
-    yield Known("pool_processes", WORKERS, "end stdout traceback steps", kept, pending="procs")
-    aspects = "end stdout stderr traceback steps logs"
-    yield Known("pool_joblib", WORKERS, aspects, kept, pending="procs", always=False)
-
-    unfinished = "workers are ended without what a process does at its end"
-    yield Known("leftovers", ("local", "spawn"), "files", unfinished, pending="procs")
-    yield Known("leftovers", WORKERS, "temporary", unfinished, pending="procs")
-
-    held = "definitions of the script hold what does not pickle"
-    for program in ("sync_classes", "console_rich", "context_vars", "from_module"):
-        aspects = "end stdout stderr traceback steps"
-        if program == "context_vars":
-            aspects = aspects.replace("stderr ", "")
-        yield Known(program, WORKERS, aspects, held, pending="code")
-    by_path = "a module that was loaded by its path is looked for by its name"
-    yield Known("plugins", WORKERS, "end stdout traceback steps", by_path, pending="code")
     named = "a pipeline of __main__ cannot be pickled by its name, as multiprocessing does"
     yield Known("pool_of_pipelines", EVERY, "end stdout traceback steps", named, pending="code")
-
-    imported = "the main file is not imported by workers"
-    aspects = "end stdout stderr traceback steps"
-    yield Known("sync_classes_guarded", WORKERS, aspects, imported, pending="main")
-    yield Known("frames", WORKERS, "stdout logs", imported, pending="main")
-    yield Known("plots", ("local", "spawn"), "stdout", imported, pending="main")
-    yield Known("training", ("local", "spawn"), "stdout logs", imported, pending="main")
-    changed = "what main() has set in modules of its own is not seen"
-    yield Known("guard_globals", WORKERS, "end stdout traceback steps", changed, pending="main")
-    yield Known("settings_in_main", WORKERS, "stdout logs", changed, pending="main")
 
 
 KNOWN: tuple[Known, ...] = (*_staying(), *_pending())
