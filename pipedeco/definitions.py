@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from pipedeco.picklers import GlobalsOf
 
 
+ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, tuple})
+
+
 class Decorated:
     """What components and pipelines are: something around the function `fn`."""
 
@@ -185,6 +188,18 @@ _OWN_NAMES = frozenset(
 )
 
 
+class OfMain:
+    """Stands in a pickle for what `__main__` has under a name."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return global_of_main, (self.name,)
+
+
 class _ByValue(Exception):
     """Raised inside the light pickler where cloudpickle must take over."""
 
@@ -288,11 +303,23 @@ class _Definer(pickle.Pickler):
             "__qualname__": function.__qualname__,
             "__module__": function.__module__,
             "__doc__": function.__doc__,
-            "__defaults__": function.__defaults__,
-            "__kwdefaults__": function.__kwdefaults__,
+            "__defaults__": function.__defaults__
+            and tuple(map(self._shared, function.__defaults__)),
+            "__kwdefaults__": function.__kwdefaults__
+            and {name: self._shared(value) for name, value in function.__kwdefaults__.items()},
             "__annotations__": function.__annotations__,
         }
         return make_function, (marshal.dumps(function.__code__), state, function.__dict__)
+
+    def _shared(self, default: Any) -> Any:
+        """A default that `__main__` has, too, is compared by `is`: it is one object in a worker."""
+        if type(default) in ATOMS or isinstance(default, (type, FunctionType)):
+            return default
+        for name, value in self._main.items():
+            if value is default and name != self._name:
+                self.before[name] = None
+                return OfMain(name)
+        return default
 
     def _module(self, module: ModuleType) -> Any:
         """A module by name, with the submodules that the body could reach through it."""

@@ -13,11 +13,13 @@ import copyreg
 import io
 import pickle
 import sys
+from contextvars import ContextVar
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.definitions import Decorated, sent_by_value
+from pipedeco.imported import imported_as
 from pipedeco.instructions import codes
 from pipedeco.main_file import MAIN, is_users
 from pipedeco.serialization import main_names
@@ -48,11 +50,15 @@ class Global(NamedTuple):
 
 
 class Change(NamedTuple):
-    """The value of a global as the program has it; the worker's own may be the same."""
+    """The value of a global as the program has it; the worker's own may be the same.
+
+    `object` is the same for globals that are one object in the program.
+    """
 
     module: str
     name: str
     data: bytes
+    object: str
 
 
 class Needed(NamedTuple):
@@ -88,9 +94,9 @@ class ModuleState:
         self._reach = Reach(main is not None)
         self._sources = Sources()
         self._pickled: dict[Global, bytes | None] = {}
-        self._later: dict[
-            Global, dict[str, None]
-        ] = {}  # names of `__main__` that its functions use
+        # Names of `__main__` that the functions of a value use.
+        self._later: dict[Global, dict[str, None]] = {}
+        self._objects: dict[int, str] = {}  # what objects are called, by id
         self.unsent: list[Unsent] = []
 
     def needed(self, fn: Callable[..., Any], names: Iterable[str] = ()) -> Needed:
@@ -111,7 +117,8 @@ class ModuleState:
                 self._pickled[where] = self._dump(where, value)
             data = self._pickled[where]
             if data is not None:
-                changes.append(Change(*where, data))
+                called = self._objects.setdefault(id(value), ":".join(where))
+                changes.append(Change(*where, data, called))
                 if self._main is None and MAIN.encode() in data:
                     definitions += self._names_for(where, data)
             elif self._is_missing(where):
@@ -213,6 +220,15 @@ class Reach:
             )
         return self._known[key]
 
+    def origin(self, where: Global, value: Any) -> Global:
+        """Return where a global is from, if it is one of `__main__` that workers do not import."""
+        if self._of_main or where.module != MAIN:
+            return where
+        found = imported_as(where.name, value, sys.modules[MAIN].__dict__)
+        if found is None or not self.is_users(found.module):
+            return where
+        return Global(found.module, found.name)
+
     def is_users(self, module: Any) -> bool:
         """Return whether a module of this name is the user's own."""
         if not isinstance(module, str):
@@ -248,8 +264,8 @@ class _Walk:
             return
         self.meet(value)
         where = Global(module, name)
-        if alias or (not isinstance(value, CODE) and where not in self.values):
-            self.values[where] = value
+        if alias or not isinstance(value, CODE):
+            self.values[self.reach.origin(where, value)] = value
             self.meet(type(value))
 
     def meet(self, value: Any) -> None:
@@ -440,43 +456,16 @@ def dumped_globals() -> dict[Global, bytes]:
     return found
 
 
-def apply_change(module: ModuleType, change: Change, moved: tuple[str, str]) -> None:
-    """Give a module of this worker the value, unless its own is the same.
-
-    Parameters
-    ----------
-    module : module
-    change : Change
-    moved : (str, str)
-        The folder in which the project stands here, and that of the controller; else ("", "").
-
-    Raises whatever loading the value raises.
-    """
-    *owners, name = change.name.split(".")
-    owner: Any = module
-    for part in owners:
-        owner = getattr(owner, part, None)
-    if owner is None:  # a class that this worker does not have
-        return
-    names = vars(owner)
-    data = with_paths_moved(change.data, moved[1], moved[0]) if moved[0] else change.data
-    if name in names:
-        try:
-            if dump_global(names[name]) == data:
-                return
-        except Exception:  # noqa: BLE001, S110 - users' reducers; then it is another value
-            pass
-    setattr(owner, name, pickle.loads(data))
-
-
 # -- values as bytes that can be compared --------------------------------------------------------
 
 
 def dump_global(value: Any) -> bytes:
-    """Return a pickle in which each path is one string.
+    """Return a pickle in which each path is one string; of a context variable its value's.
 
     Raises whatever pickling the value raises.
     """
+    if isinstance(value, ContextVar):
+        value = value.get()
     file = io.BytesIO()
     pickler = pickle.Pickler(file, COMPARED)
     pathlib = sys.modules.get("pathlib")

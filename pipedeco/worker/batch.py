@@ -24,7 +24,7 @@ class Batch(NamedTuple):
     fresh: bool  # whether the child is to have done nothing before, nor afterwards
     environment: tuple[Any, ...] | None = None  # Requirements, where it is to be in its own
     moments: dict[int, bytes] = {}  # noqa: RUF012 - by call, of those that find something changed
-    changes: list[tuple[str, str, bytes]] = []  # noqa: RUF012 - globals of modules
+    changes: list[tuple[str, str, bytes, str]] = []  # noqa: RUF012 - globals of modules
     spare: list[str] = []  # noqa: RUF012 - definitions that the import of the main file gives, too
 
 

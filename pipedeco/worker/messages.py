@@ -5,7 +5,7 @@ runs nobody's code.
 
     to a worker     ("run", key, surroundings, blobs, logs, (run's id, pipeline's name))
                     ("define", [(name, data), ...])            names of its __main__
-                    ("changes", [(module, name, data), ...])   globals of modules that it imports
+                    ("changes", [(module, name, data, object), ...])   globals of modules that it imports
                     ("function", id, kind, module, data, retry_on, component's name, auto_log,
                      collect)
                     ("moment", data)                           how things stand at the calls that come
