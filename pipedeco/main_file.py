@@ -34,6 +34,36 @@ try:
     BEGAN_IN = os.getcwd()  # this module is imported with the decorators
 except OSError:  # the folder is gone
     BEGAN_IN = ""
+# Functions and methods of the outside world, by their last names, and some of os by theirs.
+EFFECTS = frozenset(
+    [
+        "rmtree",
+        "unlink",
+        "rmdir",
+        "copytree",
+        "copyfile",
+        "write_text",
+        "write_bytes",
+        "symlink_to",
+        "hardlink_to",
+        "TemporaryDirectory",
+        "NamedTemporaryFile",
+        "TemporaryFile",
+        "mkdtemp",
+        "mkstemp",
+        "urlretrieve",
+        "to_csv",
+        "to_parquet",
+        "to_excel",
+        "to_pickle",
+        "to_sql",
+        "savefig",
+        "input",
+    ]
+)
+OF_OS = frozenset(
+    ["remove", "removedirs", "rename", "renames", "replace", "truncate", "system", "popen"]
+)
 LARGEST = 2 << 20  # bytes of a main file that is looked at
 
 
@@ -173,7 +203,7 @@ def can_be_imported(tree: Any, pipelines: Iterable[str] = ()) -> bool:
     """Return whether importing a main file would call no pipeline and start no program.
 
     At its top level, outside the main guard, there must be no call of a function that leads to a
-    pipeline.  Without a guard there must be no bare call that involves anything of the file, such
+    pipeline, nor one that makes or removes files, which would be done again.  Without a guard there must be no bare call that involves anything of the file, such
     as `main()`, `app()` or `Fire(main)`.
 
     Parameters
@@ -185,7 +215,7 @@ def can_be_imported(tree: Any, pipelines: Iterable[str] = ()) -> bool:
     top = list(_top_level(tree.body))
     pipelines = _leading_to_pipelines(tree, pipelines)
     calls = [node for statement in top for node in _evaluated(statement, _ast.Call)]
-    if any(pipelines & _names(call) for call in calls):
+    if any(pipelines & _names(call) or _has_effect(call) for call in calls):
         return False
     if any(_is_guard(statement) for statement in tree.body):
         return True
@@ -215,6 +245,30 @@ def only_costs(tree: Any, pipelines: Iterable[str] = ()) -> bool:
         elif not _is_constant(statement):
             return False
     return bool(imported - used)
+
+
+def _has_effect(call: Any) -> bool:
+    """Whether a call makes, changes or removes files, as far as its name tells."""
+    name, owner = _called(call.func)
+    if name == "open" and owner in ("", "io"):
+        modes = [*call.args[1:2], *(word.value for word in call.keywords if word.arg == "mode")]
+        texts = [mode.value for mode in modes if isinstance(mode, _ast.Constant)]
+        return any(set("wax+") & set(str(text)) for text in texts)
+    if name in ("mkdir", "makedirs"):
+        return not any(word.arg == "exist_ok" for word in call.keywords)
+    return name in EFFECTS or owner == "shutil" or (owner == "os" and name in OF_OS)
+
+
+def _called(function: Any) -> tuple[str, str]:
+    """The last part of a called name, and the first, where it has several."""
+    if isinstance(function, _ast.Name):
+        return function.id, ""
+    if not isinstance(function, _ast.Attribute):
+        return "", ""
+    first = function.value
+    while isinstance(first, _ast.Attribute):
+        first = first.value
+    return function.attr, first.id if isinstance(first, _ast.Name) else ""
 
 
 def _calls(decorators: list[Any]) -> bool:

@@ -64,6 +64,27 @@ NOT_IMPORTED = [
     "made = pipeline(other)\nmade()",
     "flow.local()",
 ]
+GUARD = "if __name__ == '__main__':\n    main()\n"
+EFFECTS = [
+    "import shutil\nshutil.rmtree('out')",
+    "import os\nos.mkdir('out')",
+    "import os\nos.remove('out.txt')",
+    "from pathlib import Path\nPath('out').mkdir()",
+    "from pathlib import Path\nPath('out.txt').write_text('')",
+    "open('out.txt', 'w').close()",
+    "with open('out.txt', mode='a') as file:\n    file.write('')",
+    "import tempfile\nSCRATCH = tempfile.TemporaryDirectory()",
+    "NAME = input('name')",
+]
+NO_EFFECTS = [
+    "import os\nos.makedirs('out', exist_ok=True)",
+    "TEXT = open('out.txt').read()",
+    "DATA = open('out.bin', 'rb').read()",
+    "NAME = 'a b'.replace(' ', '')",
+    "COPY = [1].copy()",
+    "import os\nHOME = os.path.join('a', 'b')",
+    "def later():\n    open('out.txt', 'w')",
+]
 
 
 def importable(text, **more):
@@ -78,6 +99,16 @@ def test_is_imported(tail):
 @pytest.mark.parametrize("tail", NOT_IMPORTED)
 def test_is_not_imported(tail):
     assert not importable(HEAD + tail)
+
+
+@pytest.mark.parametrize("text", EFFECTS)
+def test_what_changes_files_is_not_done_again(text):
+    assert not importable(f"{HEAD}{text}\n{GUARD}")
+
+
+@pytest.mark.parametrize("text", NO_EFFECTS)
+def test_what_changes_nothing_is_done_again(text):
+    assert importable(f"{HEAD}{text}\n{GUARD}")
 
 
 def test_a_pipeline_of_another_module_is_known_by_its_value():

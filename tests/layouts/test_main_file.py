@@ -180,7 +180,9 @@ TOPS = """
 import os, sys, threading
 from pipedeco import component, pipeline
 
-open("tops", "a").write("top ")
+TO = os.open("tops", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+os.write(TO, b"top ")
+os.close(TO)
 print("at the top")
 {top}
 
