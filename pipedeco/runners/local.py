@@ -46,6 +46,7 @@ from pipedeco.worker.deaths import (
     timed_out,
     worker_died,
 )
+from pipedeco.worker.environment import stray_modules
 from pipedeco.worker.loop import Loop, Timer
 from pipedeco.worker.messages import STALE
 from pipedeco.worker.perform import describe_trouble
@@ -74,6 +75,7 @@ class _Slot:
         self.calls: dict[int, tuple[StepCall, float]] = {}  # in order, with expected seconds
         self.load = 0.0  # the sum of those seconds
         self.run: LocalSession | None = None
+        self.modules: tuple[Any, ...] = ()  # that it was told to find
         self.must_enter = False  # it is in its run, and must enter it again
         self.functions: set[int] = set()
         # What it was told of the program: names of its __main__, and (module, name) of others.
@@ -122,6 +124,9 @@ class LocalSession(CallSession):
 
     def prepare(self, called: Called) -> None:
         super().prepare(called)
+        around, modules = self.environments.surroundings, stray_modules()
+        if modules != around.modules:  # the body has loaded plugins
+            self.environments.surroundings = around._replace(modules=modules)
         if called.environment is not None:
             called.function.line = called.environment
 
@@ -317,6 +322,7 @@ class LocalRunner(Loop):
         slot.run = session
         slot.turns = Turns()
         slot.must_enter = False
+        slot.modules = session.environments.surroundings.modules
         slot.functions.clear()
         slot.complete.clear()
         name = f"{session.facts.log_prefix}{slot.worker.name}"
@@ -356,6 +362,10 @@ class LocalRunner(Loop):
         key = step.called.function.id, names
         if key in slot.complete and step.key is None:
             return
+        modules = session.environments.surroundings.modules
+        if slot.modules is not modules:
+            slot.modules = modules
+            self.pool.send(slot.worker, ("modules", modules))
         program = session.program_of(slot.worker.venv)
         fn = step.called.component.fn
         found = program.needed(fn, names, again=step.key is not None)

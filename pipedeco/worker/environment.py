@@ -68,7 +68,7 @@ def here() -> Surroundings:
         _umask(),
         sys.getrecursionlimit(),
         ambient=capture(parts()),
-        modules=tuple((name, path, path, b"") for name, path in strays().files),
+        modules=stray_modules(),
     )
 
 
@@ -90,6 +90,11 @@ def _umask() -> int:
             return int(file.read().partition(b"Umask:")[2].split(None, 1)[0], 8)
     except (OSError, IndexError, ValueError):  # no /proc here
         return 0o022
+
+
+def stray_modules() -> tuple[tuple[Any, ...], ...]:
+    """The modules of this process that workers need help to find."""
+    return tuple((name, path, path, b"") for name, path in strays().files)
 
 
 class Environment:
@@ -129,9 +134,7 @@ class Environment:
 
             name_by_origin(*wanted.moved)
         sys.path_importer_cache.clear()  # the user may have written modules since
-        finder = self._finder(wanted)
-        if finder is not None:
-            finder.enter(wanted.modules)
+        self.find(wanted.modules)
         if wanted.main_file is not None and self.main_file is None:
             self._import_main(MainFile(*wanted.main_file), wanted.directory)
         sys.modules[MAIN].__dict__.update(wanted.main)
@@ -169,9 +172,15 @@ class Environment:
         """Where the project's code stands here, and where it is from; else ("", "")."""
         return ("", "") if self._wanted is None else self._wanted.moved
 
-    def _finder(self, wanted: Surroundings) -> StrayFinder | None:
+    def find(self, modules: tuple[tuple[Any, ...], ...]) -> None:
+        """From now on these modules can be imported, beside what `sys.path` leads to."""
+        finder = self._finder(modules)
+        if finder is not None:
+            finder.enter(modules)
+
+    def _finder(self, modules: tuple[tuple[Any, ...], ...]) -> StrayFinder | None:
         """What finds modules that have no other finder; most programs have no such."""
-        if wanted.modules and self._strays is None:
+        if modules and self._strays is None:
             from pipedeco.worker.stray import StrayFinder
 
             self._strays = StrayFinder()
@@ -290,7 +299,7 @@ class Environment:
             return True
         if self._stamps and self._path and set(self._path) - set(wanted.path):
             return True
-        finder = self._finder(wanted)
+        finder = self._finder(wanted.modules)
         if finder is not None and finder.stale(wanted.modules):
             return True
         return any(_stamp(file) != stamp for file, stamp in self._stamps.values())

@@ -5,6 +5,7 @@ runs nobody's code.
 
     to a worker     ("run", key, surroundings, blobs, logs, (run's id, pipeline's name))
                     ("define", [(name, data), ...])            names of its __main__
+                    ("modules", (StrayModule, ...))            as the run's, with others since
                     ("changes", [(module, name, data, object), ...])   globals of modules that it imports
                     ("function", id, kind, module, data, retry_on, component's name, auto_log,
                      collect)

@@ -219,6 +219,8 @@ class Worker:
             self.define(message[1])
         elif kind == "moment":
             self.environment.turn(message[1])
+        elif kind == "modules":
+            self.environment.find(message[1])
         elif kind == "changes":
             self.changes.waiting += message[1]
         elif kind == "run":
