@@ -81,6 +81,14 @@ COPIES = "Arguments and values are copies"
 FOLDERS = "Files that steps of remote mode write by relative paths"
 DESCRIPTORS = "In debug mode the log of a step"
 UTF8 = "Workers write UTF-8"
+CONTEXT = "Context variables have in steps the values"
+LOGGING = "Logging that the body changes"
+QUEUES = "A record that goes through a queue"
+PLUGINS = "A module that the body loads by its path"
+SEEDS = "Without `seed=`"
+COMPUTED = "In remote mode what a module computes"
+ONCE = "A warning that Python shows once"
+POOLS = "A pipeline or component of the script"
 FRAMES = "A traceback that the body itself prints"
 OPERATORS = "A warning of an operation on a result"
 
@@ -96,25 +104,25 @@ def _staying() -> Iterator[Known]:
     )
     for program in ("limits_in_place", "methods", "shapes", "seeds"):
         warns = "debug mode warns of what the other modes would not do"
-        yield Known(program, DEBUG, "stderr", warns, limits=STEP_IN_PLACE, pending="limits")
+        yield Known(program, DEBUG, "stderr", warns, limits=STEP_IN_PLACE)
     own = "a step has copies of its process's state, and leaves its worker as it found it"
-    yield Known("limits_globals", WORKERS, "stdout", own, limits=STATE, pending="limits")
-    yield Known("log_default", WORKERS, "stdout", own, like="6 ", limits=STATE, pending="limits")
+    yield Known("limits_globals", WORKERS, "stdout", own, limits=STATE)
+    yield Known("log_default", WORKERS, "stdout", own, like="6 ", limits=STATE)
     made = "workers are told of the program's own modules, not of what it sets in libraries"
     yield Known(
-        "limits_library_state", WORKERS, "stdout logs", made, limits=LIBRARIES, pending="limits"
+        "limits_library_state", WORKERS, "stdout logs", made, limits=LIBRARIES
     )
     leaves = "the worker lives on, and the step's failure is recorded"
-    yield Known("limits_exit", EVERY, "end traceback", leaves, limits=EXIT, pending="limits")
+    yield Known("limits_exit", EVERY, "end traceback", leaves, limits=EXIT)
     yield Known(
-        "exception_kinds", EVERY, "stdout", leaves, like="stop ", limits=EXIT, pending="limits"
+        "exception_kinds", EVERY, "stdout", leaves, like="stop ", limits=EXIT
     )
     between = "frames of what reads a value come between, and are taken out as it leaves the call"
-    yield Known("tracebacks", EVERY, "traceback", between, limits=FRAMES, pending="limits")
+    yield Known("tracebacks", EVERY, "traceback", between, limits=FRAMES)
     operator = "Python's own code warns at the line of whoever calls it, which is our method"
-    yield Known("operators", EVERY, "stderr", operator, limits=OPERATORS, pending="limits")
+    yield Known("operators", EVERY, "stderr", operator, limits=OPERATORS)
     copied = "they travel as pickles, and each interpreter has its own hash seed"
-    yield Known("limits_identity", WORKERS, "stdout", copied, limits=COPIES, pending="limits")
+    yield Known("limits_identity", WORKERS, "stdout", copied, limits=COPIES)
     there = "each run has a working directory of its own where its engine is"
     for program in (
         "ascii_terminal",
@@ -125,26 +133,38 @@ def _staying() -> Iterator[Known]:
         "proxies",
         "top_level",
     ):
-        yield Known(program, REMOTE, "files", there, limits=FOLDERS, pending="limits")
+        yield Known(program, REMOTE, "files", there, limits=FOLDERS)
     for program in ("plots", "training"):  # the body makes a folder
         aspects = "end stdout traceback files steps"
-        yield Known(program, REMOTE, aspects, there, limits=FOLDERS, pending="limits")
+        yield Known(program, REMOTE, aspects, there, limits=FOLDERS)
     tee = "debug mode listens to sys.stdout and sys.stderr as they are when the step begins"
     for program in ("progress_bar", "streams", "subprocesses"):
-        yield Known(program, DEBUG, "logs", tee, limits=DESCRIPTORS, pending="limits")
+        yield Known(program, DEBUG, "logs", tee, limits=DESCRIPTORS)
     text = "logs keep what was written; what the terminal cannot show is escaped when it is shown"
-    yield Known("ascii_terminal", EVERY, "logs", text, limits=UTF8, pending="limits")
+    yield Known("ascii_terminal", EVERY, "logs", text, limits=UTF8)
     yield Known(
-        "ascii_terminal", WORKERS, "stdout", text, like="ANSI", limits=UTF8, pending="limits"
+        "ascii_terminal", WORKERS, "stdout", text, like="ANSI", limits=UTF8
     )
 
-
-# ---- what is being worked on
-
-
-def _pending() -> Iterator[Known]:
+    first = "the values go along with the first call of a component in a run"
+    yield Known("context_vars", WORKERS, "stdout", first, limits=CONTEXT)
+    notice = "pipedeco's own logger tells of the files"
+    yield Known("log_basic_file", REMOTE, "stdout files", notice, limits=FOLDERS)
+    captured = "logging.captureWarnings(True) of the body"
+    yield Known("log_default", WORKERS, "stderr logs", captured, limits=LOGGING)
+    queued = "its listener has another thread, and a format of its own"
+    yield Known("log_queue", EVERY, "logs", queued, limits=QUEUES)
+    aspects = "end stdout traceback steps"
+    found = "a run's setting is written as the run begins"
+    yield Known("plugins", REMOTE, aspects, found, limits=PLUGINS)
     named = "a pipeline of __main__ cannot be pickled by its name, as multiprocessing does"
-    yield Known("pool_of_pipelines", EVERY, "end stdout traceback steps", named, pending="code")
+    yield Known("pool_of_pipelines", EVERY, aspects, named, limits=POOLS)
+    entropy = "no seed= is given, of which a run warns"
+    yield Known("seeds_global", WORKERS, "stdout stderr", entropy, limits=SEEDS)
+    computed = "a module may compute what is right on its machine alone"
+    yield Known("settings_in_main", REMOTE, "stdout", computed, limits=COMPUTED)
+    places = "each worker shows a warning once, where the program shows it once"
+    yield Known("warnings_parallel", WORKERS, "stderr", places, limits=ONCE, always=False)
 
 
-KNOWN: tuple[Known, ...] = (*_staying(), *_pending())
+KNOWN: tuple[Known, ...] = (*_staying(),)
