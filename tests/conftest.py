@@ -96,6 +96,7 @@ def mark():
     os.environ["PIPEDECO_PROGRESS"] = "off"  # tests of the display turn it on
     # A shell has what it starts in the background ignore Ctrl-C, which tests press.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup has them ignore
     yield os.environ[MARK]
     _close_pipedeco()
     wait_until(lambda: not _marked(os.environ[MARK]), "no marked process is left")

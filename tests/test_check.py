@@ -159,8 +159,8 @@ def test_no_such_pipeline(project):
 
 
 UNPICKLABLE = """
-import threading
-conn = open("train.py", "a")
+import sqlite3, threading
+conn = sqlite3.connect(":memory:")
 lock = threading.Lock()
 
 @component
@@ -518,8 +518,10 @@ def test_a_setup_that_cannot_travel(project):
 
         @pipeline(setup=prepare)
         def p(): return one()
+
+        p()
     """
-    said = "train.py:11: error: pipeline p: setup= cannot reach a worker: the global 'conn'"
+    said = "train.py:11: error: pipeline p: setup= cannot reach a worker: the global conn is "
     only(project(text), said)
 
 

@@ -236,7 +236,7 @@ def test_idle_workers_of_other_environments(idle, kept):
     """As many stay as a run may have busy; where there are fewer, all do."""
     slots = [SimpleNamespace(worker=SimpleNamespace(venv="venv")) for _ in range(idle)]
     sessions = [SimpleNamespace(facts=SimpleNamespace(workers=4))]
-    pool = SimpleNamespace(kill=lambda worker: None)
+    pool = SimpleNamespace(retire=lambda worker: None)
     runner = SimpleNamespace(idle=list(slots), sessions=sessions, pool=pool)
     LocalRunner._dismiss(runner)
     assert runner.idle == slots[idle - kept :]

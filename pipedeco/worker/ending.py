@@ -133,10 +133,20 @@ def _clear(module: ModuleType) -> None:
 
 def _write_files() -> None:
     """Write what open files hold back: those that this process has made, as others are frozen."""
-    files = [each for each in gc.get_objects() if issubclass(type(each), _io._IOBase)]
+    made = gc.get_objects()
+    files = [each for each in made if issubclass(type(each), _io._IOBase)]
+    _flush_all(files)
     for file in files:
         if type(file).__module__ != "_io":  # one that wraps files of Python's, as GzipFile
             _attempt(file.close)
+    _flush_all(files)
+    temporary: Any = sys.modules.get("tempfile")
+    if temporary is not None:
+        for file in [each for each in made if type(each) is temporary._TemporaryFileWrapper]:
+            _attempt(file.close)
+
+
+def _flush_all(files: list[Any]) -> None:
     for kind in FILES:
         for file in files:
             if type(file) is kind:

@@ -142,6 +142,7 @@ def test_a_failure_that_leaves_nothing_keeps_its_worker(mode):
     @pipeline(workers=1)
     def body():
         before = value(use(by_process, "a"))
+        time.sleep(2 / os.sysconf("SC_CLK_TCK"))  # to the system these began at the same time
         with pytest.raises(ValueError, match="1"):
             value(fail(None, 1))
         return before, value(use(by_process, "b"))

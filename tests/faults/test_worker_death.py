@@ -68,7 +68,7 @@ WAYS = {
     "raise KeyboardInterrupt": ("StepFailed", "KeyboardInterrupt"),
     "raise GeneratorExit": ("StepFailed", "GeneratorExit"),
     "raise StopIteration(3)": ("StepFailed", "StopIteration"),
-    "raise Pair(1, 2)": ("StepFailed", "Pair"),
+    "raise Pair(1, 2)": ("Pair", "1 and 2"),
     "raise Mute()": ("StepFailed", "Mute"),
     "raise make_local()": ("Hidden", "inside"),
     "return (n for n in [1])": ("NotPicklable", "generator"),

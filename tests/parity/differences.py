@@ -109,14 +109,10 @@ def _staying() -> Iterator[Known]:
     yield Known("limits_globals", WORKERS, "stdout", own, limits=STATE)
     yield Known("log_default", WORKERS, "stdout", own, like="6 ", limits=STATE)
     made = "workers are told of the program's own modules, not of what it sets in libraries"
-    yield Known(
-        "limits_library_state", WORKERS, "stdout logs", made, limits=LIBRARIES
-    )
+    yield Known("limits_library_state", WORKERS, "stdout logs", made, limits=LIBRARIES)
     leaves = "the worker lives on, and the step's failure is recorded"
     yield Known("limits_exit", EVERY, "end traceback", leaves, limits=EXIT)
-    yield Known(
-        "exception_kinds", EVERY, "stdout", leaves, like="stop ", limits=EXIT
-    )
+    yield Known("exception_kinds", EVERY, "stdout", leaves, like="stop ", limits=EXIT)
     between = "frames of what reads a value come between, and are taken out as it leaves the call"
     yield Known("tracebacks", EVERY, "traceback", between, limits=FRAMES)
     operator = "Python's own code warns at the line of whoever calls it, which is our method"
@@ -142,9 +138,7 @@ def _staying() -> Iterator[Known]:
         yield Known(program, DEBUG, "logs", tee, limits=DESCRIPTORS)
     text = "logs keep what was written; what the terminal cannot show is escaped when it is shown"
     yield Known("ascii_terminal", EVERY, "logs", text, limits=UTF8)
-    yield Known(
-        "ascii_terminal", WORKERS, "stdout", text, like="ANSI", limits=UTF8
-    )
+    yield Known("ascii_terminal", WORKERS, "stdout", text, like="ANSI", limits=UTF8)
 
     first = "the values go along with the first call of a component in a run"
     yield Known("context_vars", WORKERS, "stdout", first, limits=CONTEXT)

@@ -438,7 +438,7 @@ def test_a_killed_worker(lab, own_dask):
     job = lab.start(source, **own_dask.variables())
     child = station_of(lab)
     wait_until(lambda: state_of(lab, "stay") == "running", DEADLINE)
-    worker = parent(parent(child))
+    worker = parent(parent(parent(child)))  # nursery, guard
     [name] = [n for n, p in own_dask.processes.items() if p.pid == worker]
     own_dask.kill(name)
     wait_until(lambda: not is_alive(child), what="the child dies with the engine's worker")

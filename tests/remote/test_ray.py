@@ -139,7 +139,7 @@ def test_a_killed_head(lab, own_ray):
     source = source.partition("    try:")[0] + "    return value([held, others])\n"
     job = lab.start(source + "\nif __name__ == '__main__':\n    main()\n", **own_ray.variables())
     child = station_of(lab)
-    assert "ray::" in command_of(parent(parent(child)))
+    assert "ray::" in command_of(parent(parent(parent(child))))  # nursery, guard
     wait_until(lambda: others(lab.latest()) == ["completed"] * 20, DEADLINE, "the others' end")
     begin = time.monotonic()
     own_ray.kill()
