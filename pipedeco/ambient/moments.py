@@ -9,6 +9,7 @@ from __future__ import annotations
 import marshal
 import os
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.ambient.interpreter import Interpreter
@@ -44,6 +45,38 @@ class Moment(NamedTuple):
         return found
 
 
+class _Glance:
+    """Sees whether what bodies change as they go has changed; it is asked at each call.
+
+    That are warning filters and decimal's context.  The other settings go along as they were when
+    the run began: reading them takes more time than the rest of a call.
+    """
+
+    def __init__(self) -> None:
+        self.take()
+
+    def take(self) -> None:
+        """Take how things stand."""
+        self._modules = len(sys.modules)
+        decimal = sys.modules.get("decimal")
+        self._getcontext = getattr(decimal, "getcontext", None)  # none while it is being imported
+        self._filters = list(warnings.filters)
+        if self._getcontext is not None:
+            self._context = context = self._getcontext().copy()
+            self._numbers = context.prec, context.rounding
+            self._traps = context.traps  # a view, which is compared faster; the context lives on
+
+    def differs(self) -> bool:
+        if len(sys.modules) != self._modules:
+            return True  # what was imported may have changed anything
+        if warnings.filters != self._filters:
+            return True
+        if self._getcontext is None:
+            return False
+        context = self._getcontext()
+        return (context.prec, context.rounding) != self._numbers or context.traps != self._traps
+
+
 class Moments:
     """Knows the moments of one run's calls.
 
@@ -55,6 +88,7 @@ class Moments:
     def __init__(self, travels: Callable[[str], bool] = lambda name: True) -> None:
         self._travels = travels
         self._interpreter = Interpreter(travelling=True)
+        self._glance = _Glance()
         # The mapping under os.environ is compared ten times as fast.
         self._variables: Any = getattr(os.environ, "_data", os.environ)
         self._begun = variables_here()
@@ -65,13 +99,13 @@ class Moments:
         self._note()
 
     def now(self) -> bytes:
-        """The moment of a call that is made now, in this thread; half a microsecond or two."""
+        """The moment of a call that is made now, in this thread; half a microsecond."""
         if len(sys.modules) != self._modules:
             self._modules = len(sys.modules)
             self._tracked = tracked()
         if (
             self._variables != self._raw
-            or self._interpreter.differs()
+            or self._glance.differs()
             or (self._tracked and active_runs() != self._runs)
         ):
             self._note()
@@ -81,7 +115,7 @@ class Moments:
 
     def _note(self) -> None:
         self._raw = dict(self._variables)
-        self._interpreter.note()
+        self._glance.take()
         self._runs = active_runs()
 
     def _moment(self) -> Moment:
