@@ -11,8 +11,6 @@ import sys
 import threading
 import time
 from collections import deque
-from contextlib import nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.autolog import AutoLog
@@ -43,12 +41,10 @@ from pipedeco.worker.setups import call as call_setup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
 
     from pipedeco.runners import RunFacts
     from pipedeco.runners.inplace import LoguruRecords, Records
 
-UNSEEDED = nullcontext()
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
@@ -237,11 +233,6 @@ class DebugSession:
             raise outcome.exception
         call.done(call, outcome)
 
-    def _drawing(self, call: StepCall) -> AbstractContextManager[None]:
-        """The step draws from the run's seed; without one from the program's own generators."""
-        seed = self.facts.seed
-        return UNSEEDED if seed is None else seeded(seed, call.step.name, call.attempt)
-
     def _call_setups(self) -> None:
         for function in self.facts.setups:
             if function not in self._set_up:
@@ -270,9 +261,13 @@ class DebugSession:
         if auto_logs(step.called, self.facts):
             self._auto_log.begin(self.reporter)
         try:
-            self._call_setups()
-            with self._drawing(call):
-                outcome = self._collected(step, args, kwargs)
+            if self.facts.setups:
+                self._call_setups()
+            if self.facts.seed is None:  # it draws from the program's own generators
+                outcome = self._once(step, args, kwargs)
+            else:
+                with seeded(self.facts.seed, step.name, call.attempt):
+                    outcome = self._once(step, args, kwargs)
         finally:
             self.offspring.look()
             self._auto_log.end()
@@ -290,22 +285,23 @@ class DebugSession:
             self._warn_timeout(step, outcome, step.called.options.timeout)
         return outcome if logs is None else outcome._replace(logs=logs)
 
-    def _collected(self, step: Step, args: Any, kwargs: Any) -> Outcome:
-        """The outcome, once what the step has written is logged."""
-        once = partial(
-            perform,
+    def _once(self, step: Step, args: Any, kwargs: Any) -> Outcome:
+        """The outcome, once files that are to be collected are logged."""
+        patterns = step.called.options.collect
+        if not patterns:
+            return self._performed_now(step, args, kwargs)
+        from pipedeco.worker.collecting import collected
+
+        return collected(patterns, self.reporter, lambda: self._performed_now(step, args, kwargs))
+
+    def _performed_now(self, step: Step, args: Any, kwargs: Any) -> Outcome:
+        return perform(
             step.called.component.fn,
             lambda: (args, kwargs),
             lambda value: self._pack(step, value),
             step.called.options.retry_on,
             "debug",
         )
-        patterns = step.called.options.collect
-        if not patterns:
-            return once()
-        from pipedeco.worker.collecting import collected
-
-        return collected(patterns, self.reporter, once)
 
     def arguments(self, step: Step) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The originals, with results replaced by their values."""

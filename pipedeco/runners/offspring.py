@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from pipedeco.worker.attendant import Attendant
 
 
+QUICKEST = 100_000  # nanoseconds in which no process can be started
+
+
 class Offspring:
     """The processes that the steps of this process have started.
 
@@ -32,7 +35,11 @@ class Offspring:
 
     def look(self) -> None:
         """Have what the step has started attended; any thread may call it."""
-        if not has_children() or not self._looking.acquire(blocking=False):
+        if (
+            time.monotonic_ns() - self._began < QUICKEST
+            or not has_children()
+            or not self._looking.acquire(blocking=False)
+        ):
             return
         try:
             new = set(began_since(self._began)) - self._told

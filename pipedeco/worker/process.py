@@ -48,6 +48,7 @@ ENDS = tuple(getattr(signal, n) for n in ("SIGTERM", "SIGHUP") if hasattr(signal
 MILLION = 1_000_000
 FLUSH = 0.001  # seconds of short steps after which their outcomes are sent
 TICK = 0.004  # seconds; with the time that sending takes, outcomes leave within 5 ms
+QUICKEST = 100_000  # nanoseconds in which no process can be started
 POLL = 50  # ticks between two looks at the files that a step's libraries write
 PARK_AFTER = 12  # idle ticks after which the watch thread sleeps until it is needed
 WORD = 1.0  # seconds for which the word of a controller is awaited that cancels a run
@@ -445,7 +446,7 @@ class Worker:
     def clean(self, number: int, state: str) -> tuple[int, ...] | None:
         """Leave nothing of the step behind but what it keeps; where its output stands."""
         assert self.logs is not None
-        if has_children():
+        if time.monotonic_ns() - self.page[1] > QUICKEST and has_children():
             self.ending.look_after_children(self.page[1], succeeded=state == COMPLETED)
         try:
             self.environment.restore()
