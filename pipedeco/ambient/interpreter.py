@@ -81,7 +81,9 @@ class Interpreter:
 
     def restore(self) -> None:
         """Raises CannotRestore where this process may not set a value back."""
-        if self.differs():
+        if len(sys.modules) != self._modules:
+            self._watch()
+        if list(map(call, self._reads)) != self._watched:
             self._put()
 
     def _value(self, knob: Knob, start: Any, states: dict[str, Any]) -> Any:

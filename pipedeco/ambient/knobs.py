@@ -10,7 +10,6 @@ a worker is another flow.  Decimal's context is, as programs set it once, like t
 from __future__ import annotations
 
 import gc
-import os
 import socket
 import sys
 import warnings
@@ -66,7 +65,7 @@ def knobs() -> list[Knob]:
     locale, tempdir = Locale(), Tempdir()
     read = partial(getattr, warnings, "filters")
     digits = sys.flags.int_max_str_digits
-    found = [
+    return [
         Knob("warnings", read, filters.put, (filters.PYTHONS,), filters.pack, filters.unpack),
         Knob("decimal", numbers.read, numbers.write, (numbers.PLAIN,), module="decimal"),
         Knob("locale", locale.read, locale.write, (None,), locale.pack, module="_locale"),
@@ -85,10 +84,6 @@ def knobs() -> list[Knob]:
         Knob("trace", sys.gettrace, sys.settrace, travels=False),
         Knob("profile", sys.getprofile, sys.setprofile, travels=False),
     ]
-    if hasattr(os, "getpriority"):
-        nice = partial(os.setpriority, os.PRIO_PROCESS, 0)
-        found.append(Knob("nice", partial(os.getpriority, os.PRIO_PROCESS, 0), nice, travels=False))
-    return found
 
 
 def _enable_gc(wanted: bool) -> None:

@@ -6,7 +6,42 @@ import os
 import sys
 from typing import Any
 
+from pipedeco.ambient.calls import Calls
 from pipedeco.ambient.interpreter import CannotRestore
+
+
+class Niceness:
+    """Puts the priority of this process back after a step, where that may be done."""
+
+    name = "nice"
+
+    def __init__(self) -> None:
+        self._calls: Calls | None = None
+        self._wanted = 0
+
+    def capture(self) -> None:
+        """It does not travel: workers inherit it."""
+
+    def enter(self, state: None) -> None:
+        if self._calls is None and hasattr(os, "getpriority"):
+            self._calls = Calls((os, "nice"), (os, "setpriority"))
+            self._wanted = os.getpriority(os.PRIO_PROCESS, 0)
+
+    def adopt(self) -> None:
+        """As setup= has set it."""
+        if self._calls is not None:
+            self._wanted = os.getpriority(os.PRIO_PROCESS, 0)
+
+    def restore(self) -> None:
+        """Raises CannotRestore where only root may go back."""
+        if self._calls is None or not self._calls.noted:
+            return
+        if os.getpriority(os.PRIO_PROCESS, 0) != self._wanted:
+            try:
+                os.setpriority(os.PRIO_PROCESS, 0, self._wanted)
+            except OSError as error:
+                raise CannotRestore("the priority of the process") from error
+        self._calls.noted = False
 
 
 class Limits:

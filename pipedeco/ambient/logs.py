@@ -16,6 +16,7 @@ class Logs:
     """
 
     name = "logging"
+    needs = "logging"
 
     def __init__(self) -> None:
         self._loggers: Loggers | None = None  # of this worker, from the first use of logging on

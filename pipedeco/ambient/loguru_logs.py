@@ -41,6 +41,7 @@ class LoguruLogs:
     """The part of the ambient state that loguru is."""
 
     name = "loguru"
+    needs = "loguru"
 
     def __init__(self) -> None:
         self._state: Any = None

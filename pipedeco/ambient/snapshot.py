@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pipedeco.ambient.hooks import Hooks
 from pipedeco.ambient.interpreter import Interpreter
-from pipedeco.ambient.limits import Limits
+from pipedeco.ambient.limits import Limits, Niceness
 from pipedeco.ambient.logs import Logs
 from pipedeco.ambient.loguru_logs import LoguruLogs
 from pipedeco.ambient.structlogs import StructLogs
@@ -57,6 +57,7 @@ def parts() -> list[Part]:
     return [
         Interpreter(),
         Limits(),
+        Niceness(),
         Trackers(),
         Logs(),
         LoguruLogs(),

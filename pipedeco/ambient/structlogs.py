@@ -14,6 +14,7 @@ class StructLogs:
     """The part of the ambient state that structlog is."""
 
     name = "structlog"
+    needs = "structlog"
 
     def __init__(self) -> None:
         self._entered: tuple[dict[str, Any], dict[str, Any]] | None = None

@@ -7,10 +7,10 @@ import importlib
 import os
 import signal
 import sys
-from contextvars import copy_context
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from pipedeco.ambient.calls import Calls
 from pipedeco.ambient.moments import Moment
 from pipedeco.ambient.places import Zone
 from pipedeco.ambient.snapshot import AmbientState, capture, parts
@@ -20,17 +20,16 @@ from pipedeco.main_file import MAIN, MainFile, is_users
 from pipedeco.strays import strays
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pipedeco.worker.stray import StrayFinder
 
 _signal = importlib.import_module("_signal")
 
-# Those that a program may handle: no real-time signals, and none by which Python itself ends.
-_DEADLY = {"SIGKILL", "SIGSTOP", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP"}
-WATCHED_SIGNALS = [
-    int(number) for number in signal.Signals if number < 32 and number.name not in _DEADLY
-]
+# Those that programs handle.
+_HANDLED = (
+    "SIGHUP SIGINT SIGQUIT SIGUSR1 SIGUSR2 SIGPIPE SIGALRM SIGTERM SIGCHLD SIGCONT SIGTSTP SIGWINCH "
+    "SIGXCPU SIGVTALRM SIGPROF SIGABRT"
+)
+WATCHED_SIGNALS = [int(getattr(signal, name)) for name in _HANDLED.split() if hasattr(signal, name)]
 
 Result = TypeVar("Result")
 
@@ -110,6 +109,7 @@ class Environment:
         self._handlers: list[Any] = []
         self._path: list[str] = []
         self.homeless = False  # whether the working directory could not be entered
+        self._rare = Calls((signal, "pthread_sigmask"))
         self._ambient = AmbientState()
         self._zone = Zone()
         self._strays: StrayFinder | None = None
@@ -153,10 +153,6 @@ class Environment:
         """A module of the user's was imported; what it sets up is in the run's snapshot."""
         self._ambient.imported()
         self.restore()
-
-    def run(self, function: Callable[..., Result], *args: Any) -> Result:
-        """Call a function in a copy of this context: what it sets there is gone afterwards."""
-        return copy_context().run(function, *args)
 
     def _import_main(self, file: MainFile, directory: str) -> None:
         from pipedeco.worker.main_import import import_quietly
@@ -267,9 +263,9 @@ class Environment:
 
     def _restore_signals(self) -> None:
         # The C module's functions, as signal's own wrap each number in an enum.
-        if _signal.getitimer(_signal.ITIMER_REAL)[0]:
-            _signal.setitimer(_signal.ITIMER_REAL, 0)
-        if _signal.pthread_sigmask(_signal.SIG_BLOCK, ()):
+        _signal.alarm(0)  # quicker than to look whether there is one, or a timer
+        if self._rare.noted:
+            self._rare.noted = False
             _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         if list(map(_signal.getsignal, WATCHED_SIGNALS)) != self._handlers:
             for timer in (

@@ -169,6 +169,7 @@ class Generators:
         self._seed: int | None = None
         self._watched: dict[_Kind, tuple[Callable[[], Any], Any]] = {}
         self._finder = _Finder()
+        self._choose()
         self.restore()
 
     def enter(self, seed: int | None) -> None:
@@ -197,10 +198,17 @@ class Generators:
         """
         if self._seed is not None:
             return
-        for kind in KINDS:
+        if len(sys.modules) != self._modules:
+            self._choose()
+        for kind in self._chosen:
             read, known = self._watched.get(kind, _UNKNOWN)
-            if kind.module in sys.modules and (known is None or read() != known):
+            if known is None or read() != known:
                 self._renew(kind)
+
+    def _choose(self) -> None:
+        """Look at those whose modules are imported."""
+        self._modules = len(sys.modules)
+        self._chosen = [kind for kind in KINDS if kind.module in sys.modules]
 
     def _renew(self, kind: _Kind) -> None:
         module = _whole(kind)

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from functools import partial
+from contextvars import copy_context
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -48,6 +48,8 @@ ENDS = tuple(getattr(signal, n) for n in ("SIGTERM", "SIGHUP") if hasattr(signal
 MILLION = 1_000_000
 FLUSH = 0.001  # seconds of short steps after which their outcomes are sent
 TICK = 0.004  # seconds; with the time that sending takes, outcomes leave within 5 ms
+# Where these stand in what is known of a function, see messages.
+AUTO_LOG, COLLECT = 5, 6
 QUICKEST = 100_000  # nanoseconds in which no process can be started
 POLL = 50  # ticks between two looks at the files that a step's libraries write
 PARK_AFTER = 12  # idle ticks after which the watch thread sleeps until it is needed
@@ -390,23 +392,21 @@ class Worker:
                 self.changes.apply(self.environment.moved)
         except BaseException as error:  # noqa: BLE001 - the user's modules, while they are imported
             return failed(error, (), time.time(), 0.0)
-        *_, auto_log, collect = self.functions[function_id]
-        if collect:
+        facts = self.functions[function_id]
+        call = function, lambda: self.arguments(args, inputs), self.pack, retry_on
+        if facts[COLLECT]:
             from pipedeco.worker.collecting import collected
 
-            once = partial(self.once, function, retry_on, args, inputs, auto_log=auto_log)
-            return collected(collect, self.reporter, once)
-        return self.once(function, retry_on, args, inputs, auto_log=auto_log)
+            return collected(facts[COLLECT], self.reporter, lambda: self.once(call, facts))
+        return self.once(call, facts)
 
-    def once(
-        self, function: Any, retry_on: Any, args: Any, inputs: Any, *, auto_log: bool
-    ) -> Outcome:
-        call = perform, function, lambda: self.arguments(args, inputs), self.pack, retry_on
-        if not auto_log:
-            return self.environment.run(*call)
+    def once(self, call: tuple[Any, ...], facts: tuple[Any, ...]) -> Outcome:
+        """Perform a call in a copy of this context: what it sets there is gone afterwards."""
+        if not facts[AUTO_LOG]:
+            return copy_context().run(perform, *call)
         self.auto_log.begin(self.reporter)
         try:
-            return self.environment.run(*call)
+            return copy_context().run(perform, *call)
         finally:
             self.auto_log.end()
 
