@@ -23,12 +23,14 @@ class Interpreter:
     Parameters
     ----------
     travelling: whether only those are looked at that travel.
+    noting: whether functions that set some may be wrapped, as in a worker.
     """
 
     name = "interpreter"
 
-    def __init__(self, *, travelling: bool = False) -> None:
-        self._knobs = [knob for knob in knobs() if knob.travels or not travelling]
+    def __init__(self, *, travelling: bool = False, noting: bool = False) -> None:
+        found = knobs(noting=noting)
+        self._knobs = [knob for knob in found if knob.travels or not travelling]
         self._start: list[Any] = []
         self._kept: dict[str, Any] = {}  # what setup= has set, by knob
         self.note()

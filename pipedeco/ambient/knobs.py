@@ -60,14 +60,17 @@ class Knob(NamedTuple):
         return None if packed in self.usual else packed
 
 
-def knobs() -> list[Knob]:
-    """All of them, in the order in which they are written."""
-    locale, tempdir = Locale(), Tempdir()
+def knobs(*, noting: bool = False) -> list[Knob]:
+    """All of them, in the order in which they are written.
+
+    With `noting` functions that set some may be wrapped, as in a worker.
+    """
+    locale, tempdir, context = Locale(noting=noting), Tempdir(), numbers.Reader()
     read = partial(getattr, warnings, "filters")
     digits = sys.flags.int_max_str_digits
     return [
         Knob("warnings", read, filters.put, (filters.PYTHONS,), filters.pack, filters.unpack),
-        Knob("decimal", numbers.read, numbers.write, (numbers.PLAIN,), module="decimal"),
+        Knob("decimal", context.read, numbers.write, (numbers.PLAIN,), module="decimal"),
         Knob("locale", locale.read, locale.write, (None,), locale.pack, module="_locale"),
         Knob("socket", socket.getdefaulttimeout, socket.setdefaulttimeout, (None,)),
         Knob("tempfile", tempdir.read, tempdir.write, (None,), module="tempfile"),

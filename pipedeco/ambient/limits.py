@@ -47,8 +47,9 @@ class Niceness:
 class Limits:
     """Puts them back after a step.  They do not travel: workers inherit them.
 
-    Reading them takes a call of the system for each, so this is done where somebody has imported
-    `resource`; until then they are those of the process that has started this one.
+    Reading them takes a call of the system for each, so this is done after a step that has called
+    what sets them; until `resource` is imported they are those of the process that has started this
+    one.
     """
 
     name = "limits"
@@ -57,6 +58,7 @@ class Limits:
     def __init__(self) -> None:
         self._kinds: list[int] = []
         self._wanted: list[tuple[int, int]] = []
+        self._calls: Calls | None = None
 
     def capture(self) -> None:
         pass
@@ -73,7 +75,12 @@ class Limits:
 
     def restore(self) -> None:
         """Raises CannotRestore where a step has lowered a limit that only root may raise."""
+        if self._calls is not None and not self._calls.noted:
+            return
         resource: Any = sys.modules["resource"]
+        if self._calls is None:
+            self._calls = Calls((resource, "setrlimit"), (resource, "prlimit"))
+        self._calls.noted = False
         if not self._kinds:
             self._begin(resource)
         now = list(map(resource.getrlimit, self._kinds))

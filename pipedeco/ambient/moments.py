@@ -16,7 +16,7 @@ from pipedeco.ambient.interpreter import Interpreter
 from pipedeco.ambient.trackers import active_runs, tracked, variables_here
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 
 class Moment(NamedTuple):
@@ -137,7 +137,7 @@ class Turns:
         self._current = b""
 
     def messages(
-        self, calls: Iterable[tuple[Any, ...]], moments: Mapping[int, bytes]
+        self, calls: list[tuple[Any, ...]], moments: Mapping[int, bytes]
     ) -> Iterator[tuple[Any, ...]]:
         """The calls as messages, and before those of another moment that one.
 
@@ -145,6 +145,9 @@ class Turns:
         ----------
         moments: by the calls' numbers; as the run began where there is none.
         """
+        if not moments and not self._current:
+            yield "calls", calls
+            return
         together: list[tuple[Any, ...]] = []
         for call in calls:
             moment = moments.get(call[0], b"")

@@ -7,20 +7,39 @@ import sys
 import time
 from typing import Any
 
+from pipedeco.ambient.calls import Calls
+
 
 class Locale:
     """All parts of the locale, as one text; None for that with which a process begins.
 
     Only `_locale` changes it, so nobody is asked before that is imported.
+
+    Parameters
+    ----------
+    noting : bool
+        Whether `locale.setlocale` may be wrapped, as in a worker: then it is read again only after
+        a call of that.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, noting: bool = False) -> None:
         self._begun: str | None = None
+        self._noting = noting
+        self._calls: Calls | None = None
+        self._text: str | None = None
 
     def read(self) -> str | None:
+        if self._calls is None or self._calls.noted:
+            self._look()
+        return None if self._text == self._begun else self._text
+
+    def _look(self) -> None:
         module: Any = sys.modules.get("_locale")
-        text = None if module is None else module.setlocale(module.LC_ALL, None)
-        return None if text == self._begun else text
+        if self._noting and self._calls is None and "locale" in sys.modules:
+            self._calls = Calls((sys.modules["locale"], "setlocale"))
+        if self._calls is not None:
+            self._calls.noted = False
+        self._text = None if module is None else module.setlocale(module.LC_ALL, None)
 
     def write(self, wanted: str | None) -> None:
         """Where this machine has not what the program has chosen, the step's log says so."""

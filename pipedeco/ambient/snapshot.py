@@ -52,10 +52,13 @@ class Part(Protocol):
         """
 
 
-def parts() -> list[Part]:
-    """Every kind of ambient state, in the order in which a worker enters them."""
+def parts(*, noting: bool = False) -> list[Part]:
+    """Every kind of ambient state, in the order in which a worker enters them.
+
+    With `noting` functions of the interpreter may be wrapped, as in a worker.
+    """
     return [
-        Interpreter(),
+        Interpreter(noting=noting),
         Limits(),
         Niceness(),
         Trackers(),
@@ -97,7 +100,7 @@ class AmbientState:
     """Keeps a worker in the ambient state of the run that it is in."""
 
     def __init__(self) -> None:
-        self._parts = parts()
+        self._parts = parts(noting=True)
         self._modules = 0
         self._restores: list[Callable[[], None]] = []
         self._states: dict[str, Any] = {}  # of the run

@@ -386,7 +386,7 @@ class Station(Loop):
         self._tell_program(child, work)
         for number, timeout in work.batch.timeouts.items():
             self._watch(child, work, number, timeout, timeout)
-        for message in child.turns.messages(work.left.values(), work.batch.moments):
+        for message in child.turns.messages(list(work.left.values()), work.batch.moments):
             self.pool.send(child.worker, message)
 
     def _tell_program(self, child: _Child, work: _Work) -> None:
