@@ -57,23 +57,19 @@ class _Glance:
 
     def take(self) -> None:
         """Take how things stand."""
-        self._modules = len(sys.modules)
+        self.modules = len(sys.modules)
         decimal = sys.modules.get("decimal")
-        self._getcontext = getattr(decimal, "getcontext", None)  # none while it is being imported
-        self._filters = list(warnings.filters)
-        if self._getcontext is not None:
-            self._context = context = self._getcontext().copy()
+        self.getcontext = getattr(decimal, "getcontext", None)  # none while it is being imported
+        self.filters = list(warnings.filters)
+        if self.getcontext is not None:
+            self._context = context = self.getcontext().copy()
             self._numbers = context.prec, context.rounding
             self._traps = context.traps  # a view, which is compared faster; the context lives on
 
-    def differs(self) -> bool:
-        if len(sys.modules) != self._modules:
-            return True  # what was imported may have changed anything
-        if warnings.filters != self._filters:
-            return True
-        if self._getcontext is None:
-            return False
-        context = self._getcontext()
+    def calculates_otherwise(self) -> bool:
+        """Whether decimal's context is another; `getcontext` is not None."""
+        assert self.getcontext is not None
+        context = self.getcontext()
         return (context.prec, context.rounding) != self._numbers or context.traps != self._traps
 
 
@@ -92,26 +88,26 @@ class Moments:
         # The mapping under os.environ is compared ten times as fast.
         self._variables: Any = getattr(os.environ, "_data", os.environ)
         self._begun = variables_here()
-        self._modules = 0
-        self._tracked = False
+        self._tracked = tracked()
         self._state = self._interpreter.capture()
         self._data = b""
         self._note()
 
     def now(self) -> bytes:
         """The moment of a call that is made now, in this thread; half a microsecond."""
-        if len(sys.modules) != self._modules:
-            self._modules = len(sys.modules)
-            self._tracked = tracked()
+        glance = self._glance
         if (
-            self._variables != self._raw
-            or self._glance.differs()
-            or (self._tracked and active_runs() != self._runs)
+            len(sys.modules) == glance.modules
+            and self._variables == self._raw
+            and warnings.filters == glance.filters
+            and (glance.getcontext is None or not glance.calculates_otherwise())
+            and (not self._tracked or active_runs() == self._runs)
         ):
-            self._note()
-            self._data = data = self._moment().data
-            return data
-        return self._data
+            return self._data
+        self._tracked = tracked()
+        self._note()
+        self._data = data = self._moment().data
+        return data
 
     def _note(self) -> None:
         self._raw = dict(self._variables)

@@ -57,7 +57,7 @@ UNKNOWN = 1e9  # stands for the duration of a component that never ran
 class Function:
     """A component's function as workers get it."""
 
-    __slots__ = ("auto_log", "collect", "id", "line", "mean", "name", "retry_on", "spec")
+    __slots__ = ("auto_log", "collect", "id", "line", "mean", "name", "names", "retry_on", "spec")
 
     def __init__(
         self,
@@ -74,6 +74,7 @@ class Function:
         self.auto_log = auto_log
         self.collect = collect
         self.spec = spec
+        self.names = spec.names  # of `__main__`, that each call needs
         self.retry_on = retry_on
         self.mean = UNKNOWN  # seconds, of the last outcomes
         self.line: Any = None  # where its calls wait, in runners that have several such places
@@ -217,6 +218,8 @@ class CallSession:
             function = Function(
                 number, called.name, spec, pickled, auto_log=auto_log, collect=collect
             )
+            for _, setup in self.setups:
+                function.names += setup.names
             self._functions[key] = function
             self.program.look_at(called.component.fn)
         called.function = function
@@ -290,9 +293,9 @@ class CallSession:
 
     def names(self, step: Step) -> tuple[str, ...]:
         """The names of `__main__` that a call needs."""
-        names: tuple[str, ...] = step.called.function.spec.names + step.names
-        for _, setup in self.setups:
-            names += setup.names
+        names: tuple[str, ...] = step.called.function.names
+        if step.names:
+            names += step.names
         for dep in step.inputs:
             if dep.outcome is not None and dep.outcome.names:
                 names += dep.outcome.names

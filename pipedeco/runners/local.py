@@ -80,7 +80,8 @@ class _Slot:
         self.functions: set[int] = set()
         # What it was told of the program: names of its __main__, and (module, name) of others.
         self.shipped: dict[Any, bytes] = {}
-        self.complete: set[tuple[Any, ...]] = set()  # functions and names, with all they reach
+        # Functions, by their ids and the other names of a call, that have all they reach.
+        self.complete: set[Any] = set()
         self.exclusive = False
         self.moved = 0.0  # monotonic time of the last outcome or message
         self.asked_back = False
@@ -359,7 +360,8 @@ class LocalRunner(Loop):
     def _ship(self, slot: _Slot, session: LocalSession, step: Step) -> None:
         """Send what a call needs of the program and the worker lacks."""
         names = session.names(step)
-        key = step.called.function.id, names
+        function: Function = step.called.function
+        key = function.id if names is function.names else (function.id, names)
         if key in slot.complete and step.key is None:
             return
         modules = session.environments.surroundings.modules

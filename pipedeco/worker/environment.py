@@ -91,6 +91,11 @@ def _umask() -> int:
         return 0o022
 
 
+def signal_calls() -> Calls:
+    """Notes what changes handlers and masks of signals; made before modules take it by name."""
+    return Calls((signal, "signal"), (signal, "pthread_sigmask"), (signal, "siginterrupt"))
+
+
 def stray_modules() -> tuple[tuple[Any, ...], ...]:
     """The modules of this process that workers need help to find."""
     return tuple((name, path, path, b"") for name, path in strays().files)
@@ -99,7 +104,7 @@ def stray_modules() -> tuple[tuple[Any, ...], ...]:
 class Environment:
     """Puts a worker into a run's surroundings, and back into them after each step."""
 
-    def __init__(self, main_file: MainFile | None = None) -> None:
+    def __init__(self, main_file: MainFile | None = None, signals: Calls | None = None) -> None:
         self.main_file = main_file  # what `__main__` was imported from
         self._wanted: Surroundings | None = None
         self._environment: dict[str, str] = {}  # as the calls are to find it
@@ -109,7 +114,7 @@ class Environment:
         self._handlers: list[Any] = []
         self._path: list[str] = []
         self.homeless = False  # whether the working directory could not be entered
-        self._rare = Calls((signal, "pthread_sigmask"))
+        self._signals = signals or signal_calls()
         self._ambient = AmbientState()
         self._zone = Zone()
         self._strays: StrayFinder | None = None
@@ -264,9 +269,10 @@ class Environment:
     def _restore_signals(self) -> None:
         # The C module's functions, as signal's own wrap each number in an enum.
         _signal.alarm(0)  # quicker than to look whether there is one, or a timer
-        if self._rare.noted:
-            self._rare.noted = False
-            _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+        if not self._signals.noted:
+            return
+        self._signals.noted = False
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         if list(map(_signal.getsignal, WATCHED_SIGNALS)) != self._handlers:
             for timer in (
                 _signal.ITIMER_VIRTUAL,

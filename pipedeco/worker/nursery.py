@@ -40,11 +40,13 @@ from pipedeco.worker.children import (
     kill,
     prctl,
 )
-from pipedeco.worker.environment import new_main
+from pipedeco.worker.environment import new_main, signal_calls
 from pipedeco.worker.guard import DEAF, guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pipedeco.ambient.calls import Calls
 
 PAGE = 64  # bytes of the page that a worker shares with the controller
 PACKET = 1 << 16
@@ -68,7 +70,7 @@ class Nursery:
         controller: int,
         guard: int | None,
         signals: dict[signal.Signals, Any],
-        perform: Callable[[socket.socket, Any, MainFile | None], None],
+        perform: Callable[[socket.socket, Any, MainFile | None, Calls | None], None],
     ) -> None:
         self.connection = connection
         self.guard = guard
@@ -78,6 +80,7 @@ class Nursery:
         self.masters = [os.pidfd_open(pid) for pid in masters]
         self.workers: dict[int, int] = {}  # pid -> worker
         self.main_file: MainFile | None = None  # what `__main__` was imported from
+        self.signal_calls: Calls | None = None  # since before that
         self.generators: list[Any] = []  # that it has, and that forked workers must not share
         self.trackers: dict[int, float] = {}  # pid -> when it is killed at the latest
         # What an import has started here is no worker's.
@@ -141,6 +144,7 @@ class Nursery:
         from pipedeco.worker.main_import import CannotImport, Leftovers, import_quietly
 
         leftovers = Leftovers()
+        self.signal_calls = signal_calls()
         sys.path[:] = path
         sys.argv = argv
         if logs:
@@ -195,7 +199,7 @@ class Nursery:
         try:
             reseed(self.generators)
             connected = socket.socket(fileno=out_of_reach(connection))
-            self.perform(connected, shared, self.main_file)
+            self.perform(connected, shared, self.main_file, self.signal_calls)
         finally:
             os._exit(1)
 

@@ -20,6 +20,7 @@ from contextvars import copy_context
 from types import FrameType
 from typing import Any, NoReturn
 
+from pipedeco.ambient.calls import Calls
 from pipedeco.ambient.filters import quiet_forks
 from pipedeco.ambient.interpreter import CannotRestore
 from pipedeco.autolog import AutoLog
@@ -69,6 +70,7 @@ class Worker:
         step's own progress in millionths.
     ending: of this process.
     main_file: what `__main__` was imported from before this process was forked.
+    signals: notes calls that change handlers of signals, since before that import.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Worker:
         page: Any,
         ending: Ending,
         main_file: MainFile | None = None,
+        signals: Calls | None = None,
     ) -> None:
         self.connection = connection
         connection.setblocking(True)  # whatever default the program's modules have set
@@ -85,7 +88,7 @@ class Worker:
         self.outcomes: deque[tuple[Any, ...]] = deque()
         self.functions: dict[int, tuple[Any, ...]] = {}  # as they came
         self.loaded: dict[int, tuple[Any, Any]] = {}  # (function, retry_on)
-        self.environment = Environment(main_file)
+        self.environment = Environment(main_file, signals)
         self.ending = ending
         self.generators = Generators()
         self.setups = Setups()
@@ -631,14 +634,20 @@ class _Watch(threading.Thread):
                     self.worker.auto_log.poll()
 
 
-def main(connection: socket.socket, page: Any, main_file: MainFile | None = None) -> None:
+def main(
+    connection: socket.socket,
+    page: Any,
+    main_file: MainFile | None = None,
+    signals: Calls | None = None,
+) -> None:
     """The life of a worker process, after it was forked or spawned.
 
-    `main_file` is what `__main__` was imported from before, if it was.
+    `main_file` is what `__main__` was imported from before, if it was, and `signals` notes what has
+    changed handlers since.
     """
     disown()
     ending = Ending()
     if main_file is None:
         new_main()
     quiet_forks()
-    Worker(connection, page, ending, main_file).serve()
+    Worker(connection, page, ending, main_file, signals).serve()
