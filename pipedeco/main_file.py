@@ -34,6 +34,53 @@ try:
     BEGAN_IN = os.getcwd()  # this module is imported with the decorators
 except OSError:  # the folder is gone
     BEGAN_IN = ""
+# Functions and methods that change the outside world, by their last names, and some by their
+# modules, too.
+EFFECTS = frozenset(
+    [
+        "rmtree",
+        "unlink",
+        "rmdir",
+        "copytree",
+        "copyfile",
+        "write_text",
+        "write_bytes",
+        "symlink_to",
+        "hardlink_to",
+        "touch",
+        "TemporaryDirectory",
+        "NamedTemporaryFile",
+        "TemporaryFile",
+        "mkdtemp",
+        "mkstemp",
+        "urlretrieve",
+        "to_csv",
+        "to_parquet",
+        "to_excel",
+        "to_pickle",
+        "to_sql",
+        "savefig",
+        "input",
+        "start_run",
+    ]
+)
+_WEB = ("post", "put", "patch", "delete", "request")
+_ARRAYS = ("save", "savez", "savetxt", "savez_compressed")
+OF_MODULES = {
+    "os": ("remove", "removedirs", "rename", "renames", "replace", "truncate", "system", "popen"),
+    "shutil": ("move", "copy", "copy2", "make_archive", "unpack_archive"),
+    "subprocess": ("run", "call", "check_call"),
+    "requests": _WEB,
+    "httpx": _WEB,
+    "wandb": ("init",),
+    "np": _ARRAYS,
+    "numpy": _ARRAYS,
+    "torch": ("save",),
+}
+try:
+    BEGAN_IN = os.getcwd()  # this module is imported with the decorators
+except OSError:  # the folder is gone
+    BEGAN_IN = ""
 # Functions and methods of the outside world, by their last names, and some of os by theirs.
 EFFECTS = frozenset(
     [
@@ -248,15 +295,21 @@ def only_costs(tree: Any, pipelines: Iterable[str] = ()) -> bool:
 
 
 def _has_effect(call: Any) -> bool:
-    """Whether a call makes, changes or removes files, as far as its name tells."""
+    """Whether a call changes the outside world, as far as its name tells."""
     name, owner = _called(call.func)
-    if name == "open" and owner in ("", "io"):
-        modes = [*call.args[1:2], *(word.value for word in call.keywords if word.arg == "mode")]
-        texts = [mode.value for mode in modes if isinstance(mode, _ast.Constant)]
-        return any(set("wax+") & set(str(text)) for text in texts)
+    if name == "open":
+        return any(map(_writes, [*call.args, *(word.value for word in call.keywords)]))
     if name in ("mkdir", "makedirs"):
         return not any(word.arg == "exist_ok" for word in call.keywords)
-    return name in EFFECTS or owner == "shutil" or (owner == "os" and name in OF_OS)
+    return name in EFFECTS or name in OF_MODULES.get(owner, ())
+
+
+def _writes(argument: Any) -> bool:
+    """Whether it is the mode of a file that is written."""
+    mode = argument.value if isinstance(argument, _ast.Constant) else None
+    if not isinstance(mode, str) or not set(mode) <= set("rwaxbt+"):
+        return False
+    return bool(set(mode) & set("wax+"))
 
 
 def _called(function: Any) -> tuple[str, str]:

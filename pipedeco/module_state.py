@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CODE = (type, FunctionType, BuiltinFunctionType, MethodType, ModuleType, Decorated)
 COMPARED = 3  # the pickle protocol of values that are compared; the last one without frames
+COMPARED_BYTES = 64 << 20  # of a global that the program may have changed
 WRAPPED = 50  # layers of decorators that are looked through, as they may form a circle
 ATTRIBUTES = frozenset({type(None), bool, int, float, str, bytes, tuple, list, dict, set})
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
@@ -69,10 +70,9 @@ class Needed(NamedTuple):
 
 
 class Unsent(NamedTuple):
-    """A global that was changed since its module was imported, and cannot travel."""
+    """A global of which workers have what importing its module gives them, and why."""
 
     where: Global
-    imported: str  # what the import has given it
     reason: str
 
 
@@ -150,6 +150,11 @@ class ModuleState:
             return None  # of its own entropy in each process, as it was made to be
         if self._elsewhere and where.module != MAIN and not self._is_changed(where, value):
             return None
+        size = _size(value)
+        if size > COMPARED_BYTES and not self._was_empty(where):
+            reason = f"it has {size >> 20} MiB, more than is compared at each run"
+            self.unsent.append(Unsent(where, reason))
+            return None
         try:
             return dump_global(value)
         except Exception as error:  # noqa: BLE001 - users' reducers
@@ -158,9 +163,6 @@ class ModuleState:
     def _carried(self, where: Global, value: Any, error: Exception) -> bytes | None:
         """Return a pickle by value of what is certainly changed; else a worker's own is kept."""
         node = self._sources.assigned(where)
-        imported = (
-            repr(node.value) if isinstance(node, _ast.Constant) else "what the module defines"
-        )
         if isinstance(value, FunctionType):
             changed = value.__module__ == MAIN != where.module
         else:
@@ -172,8 +174,15 @@ class ModuleState:
             return sent_by_value(value, sys.modules[MAIN].__dict__, later)
         except Exception:  # noqa: BLE001 - users' reducers
             reason = f"{_type_name(value)} cannot be pickled ({str(error)[:120]})"
-            self.unsent.append(Unsent(where, imported, reason))
+            self.unsent.append(Unsent(where, reason))
             return None
+
+    def _was_empty(self, where: Global) -> bool:
+        """Return whether the source first gives a global a constant, or nothing but a container."""
+        node = self._sources.assigned(where)
+        if isinstance(node, _ast.Dict | _ast.List | _ast.Set | _ast.Tuple):
+            return not (getattr(node, "elts", None) or getattr(node, "keys", None))
+        return isinstance(node, _ast.Constant) or self._sources.is_bare_call(where)
 
     def _is_changed(self, where: Global, value: Any) -> bool:
         """Return whether a value may be another than the import gives on any machine."""
@@ -355,6 +364,19 @@ def _functions(value: Any) -> Iterator[FunctionType]:
             value = held.get("__wrapped__") if isinstance(held, dict) else None
         if value is None:
             return
+
+
+def _size(value: Any) -> int:
+    """About how many bytes a value has, as far as it takes no time to say."""
+    library = type(value).__module__.partition(".")[0]
+    if library == "pandas" and hasattr(value, "memory_usage"):
+        usage = value.memory_usage(deep=False)
+        return int(usage.sum() if hasattr(usage, "sum") else usage)
+    if library in ("numpy", "torch"):
+        return int(getattr(value, "nbytes", 0))
+    if isinstance(value, str | bytes | bytearray | list | tuple | dict | set | frozenset):
+        return sys.getsizeof(value)
+    return 0
 
 
 def _type_name(value: Any) -> str:

@@ -5,8 +5,10 @@ Whether a step has called one is then known without a call of the system after e
 
 from __future__ import annotations
 
+import os
+import signal
 from functools import wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Calls:
@@ -37,3 +39,32 @@ class Calls:
             return function(*args, **kwargs)
 
         return noting
+
+
+class Noted(NamedTuple):
+    """Calls that change what is put back after a step, by what that is."""
+
+    signals: Calls
+    priority: Calls
+    limits: Calls
+    locale: Calls
+
+
+def noted() -> Noted:
+    """Begin to note; before the user's modules, which may take such functions by their names."""
+    import locale
+
+    handlers = "signal", "pthread_sigmask", "setitimer", "alarm"
+    limits: tuple[tuple[Any, str], ...] = ()
+    try:
+        import resource
+    except ImportError:  # Windows
+        pass
+    else:
+        limits = (resource, "setrlimit"), (resource, "prlimit")
+    return Noted(
+        Calls(*((signal, name) for name in handlers)),
+        Calls((os, "nice"), (os, "setpriority")),
+        Calls(*limits),
+        Calls((locale, "setlocale")),
+    )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipedeco.ambient.knobs import knobs
 
 if TYPE_CHECKING:
+    from pipedeco.ambient.calls import Noted
     from pipedeco.ambient.knobs import Knob
 
 
@@ -23,13 +24,13 @@ class Interpreter:
     Parameters
     ----------
     travelling: whether only those are looked at that travel.
-    noting: whether functions that set some may be wrapped, as in a worker.
+    noted: calls of what sets some, in a worker.
     """
 
     name = "interpreter"
 
-    def __init__(self, *, travelling: bool = False, noting: bool = False) -> None:
-        found = knobs(noting=noting)
+    def __init__(self, noted: Noted | None = None, *, travelling: bool = False) -> None:
+        found = knobs(noted)
         self._knobs = [knob for knob in found if knob.travels or not travelling]
         self._start: list[Any] = []
         self._kept: dict[str, Any] = {}  # what setup= has set, by knob

@@ -22,6 +22,8 @@ from pipedeco.ambient.places import Locale, Tempdir
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pipedeco.ambient.calls import Noted
+
 GC_THRESHOLDS = ((700, 10, 10), (2000, 10, 10), (2000, 10, 0))  # of the versions of Python
 
 
@@ -60,17 +62,14 @@ class Knob(NamedTuple):
         return None if packed in self.usual else packed
 
 
-def knobs(*, noting: bool = False) -> list[Knob]:
-    """All of them, in the order in which they are written.
-
-    With `noting` functions that set some may be wrapped, as in a worker.
-    """
-    locale, tempdir, context = Locale(noting=noting), Tempdir(), numbers.Reader()
+def knobs(noted: Noted | None = None) -> list[Knob]:
+    """All of them, in the order in which they are written; a worker has noted calls."""
+    locale, tempdir = Locale(None if noted is None else noted.locale), Tempdir()
     read = partial(getattr, warnings, "filters")
     digits = sys.flags.int_max_str_digits
     return [
         Knob("warnings", read, filters.put, (filters.PYTHONS,), filters.pack, filters.unpack),
-        Knob("decimal", context.read, numbers.write, (numbers.PLAIN,), module="decimal"),
+        Knob("decimal", numbers.read, numbers.write, (numbers.PLAIN,), module="decimal"),
         Knob("locale", locale.read, locale.write, (None,), locale.pack, module="_locale"),
         Knob("socket", socket.getdefaulttimeout, socket.setdefaulttimeout, (None,)),
         Knob("tempfile", tempdir.read, tempdir.write, (None,), module="tempfile"),

@@ -15,21 +15,20 @@ class Niceness:
 
     name = "nice"
 
-    def __init__(self) -> None:
-        self._calls: Calls | None = None
+    def __init__(self, calls: Calls | None) -> None:
+        self._calls = calls
         self._wanted = 0
 
     def capture(self) -> None:
         """It does not travel: workers inherit it."""
 
     def enter(self, state: None) -> None:
-        if self._calls is None and hasattr(os, "getpriority"):
-            self._calls = Calls((os, "nice"), (os, "setpriority"))
+        if hasattr(os, "getpriority"):
             self._wanted = os.getpriority(os.PRIO_PROCESS, 0)
 
     def adopt(self) -> None:
         """As setup= has set it."""
-        if self._calls is not None:
+        if hasattr(os, "getpriority"):
             self._wanted = os.getpriority(os.PRIO_PROCESS, 0)
 
     def restore(self) -> None:
@@ -48,17 +47,16 @@ class Limits:
     """Puts them back after a step.  They do not travel: workers inherit them.
 
     Reading them takes a call of the system for each, so this is done after a step that has called
-    what sets them; until `resource` is imported they are those of the process that has started this
-    one.
+    what sets them.
     """
 
     name = "limits"
     needs = "resource"
 
-    def __init__(self) -> None:
+    def __init__(self, calls: Calls | None) -> None:
         self._kinds: list[int] = []
         self._wanted: list[tuple[int, int]] = []
-        self._calls: Calls | None = None
+        self._calls = calls
 
     def capture(self) -> None:
         pass
@@ -75,12 +73,10 @@ class Limits:
 
     def restore(self) -> None:
         """Raises CannotRestore where a step has lowered a limit that only root may raise."""
-        if self._calls is not None and not self._calls.noted:
+        if self._calls is None or not self._calls.noted:
             return
-        resource: Any = sys.modules["resource"]
-        if self._calls is None:
-            self._calls = Calls((resource, "setrlimit"), (resource, "prlimit"))
         self._calls.noted = False
+        resource: Any = sys.modules["resource"]
         if not self._kinds:
             self._begin(resource)
         now = list(map(resource.getrlimit, self._kinds))

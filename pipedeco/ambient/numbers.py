@@ -30,39 +30,6 @@ def read() -> tuple[Any, Any]:
         return PLAIN
 
 
-class Reader:
-    """Reads both contexts, in half a microsecond where they are as the last time."""
-
-    def __init__(self) -> None:
-        self._known: tuple[Any, Any] | None = None  # copies of both
-        self._settings: tuple[Any, Any] = PLAIN
-
-    def read(self) -> tuple[Any, Any]:
-        module: Any = sys.modules.get("decimal")
-        if module is None:
-            return PLAIN
-        try:
-            both = module.getcontext(), module.DefaultContext
-            if self._known is None or not _are_as(both, self._known):
-                self._settings = read()
-                self._known = both[0].copy(), both[1].copy()
-        except AttributeError:  # half imported by another thread
-            return PLAIN
-        return self._settings
-
-
-def _are_as(both: tuple[Any, Any], known: tuple[Any, Any]) -> bool:
-    """Whether the contexts are as others in what is set at all often: a whole look takes longer."""
-    (one, default), (other, known_default) = both, known
-    return bool(
-        one.prec == other.prec
-        and one.rounding == other.rounding
-        and one.traps == other.traps
-        and one.Emax == other.Emax
-        and default.prec == known_default.prec
-    )
-
-
 def write(wanted: tuple[Any, Any]) -> None:
     import decimal
 

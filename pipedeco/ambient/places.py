@@ -17,15 +17,15 @@ class Locale:
 
     Parameters
     ----------
-    noting : bool
-        Whether `locale.setlocale` may be wrapped, as in a worker: then it is read again only after
-        a call of that.
+    calls : Calls, optional
+        Of what sets it, in a worker: then it is read again only after one.
     """
 
-    def __init__(self, *, noting: bool = False) -> None:
+    def __init__(self, calls: Calls | None = None) -> None:
         self._begun: str | None = None
-        self._noting = noting
-        self._calls: Calls | None = None
+        self._calls = calls
+        if calls is not None:
+            calls.noted = True
         self._text: str | None = None
 
     def read(self) -> str | None:
@@ -35,8 +35,6 @@ class Locale:
 
     def _look(self) -> None:
         module: Any = sys.modules.get("_locale")
-        if self._noting and self._calls is None and "locale" in sys.modules:
-            self._calls = Calls((sys.modules["locale"], "setlocale"))
         if self._calls is not None:
             self._calls.noted = False
         self._text = None if module is None else module.setlocale(module.LC_ALL, None)

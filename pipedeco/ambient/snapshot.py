@@ -22,6 +22,8 @@ from pipedeco.ambient.trackers import Trackers
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pipedeco.ambient.calls import Noted
+
 
 class Part(Protocol):
     """One kind of ambient state.
@@ -52,15 +54,12 @@ class Part(Protocol):
         """
 
 
-def parts(*, noting: bool = False) -> list[Part]:
-    """Every kind of ambient state, in the order in which a worker enters them.
-
-    With `noting` functions of the interpreter may be wrapped, as in a worker.
-    """
+def parts(noted: Noted | None = None) -> list[Part]:
+    """Every kind of ambient state, in the order in which a worker, who notes calls, enters them."""
     return [
-        Interpreter(noting=noting),
-        Limits(),
-        Niceness(),
+        Interpreter(noted),
+        Limits(None if noted is None else noted.limits),
+        Niceness(None if noted is None else noted.priority),
         Trackers(),
         Logs(),
         LoguruLogs(),
@@ -99,8 +98,8 @@ def _states(snapshot: bytes) -> dict[str, Any]:
 class AmbientState:
     """Keeps a worker in the ambient state of the run that it is in."""
 
-    def __init__(self) -> None:
-        self._parts = parts(noting=True)
+    def __init__(self, noted: Noted) -> None:
+        self._parts = parts(noted)
         self._modules = 0
         self._restores: list[Callable[[], None]] = []
         self._states: dict[str, Any] = {}  # of the run

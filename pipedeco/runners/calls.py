@@ -143,11 +143,11 @@ class Program:
         """Note the globals that a component reaches as they are now; warn of what cannot travel."""
         self._definitions.see()
         self._state.needed(fn)
-        for where, imported, reason in self._state.unsent:
+        for where, reason in self._state.unsent:
             warn_user(
-                f"{where.module}.{where.name} was set after its module was imported, and cannot be "
-                f"sent to worker processes: {reason}; their steps see {imported}: set it with "
-                "setup=... of the pipeline, or inside the step"
+                f"{where.module}.{where.name} is not sent to worker processes: {reason}; their steps "
+                "see what importing the module gives it: where the program has set it since, set it "
+                "with setup=... of the pipeline, pass it as an argument, or set it inside the step"
             )
         self._state.unsent.clear()
 

@@ -108,6 +108,7 @@ class DebugSession:
         self._closed = closed
         self.facts = facts
         self.offspring = runner.offspring
+        self._began = 0  # the step that is performed, in nanoseconds of the monotonic clock
         self.blobs = facts.blobs
         self._pickler = Pickler(facts.blobs)
         self._actions: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -180,7 +181,7 @@ class DebugSession:
     def running(self) -> list[UnderWay]:
         step = self._performed
         if step is not None:  # the recorder asks now and then; a step may be killed amid
-            self.offspring.look()
+            self.offspring.look(self._began)
         return [] if step is None else [UnderWay(step, 0.0, self._share)]
 
     def catch_up(self, logs: Logs) -> None:
@@ -256,7 +257,7 @@ class DebugSession:
         args, kwargs = self.arguments(step)
         before = self._mark(args, kwargs)
         self._watch_logging()
-        self.offspring.begin()
+        self._began = time.monotonic_ns()
         self._log.begin()
         if auto_logs(step.called, self.facts):
             self._auto_log.begin(self.reporter)
@@ -269,7 +270,7 @@ class DebugSession:
                 with seeded(self.facts.seed, step.name, call.attempt):
                     outcome = self._once(step, args, kwargs)
         finally:
-            self.offspring.look()
+            self.offspring.look(self._began)
             self._auto_log.end()
             self.reporter.finish()
             logs = self._log.end(step.position + 1)

@@ -71,7 +71,7 @@ class Echo:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self._tails: dict[str, tuple[_Tail, _Tail]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a stream may read a step's value, which leads here
         self._records = Delivery(folder, here())
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="pipedeco-echo", daemon=True)

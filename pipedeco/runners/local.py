@@ -326,6 +326,8 @@ class LocalRunner(Loop):
         slot.modules = session.environments.surroundings.modules
         slot.functions.clear()
         slot.complete.clear()
+        # A step may have changed globals since they were compared.
+        slot.shipped = {name: data for name, data in slot.shipped.items() if type(name) is str}
         name = f"{session.facts.log_prefix}{slot.worker.name}"
         slot.position = session.positions.setdefault(name, LogPosition(name))
         session.echo.add(name, lambda: _current_name(slot, session))

@@ -23,26 +23,25 @@ class Offspring:
     """
 
     def __init__(self) -> None:
-        self._began = 0  # the step that is performed, in nanoseconds of the monotonic clock
         self._told: set[int] = set()
         self._attendant: Attendant | None = None
         self._process = os.getpid()
         self._looking = threading.Lock()
 
-    def begin(self) -> None:
-        """Note that a step begins."""
-        self._began = time.monotonic_ns()
+    def look(self, began: int) -> None:
+        """Have what a step has started attended; any thread may call it.
 
-    def look(self) -> None:
-        """Have what the step has started attended; any thread may call it."""
-        if (
-            time.monotonic_ns() - self._began < QUICKEST
-            or not has_children()
-            or not self._looking.acquire(blocking=False)
-        ):
+        Parameters
+        ----------
+        began : int
+            When the step did, in nanoseconds of the monotonic clock.
+        """
+        if time.monotonic_ns() - began < QUICKEST or not has_children():
+            return
+        if not self._looking.acquire(blocking=False):
             return
         try:
-            new = set(began_since(self._began)) - self._told
+            new = set(began_since(began)) - self._told
             if new:
                 self._told |= new
                 self._attend(new)

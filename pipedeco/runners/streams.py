@@ -82,6 +82,7 @@ class Tee:
         self._find = find
         self._write: Any = getattr(stream, "write", None)
         self.stands_in = False
+        self._former = getattr(stream, "__dict__", {}).get("write")  # the program's own
         if stream is not None:
             try:
                 stream.write = self.write
@@ -103,7 +104,10 @@ class Tee:
         """The stream is as before, unless somebody else has replaced its `write` since."""
         own = getattr(self.stream, "__dict__", {})
         if own.get("write") == self.write:
-            del self.stream.write
+            if self._former is None:
+                del self.stream.write
+            else:
+                self.stream.write = self._former
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)

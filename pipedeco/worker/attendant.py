@@ -39,10 +39,18 @@ class Attendant:
         self.tell(*pids)  # before it runs, as we may be killed any time
         command = [sys.executable, "-I", "-S", "-c", PROGRAM, root, str(os.getpid())]
         # Not os.posix_spawn, in whose place a debugger has one that makes processes wait for it.
-        pid = posix.posix_spawn(
-            sys.executable, command, {}, file_actions=[(os.POSIX_SPAWN_DUP2, theirs, 0)]
-        )
-        os.close(theirs)
+        try:
+            pid = posix.posix_spawn(
+                sys.executable,
+                command,
+                dict(os.environ),  # Python may need LD_LIBRARY_PATH
+                file_actions=[(os.POSIX_SPAWN_DUP2, theirs, 0)],
+            )
+        except OSError:
+            os.close(self._ours)
+            raise
+        finally:
+            os.close(theirs)
         try:
             os.waitpid(pid, 0)  # it has forked, so that nobody here waits for it
         except ChildProcessError:  # the user's code waits for every child

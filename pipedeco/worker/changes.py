@@ -32,7 +32,9 @@ class Changes:
         self._objects: dict[int, tuple[Any, str]] = {}
 
     def clear(self) -> None:
+        """A run begins, whose names of objects are others."""
         self.waiting.clear()
+        self._objects.clear()
 
     def apply(self, moved: tuple[str, str]) -> None:
         """Make the changes; modules that are not there yet are imported.

@@ -27,6 +27,8 @@ class _Entry(NamedTuple):
 
 def has_children() -> bool:
     """Whether this process has any child, reaped or not; about a microsecond."""
+    if not hasattr(os, "waitid"):  # where it is missing nobody is looked after
+        return False
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -61,6 +63,8 @@ def began_since(monotonic: int) -> list[int]:
     monotonic : int
         Nanoseconds.
     """
+    if not hasattr(time, "CLOCK_BOOTTIME"):  # Linux alone has it, and /proc
+        return []
     passed = (time.monotonic_ns() - monotonic) / 1e9
     since = time.clock_gettime(time.CLOCK_BOOTTIME) - passed - 1 / _TICKS
     found = descendants_of(os.getpid())
@@ -121,7 +125,10 @@ def bury_all() -> None:
 
 def kill_tree(root: int) -> None:
     """Kill a child of this process and those below it, but for resource trackers."""
-    os.kill(root, signal.SIGSTOP)  # it is to start no more
+    try:
+        os.kill(root, signal.SIGSTOP)  # it is to start no more
+    except ProcessLookupError:  # it went with one that was killed before
+        return
     for _ in range(PASSES):
         for pid in descendants_of(root):
             if not is_tracker(pid):
@@ -154,7 +161,9 @@ def wait_for(pid: int, seconds: float) -> None:
     except ProcessLookupError:
         return
     try:
-        select.select([end], [], [], max(0.0, seconds))
+        poll = select.poll()  # descriptors of 1024 and more, too
+        poll.register(end, select.POLLIN)
+        poll.poll(max(0.0, seconds) * 1000)
     finally:
         os.close(end)
 

@@ -7,7 +7,6 @@ opened is that one's, as steps that are performed at once may write side by side
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sys
@@ -160,11 +159,11 @@ class _Claims:
     def end(self) -> None:
         self._put([self._own])
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._file, "LOCK_EX", "LOCK_NB")
             os.unlink(self._path)
         except (BlockingIOError, FileNotFoundError):  # others are there, or a cleaner was
             pass
-        fcntl.flock(self._file, fcntl.LOCK_UN)
+        _lock(self._file, "LOCK_UN")
 
     def of_others(self) -> set[str]:
         """What was claimed by steps that were performed at the same time."""
@@ -178,7 +177,7 @@ class _Claims:
                 self._forget()
                 flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
                 self._file = os.open(self._path, flags, 0o600)
-            fcntl.flock(self._file, fcntl.LOCK_SH)
+            _lock(self._file, "LOCK_SH")
             if is_file(self._file, self._path):
                 return
             self._close()  # somebody has removed it before we had it
@@ -223,6 +222,15 @@ class _Ear:
             self.listener(os.path.abspath(os.fsdecode(path)))
         except OSError:  # no working directory, or a full disk: what changes is seen all the same
             pass
+
+
+def _lock(file: int, *operations: str) -> None:
+    """Lock a file, or unlock it, where the system has that: elsewhere steps run one at a time."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    fcntl.flock(file, sum(getattr(fcntl, name) for name in operations))
 
 
 @cache

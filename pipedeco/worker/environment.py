@@ -10,7 +10,8 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from pipedeco.ambient.calls import Calls
+from pipedeco.ambient.calls import Noted
+from pipedeco.ambient.calls import noted as begin_to_note
 from pipedeco.ambient.moments import Moment
 from pipedeco.ambient.places import Zone
 from pipedeco.ambient.snapshot import AmbientState, capture, parts
@@ -91,11 +92,6 @@ def _umask() -> int:
         return 0o022
 
 
-def signal_calls() -> Calls:
-    """Notes what changes handlers and masks of signals; made before modules take it by name."""
-    return Calls((signal, "signal"), (signal, "pthread_sigmask"), (signal, "siginterrupt"))
-
-
 def stray_modules() -> tuple[tuple[Any, ...], ...]:
     """The modules of this process that workers need help to find."""
     return tuple((name, path, path, b"") for name, path in strays().files)
@@ -104,7 +100,7 @@ def stray_modules() -> tuple[tuple[Any, ...], ...]:
 class Environment:
     """Puts a worker into a run's surroundings, and back into them after each step."""
 
-    def __init__(self, main_file: MainFile | None = None, signals: Calls | None = None) -> None:
+    def __init__(self, main_file: MainFile | None = None, noted: Noted | None = None) -> None:
         self.main_file = main_file  # what `__main__` was imported from
         self._wanted: Surroundings | None = None
         self._environment: dict[str, str] = {}  # as the calls are to find it
@@ -114,8 +110,8 @@ class Environment:
         self._handlers: list[Any] = []
         self._path: list[str] = []
         self.homeless = False  # whether the working directory could not be entered
-        self._signals = signals or signal_calls()
-        self._ambient = AmbientState()
+        self._noted = noted or begin_to_note()
+        self._ambient = AmbientState(self._noted)
         self._zone = Zone()
         self._strays: StrayFinder | None = None
         if main_file is not None:
@@ -154,18 +150,13 @@ class Environment:
         self._put_environment(moment.applied(self._wanted.environment))
         self._ambient.turn(moment.states)
 
-    def imported(self) -> None:
-        """A module of the user's was imported; what it sets up is in the run's snapshot."""
-        self._ambient.imported()
-        self.restore()
-
     def _import_main(self, file: MainFile, directory: str) -> None:
         from pipedeco.worker.main_import import import_quietly
 
         try:
             import_quietly(file)
         finally:
-            os.chdir(directory)
+            self._go_home(directory)
         self.main_file = file
 
     @property
@@ -263,25 +254,25 @@ class Environment:
         self.homeless = False
 
     def settle(self) -> None:
-        """Undo what modules do that were imported here: their like has been done in the program."""
-        self._ambient.restore()
+        """Undo what modules do that were imported here: their like has been done in the program.
+
+        Functions that they put into the interpreter's places stay.
+        """
+        self._ambient.imported()
+        self.restore()
 
     def _restore_signals(self) -> None:
         # The C module's functions, as signal's own wrap each number in an enum.
-        _signal.alarm(0)  # quicker than to look whether there is one, or a timer
-        if not self._signals.noted:
+        if not self._noted.signals.noted:
             return
-        self._signals.noted = False
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-        if list(map(_signal.getsignal, WATCHED_SIGNALS)) != self._handlers:
-            for timer in (
-                _signal.ITIMER_VIRTUAL,
-                _signal.ITIMER_PROF,
-            ):  # end who does not handle them
+        self._noted.signals.noted = False
+        if hasattr(_signal, "setitimer"):
+            for timer in (_signal.ITIMER_REAL, _signal.ITIMER_VIRTUAL, _signal.ITIMER_PROF):
                 _signal.setitimer(timer, 0)
-            for number, handler in zip(WATCHED_SIGNALS, self._handlers, strict=True):
-                if _signal.getsignal(number) is not handler:
-                    _signal.signal(number, handler)
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+        for number, handler in zip(WATCHED_SIGNALS, self._handlers, strict=True):
+            if _signal.getsignal(number) is not handler:
+                _signal.signal(number, handler)
 
     def _put_environment(self, wanted: dict[str, str]) -> None:
         self._environment = wanted

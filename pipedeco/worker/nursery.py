@@ -26,6 +26,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from pipedeco.ambient.calls import noted
 from pipedeco.descriptors import out_of_reach
 from pipedeco.main_file import MainFile
 from pipedeco.module_state import reseed, unseeded_generators
@@ -40,13 +41,13 @@ from pipedeco.worker.children import (
     kill,
     prctl,
 )
-from pipedeco.worker.environment import new_main, signal_calls
+from pipedeco.worker.environment import new_main
 from pipedeco.worker.guard import DEAF, guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pipedeco.ambient.calls import Calls
+    from pipedeco.ambient.calls import Noted
 
 PAGE = 64  # bytes of the page that a worker shares with the controller
 PACKET = 1 << 16
@@ -70,7 +71,7 @@ class Nursery:
         controller: int,
         guard: int | None,
         signals: dict[signal.Signals, Any],
-        perform: Callable[[socket.socket, Any, MainFile | None, Calls | None], None],
+        perform: Callable[[socket.socket, Any, MainFile | None, Noted | None], None],
     ) -> None:
         self.connection = connection
         self.guard = guard
@@ -80,7 +81,7 @@ class Nursery:
         self.masters = [os.pidfd_open(pid) for pid in masters]
         self.workers: dict[int, int] = {}  # pid -> worker
         self.main_file: MainFile | None = None  # what `__main__` was imported from
-        self.signal_calls: Calls | None = None  # since before that
+        self.noted = noted()  # calls since before that
         self.generators: list[Any] = []  # that it has, and that forked workers must not share
         self.trackers: dict[int, float] = {}  # pid -> when it is killed at the latest
         # What an import has started here is no worker's.
@@ -144,7 +145,6 @@ class Nursery:
         from pipedeco.worker.main_import import CannotImport, Leftovers, import_quietly
 
         leftovers = Leftovers()
-        self.signal_calls = signal_calls()
         sys.path[:] = path
         sys.argv = argv
         if logs:
@@ -199,7 +199,7 @@ class Nursery:
         try:
             reseed(self.generators)
             connected = socket.socket(fileno=out_of_reach(connection))
-            self.perform(connected, shared, self.main_file, self.signal_calls)
+            self.perform(connected, shared, self.main_file, self.noted)
         finally:
             os._exit(1)
 

@@ -501,7 +501,9 @@ def _wait_for(pid: int, seconds: float) -> None:
     except ProcessLookupError:  # the user's code waits for every child
         return
     try:
-        select.select([end], [], [], seconds)
+        poll = select.poll()  # descriptors of 1024 and more, too
+        poll.register(end, select.POLLIN)
+        poll.poll(seconds * 1000)
         os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:  # as above
         pass

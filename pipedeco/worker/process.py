@@ -20,7 +20,7 @@ from contextvars import copy_context
 from types import FrameType
 from typing import Any, NoReturn
 
-from pipedeco.ambient.calls import Calls
+from pipedeco.ambient.calls import Noted
 from pipedeco.ambient.filters import quiet_forks
 from pipedeco.ambient.interpreter import CannotRestore
 from pipedeco.autolog import AutoLog
@@ -70,7 +70,7 @@ class Worker:
         step's own progress in millionths.
     ending: of this process.
     main_file: what `__main__` was imported from before this process was forked.
-    signals: notes calls that change handlers of signals, since before that import.
+    noted: calls since before that import that change what is put back after a step.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Worker:
         page: Any,
         ending: Ending,
         main_file: MainFile | None = None,
-        signals: Calls | None = None,
+        noted: Noted | None = None,
     ) -> None:
         self.connection = connection
         connection.setblocking(True)  # whatever default the program's modules have set
@@ -88,7 +88,7 @@ class Worker:
         self.outcomes: deque[tuple[Any, ...]] = deque()
         self.functions: dict[int, tuple[Any, ...]] = {}  # as they came
         self.loaded: dict[int, tuple[Any, Any]] = {}  # (function, retry_on)
-        self.environment = Environment(main_file, signals)
+        self.environment = Environment(main_file, noted)
         self.ending = ending
         self.generators = Generators()
         self.setups = Setups()
@@ -393,6 +393,7 @@ class Worker:
             function, retry_on = self.loaded.get(function_id) or self.load(function_id)
             if self.changes.waiting:
                 self.changes.apply(self.environment.moved)
+                self.environment.settle()
         except BaseException as error:  # noqa: BLE001 - the user's modules, while they are imported
             return failed(error, (), time.time(), 0.0)
         facts = self.functions[function_id]
@@ -417,7 +418,6 @@ class Worker:
         """The function of an id and its retry_on, found once."""
         kind, module, data, retry_on, *_ = self.functions[function_id]
         entry = find(kind, module, data), loads(retry_on) if retry_on else (Exception,)
-        self.environment.imported()
         self.environment.settle()
         self.loaded[function_id] = entry
         return entry
@@ -638,16 +638,16 @@ def main(
     connection: socket.socket,
     page: Any,
     main_file: MainFile | None = None,
-    signals: Calls | None = None,
+    noted: Noted | None = None,
 ) -> None:
     """The life of a worker process, after it was forked or spawned.
 
-    `main_file` is what `__main__` was imported from before, if it was, and `signals` notes what has
-    changed handlers since.
+    `main_file` is what `__main__` was imported from before, if it was, and `noted` are calls since
+    then that change what is put back after a step.
     """
     disown()
     ending = Ending()
     if main_file is None:
         new_main()
     quiet_forks()
-    Worker(connection, page, ending, main_file, signals).serve()
+    Worker(connection, page, ending, main_file, noted).serve()

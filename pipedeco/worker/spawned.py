@@ -103,7 +103,11 @@ class _HiddenMain:
         spawn.get_preparation_data = self.whole
 
     def without_main(self, name: str) -> dict[str, Any]:
-        data: dict[str, Any] = self.whole(name)
+        try:
+            data: dict[str, Any] = self.whole(name)
+        except FileNotFoundError:  # the working directory is gone; steps say so
+            os.chdir(os.sep)
+            data = self.whole(name)
         return {key: value for key, value in data.items() if not key.startswith("init_main")}
 
 

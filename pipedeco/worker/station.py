@@ -434,6 +434,8 @@ class Station(Loop):
         child.run = run
         child.turns = Turns()
         child.functions.clear()
+        # A step may have changed globals since they were compared.
+        child.shipped = {name: data for name, data in child.shipped.items() if type(name) is str}
         setting, exchange = run.setting, run.exchange
         name = f"{setting.log_prefix}{child.name}{exchange.token}"
         base = os.path.join(exchange.logs, name)

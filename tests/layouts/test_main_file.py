@@ -383,7 +383,7 @@ def test_a_changed_global_that_cannot_travel_is_told_of(lab):
     )
     done = run(lab, "app.py")
     assert done.out == "True\n"
-    assert "tool.DB was set after its module was imported" in done.err
+    assert "tool.DB is not sent to worker processes" in done.err
     assert "setup=" in done.err
 
 
@@ -472,3 +472,59 @@ def test_what_the_top_level_does_to_the_process_is_done_once(lab, alone):
     lab.write("app.py", TOPS.format(top=top))
     done = run(lab, "app.py", PIPEDECO_WORKERS="2")
     assert done.out == f"at the top\n{[(True, 'top')] * 4}\nbye\n"
+
+
+@pytest.mark.parametrize("lab", ["local"], indirect=True)
+def test_a_large_global_is_not_compared_at_each_run(lab):
+    """Unless the source says that the import leaves it empty."""
+    lab.write(
+        "app.py",
+        """
+        import numpy as np
+        from pipedeco import component, pipeline
+
+        LARGE = np.zeros(9 << 20)
+        LATER = None
+
+        @component
+        def work():
+            return LARGE.sum(), len(LATER)
+
+        @pipeline
+        def p():
+            return work()
+
+        if __name__ == "__main__":
+            LATER = np.ones(9 << 20)
+            print(p() == (0.0, 9 << 20))
+        """,
+    )
+    done = run(lab, "app.py")
+    assert done.out == "True\n"
+    assert "__main__.LARGE is not sent" in done.err
+    assert "LATER" not in done.err
+
+
+@pytest.mark.parametrize("lab", ["local"], indirect=True)
+def test_a_worker_compares_globals_in_each_run(lab):
+    lab.write("tool.py", "SEEN = []\n")
+    lab.write(
+        "app.py",
+        """
+        from pipedeco import component, pipeline
+        import tool
+
+        @component
+        def see(n):
+            tool.SEEN.append(n)
+            return list(tool.SEEN)
+
+        @pipeline(workers=1)
+        def p(n):
+            return see(n)
+
+        if __name__ == "__main__":
+            print(p(1), p(2))
+        """,
+    )
+    assert run(lab, "app.py").out == "[1] [2]\n"
