@@ -77,40 +77,6 @@ OF_MODULES = {
     "numpy": _ARRAYS,
     "torch": ("save",),
 }
-try:
-    BEGAN_IN = os.getcwd()  # this module is imported with the decorators
-except OSError:  # the folder is gone
-    BEGAN_IN = ""
-# Functions and methods of the outside world, by their last names, and some of os by theirs.
-EFFECTS = frozenset(
-    [
-        "rmtree",
-        "unlink",
-        "rmdir",
-        "copytree",
-        "copyfile",
-        "write_text",
-        "write_bytes",
-        "symlink_to",
-        "hardlink_to",
-        "TemporaryDirectory",
-        "NamedTemporaryFile",
-        "TemporaryFile",
-        "mkdtemp",
-        "mkstemp",
-        "urlretrieve",
-        "to_csv",
-        "to_parquet",
-        "to_excel",
-        "to_pickle",
-        "to_sql",
-        "savefig",
-        "input",
-    ]
-)
-OF_OS = frozenset(
-    ["remove", "removedirs", "rename", "renames", "replace", "truncate", "system", "popen"]
-)
 LARGEST = 2 << 20  # bytes of a main file that is looked at
 
 
@@ -149,7 +115,7 @@ class MainSource:
 
     def __init__(self, file: MainFile, tree: Any) -> None:
         self.file = file
-        self.bound = frozenset(_bound(tree.body))
+        self.bound = frozenset(bound_names(tree.body))
         self._lambdas = frozenset(_lambdas(tree.body))
         self._tree = tree
         self._known: frozenset[CodeType] | None = None
@@ -585,7 +551,7 @@ def _stored(statement: Any) -> Iterator[str]:
             yield node.id
 
 
-def _bound(body: list[Any]) -> Iterator[str]:
+def bound_names(body: list[Any]) -> Iterator[str]:
     """Every name that importing the file binds."""
     for statement in _everything(body):
         if isinstance(statement, (_ast.FunctionDef, _ast.AsyncFunctionDef, _ast.ClassDef)):

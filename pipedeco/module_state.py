@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pipedeco.definitions import Decorated, sent_by_value
 from pipedeco.imported import imported_as
 from pipedeco.instructions import codes
-from pipedeco.main_file import MAIN, is_users
+from pipedeco.main_file import MAIN, bound_names, is_users
 from pipedeco.serialization import main_names
 
 if TYPE_CHECKING:
@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 
 CODE = (type, FunctionType, BuiltinFunctionType, MethodType, ModuleType, Decorated)
 COMPARED = 3  # the pickle protocol of values that are compared; the last one without frames
+# Names by which code looks up names that it computes: in any module, and in its own.
+COMPUTED = frozenset(
+    ["getattr", "hasattr", "vars", "dir", "attrgetter", "methodcaller", "__dict__"]
+)
+OWN_COMPUTED = frozenset(["globals", "eval", "exec"])
 COMPARED_BYTES = 64 << 20  # of a global that the program may have changed
 WRAPPED = 50  # layers of decorators that are looked through, as they may form a circle
 ATTRIBUTES = frozenset({type(None), bool, int, float, str, bytes, tuple, list, dict, set})
@@ -188,6 +193,8 @@ class ModuleState:
         """Return whether a value may be another than the import gives on any machine."""
         if type(value) in ATOMS or type(value).__module__ == "pathlib":
             node = self._sources.assigned(where)
+            if node is None:  # where the import does not give it, the program has
+                return not self._sources.binds(where)
             return isinstance(node, _ast.Constant) and node.value != value
         return True
 
@@ -308,6 +315,8 @@ class _Walk:
         if not self.reach.is_users(module):
             return
         words = _words(function.__code__)
+        if words & OWN_COMPUTED:  # it may look up any of its own
+            words |= {name for name in namespace if not name.startswith("__")}
         for name in words:
             if name in namespace:
                 self.use(str(module), name, namespace[name], words)
@@ -324,6 +333,8 @@ class _Walk:
         if not self.reach.is_users(name):
             return
         names = vars(module)
+        if words & COMPUTED:  # it may look up any name there
+            words |= {each for each in names if not each.startswith("__")}
         for word in words & names.keys():
             if (id(module), word) not in self._entered:
                 self._entered.add((id(module), word))
@@ -342,7 +353,10 @@ def _is_alias(module: str, name: str, value: Any) -> bool:
 def _words(code: CodeType) -> frozenset[str]:
     """Every name of a global, an attribute or a module in the code; but none of Python's own."""
     return frozenset(
-        name for inner in codes(code) for name in inner.co_names if not name.startswith("__")
+        name
+        for inner in codes(code)
+        for name in inner.co_names
+        if not name.startswith("__") or name in COMPUTED
     )
 
 
@@ -406,6 +420,15 @@ class Sources:
                     if found == name:
                         return value
         return None
+
+    def binds(self, where: Global) -> bool:
+        """Return whether importing the module gives the name anything, as far as is known."""
+        body = self._body(where.module)
+        first, _, rest = where.name.partition(".")
+        for statement in body if rest else ():
+            if isinstance(statement, _ast.ClassDef) and statement.name == first:
+                return rest in set(bound_names(statement.body))
+        return not body or first in set(bound_names(body))
 
     def is_bare_call(self, where: Global) -> bool:
         """Return whether a module gives the name what a call without arguments returns."""

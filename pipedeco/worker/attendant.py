@@ -43,7 +43,7 @@ class Attendant:
             pid = posix.posix_spawn(
                 sys.executable,
                 command,
-                dict(os.environ),  # Python may need LD_LIBRARY_PATH
+                {name: text for name, text in os.environ.items() if name.startswith("LD_")},
                 file_actions=[(os.POSIX_SPAWN_DUP2, theirs, 0)],
             )
         except OSError:

@@ -29,7 +29,8 @@ def number_of(seed: int, step: str, attempt: int) -> int:
 
     It is made of the first eight bytes, little-endian, of the BLAKE3 digest of
     ``f"{seed}/{step}/{attempt}"``, and goes to ``random.seed(number)``,
-    ``numpy.random.seed([number % 2**32, number >> 32])`` and ``torch.manual_seed(number)``.
+    ``numpy.random.seed([number % 2**32, number >> 32, 1])`` and ``torch.manual_seed(number)``.
+    The 1 sets NumPy's numbers apart from those of `random`, which has the same generator.
     """
     from blake3 import blake3
 
@@ -89,7 +90,7 @@ class _NumPy:
     def seed(self, module: Any, number: int) -> None:
         generator = module.mtrand._rand._bit_generator
         if isinstance(generator, module.MT19937):
-            module.seed([number & 0xFFFFFFFF, number >> 32])
+            module.seed([number & 0xFFFFFFFF, number >> 32, 1])
         else:  # the user's choice, which has no seed()
             module.set_bit_generator(type(generator)(number))
 

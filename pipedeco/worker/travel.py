@@ -167,9 +167,10 @@ def surroundings(setting: Setting, work: WorkFolder) -> Surroundings:
         found = os.path.normpath(os.path.join(home, below))
         return found if os.path.exists(found) else path  # an environment below the project stays
 
+    below = relative(setting.directory, setting.project)
     directory = moved(setting.directory, work.path)
-    if not os.path.isdir(directory):
-        directory = work.own(relative(setting.directory, setting.project) or "")
+    if not os.path.isdir(directory) or (below is not None and directory == setting.directory):
+        directory = work.own(below or "")  # an empty folder does not travel
     home = work.path if setting.main_file is None else code
     main = {
         name: moved(text, home) if text and name == "__file__" else text

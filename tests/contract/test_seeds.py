@@ -63,7 +63,7 @@ def fragile(path):
 
 def expected(seed, step, attempt=1):
     number = number_of(seed, step, attempt)
-    python, legacy = random.Random(number), numpy.random.RandomState([number % 2**32, number >> 32])
+    python, legacy = random.Random(number), numpy.random.RandomState([number % 2**32, number >> 32, 1])
     return python.random(), float(legacy.rand())
 
 
@@ -296,3 +296,18 @@ def test_a_program_that_seeds_itself_is_told_once(tmp_path):
     assert after.count("UserWarning") == 1
     assert f"{script}:5: UserWarning: random.seed() seeds this process alone" in after
     assert "@pipeline(seed=0)" in after
+
+
+@component
+def draw_both():
+    import random
+
+    return random.random(), numpy.random.rand()
+
+
+def test_each_library_has_numbers_of_its_own(mode):
+    @pipeline(seed=0)
+    def run():
+        return [draw_both() for _ in range(3)]
+
+    assert all(one != other for one, other in run())

@@ -528,3 +528,29 @@ def test_a_worker_compares_globals_in_each_run(lab):
         """,
     )
     assert run(lab, "app.py").out == "[1] [2]\n"
+
+
+@pytest.mark.parametrize("how", ["getattr(conf, name)", "vars(conf)[name]", "conf.__dict__[name]"])
+def test_a_global_that_is_looked_up_by_a_computed_name_is_seen(lab, how):
+    lab.write("conf.py", "A = 1\n\n\nclass O:\n    pass\n")
+    lab.write(
+        "app.py",
+        f"""
+        from pipedeco import component, pipeline
+        import conf
+
+        @component
+        def look(name):
+            return {how}, conf.NEW, conf.O.new
+
+        @pipeline
+        def p():
+            return look("A")
+
+        if __name__ == "__main__":
+            conf.A = 2
+            conf.NEW = conf.O.new = 5
+            print(p())
+        """,
+    )
+    assert run(lab, "app.py").out == "(2, 5, 5)\n"

@@ -134,7 +134,7 @@ def _staying() -> Iterator[Known]:
         aspects = "end stdout traceback files steps"
         yield Known(program, REMOTE, aspects, there, limits=FOLDERS)
     tee = "debug mode listens to sys.stdout and sys.stderr as they are when the step begins"
-    for program in ("progress_bar", "streams", "subprocesses"):
+    for program in ("streams", "subprocesses"):
         yield Known(program, DEBUG, "logs", tee, limits=DESCRIPTORS)
     text = "logs keep what was written; what the terminal cannot show is escaped when it is shown"
     yield Known("ascii_terminal", EVERY, "logs", text, limits=UTF8)
