@@ -63,7 +63,10 @@ def fragile(path):
 
 def expected(seed, step, attempt=1):
     number = number_of(seed, step, attempt)
-    python, legacy = random.Random(number), numpy.random.RandomState([number % 2**32, number >> 32, 1])
+    python, legacy = (
+        random.Random(number),
+        numpy.random.RandomState([number % 2**32, number >> 32, 1]),
+    )
     return python.random(), float(legacy.rand())
 
 

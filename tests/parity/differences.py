@@ -147,7 +147,7 @@ def _staying() -> Iterator[Known]:
     captured = "logging.captureWarnings(True) of the body"
     yield Known("log_default", WORKERS, "stderr logs", captured, limits=LOGGING)
     queued = "its listener has another thread, and a format of its own"
-    yield Known("log_queue", EVERY, "logs", queued, limits=QUEUES)
+    yield Known("log_queue", EVERY, "logs", queued, limits=QUEUES, always=False)
     aspects = "end stdout traceback steps"
     found = "a run's setting is written as the run begins"
     yield Known("plugins", REMOTE, aspects, found, limits=PLUGINS)
