@@ -89,6 +89,8 @@ SEEDS = "Without `seed=`"
 COMPUTED = "In remote mode what a module computes"
 ONCE = "A warning that Python shows once"
 POOLS = "A pipeline or component of the script"
+BEGINS = "Steps begin in the working directory in which the run began"
+AFTER = "What a thread of a step writes after the run has ended"
 FRAMES = "A traceback that the body itself prints"
 OPERATORS = "A warning of an operation on a result"
 
@@ -159,6 +161,11 @@ def _staying() -> Iterator[Known]:
     yield Known("settings_in_main", REMOTE, "stdout", computed, limits=COMPUTED)
     places = "each worker shows a warning once, where the program shows it once"
     yield Known("warnings_parallel", WORKERS, "stderr", places, limits=ONCE, always=False)
+
+    begun = "the folder goes along with the run, and not with each call"
+    yield Known("limits_folder", WORKERS, "stdout", begun, limits=BEGINS)
+    over = "nobody reads a worker's log then"
+    yield Known("limits_late_thread", WORKERS, "stdout", over, limits=AFTER)
 
 
 KNOWN: tuple[Known, ...] = (*_staying(),)

@@ -67,3 +67,11 @@ def test_what_remains_stands_in_the_limits():
         if row.limits:
             waits = row.pending == "limits"
             assert (row.limits in limits) != waits, f"README and differences.py disagree: {row}"
+
+
+def test_each_limit_has_a_program():
+    """Nothing is called a limit that no program shows."""
+    limits = (ROOT / "README.md").read_text().partition("## Limits")[2].partition("### ")[0]
+    told = {row.limits for row in KNOWN}
+    items = [" ".join(item.split()) for item in limits.split("\n- ")[1:]]
+    assert [item for item in items if not any(words in item for words in told)] == []
