@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 from contextlib import suppress
-from functools import cache, lru_cache
+from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ def collected(
     """
     try:
         folder = os.getcwd()
-        writing = _Writing(folder, patterns, _claims(folder))
+        writing = _Writing(folder, patterns, _Claims(folder))
     except (PipedecoError, OSError) as error:
         return failed(error, (), time.time(), 0.0)
     try:
@@ -79,10 +80,15 @@ class _Writing:
         self._opened: set[str] = set()
         self._before = self._matching()
         claims.begin()
-        _ear().listener = self._note
+        self._thread = threading.get_ident()
+        self._outer = _ear().listeners.get(self._thread)  # a pipeline called in a step
+        _ear().listeners[self._thread] = self._note
 
     def end(self) -> None:
-        _ear().listener = None
+        if self._outer is None:
+            _ear().listeners.pop(self._thread, None)
+        else:
+            _ear().listeners[self._thread] = self._outer
         with suppress(OSError):  # a full disk: the next to begin there removes the file
             self._claims.end()
 
@@ -122,7 +128,7 @@ class _Writing:
 class _Claims:
     """Which files steps have opened, for those that are performed beside them in one folder.
 
-    They are lines of a file: [process, path], and [process] when its step has ended.  It is locked
+    They are lines of a file: [attempt, path], and [attempt] when it has ended.  It is locked
     while a step is performed, so the last one to end removes it.
 
     Parameters
@@ -134,13 +140,14 @@ class _Claims:
         self._path = os.path.join(private_root(), CLAIMS, sha256(folder.encode()).hexdigest()[:32])
         make_private(os.path.dirname(self._path))
         self._file = -1
-        self._own = os.getpid()
+        # An attempt: runs of debug mode may perform several in one process.
+        self._own = f"{os.getpid()}.{threading.get_ident()}.{time.monotonic_ns()}"
         self._forget()
 
     def _forget(self) -> None:
         self._read = 0  # bytes
-        self._paths: dict[int, set[str]] = {}  # by process
-        self._ended: set[int] = set()
+        self._paths: dict[str, set[str]] = {}  # by attempt
+        self._ended: set[str] = set()
 
     def __del__(self) -> None:
         self._close()
@@ -149,8 +156,8 @@ class _Claims:
         """A step begins here: what has ended before does not matter to it."""
         self._enter()
         self._take()
-        for process in self._ended:
-            self._paths.pop(process, None)
+        for attempt in self._ended:
+            self._paths.pop(attempt, None)
         self._ended.clear()
 
     def claim(self, path: str) -> None:
@@ -163,7 +170,7 @@ class _Claims:
             os.unlink(self._path)
         except (BlockingIOError, FileNotFoundError):  # others are there, or a cleaner was
             pass
-        _lock(self._file, "LOCK_UN")
+        self._close()
 
     def of_others(self) -> set[str]:
         """What was claimed by steps that were performed at the same time."""
@@ -195,31 +202,36 @@ class _Claims:
         self._read += len(data)
         for line in data.splitlines():
             try:
-                process, *paths = json.loads(line)
+                attempt, *paths = json.loads(line)
             except ValueError:  # torn by a full disk
                 continue
             if paths:
-                self._ended.discard(process)
-                self._paths.setdefault(process, set()).update(paths)
+                self._paths.setdefault(attempt, set()).update(paths)
             else:
-                self._ended.add(process)
+                self._ended.add(attempt)
 
 
 class _Ear:
     """Hears of files that this process opens for writing; one a process, as hooks stay for good."""
 
     def __init__(self) -> None:
-        self.listener: Callable[[str], None] | None = None
+        self.listeners: dict[int, Callable[[str], None]] = {}  # by the thread of the step
         sys.addaudithook(self._hear)
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self.listener is None or event not in ("open", "os.rename"):
+        listeners = self.listeners
+        if not listeners or event not in ("open", "os.rename"):
             return
+        listener = listeners.get(threading.get_ident())
+        if listener is None:  # a thread of a step's own
+            if len(listeners) > 1:
+                return  # of whose nobody knows: what changes is seen all the same
+            listener = next(iter(listeners.values()))
         path = arguments[0] if event == "open" else arguments[1]
         if not isinstance(path, str | bytes) or (event == "open" and not arguments[2] & WRITING):
             return
         try:
-            self.listener(os.path.abspath(os.fsdecode(path)))
+            listener(os.path.abspath(os.fsdecode(path)))
         except OSError:  # no working directory, or a full disk: what changes is seen all the same
             pass
 
@@ -236,8 +248,3 @@ def _lock(file: int, *operations: str) -> None:
 @cache
 def _ear() -> _Ear:
     return _Ear()
-
-
-@lru_cache(maxsize=1)  # a worker has one working directory after another
-def _claims(folder: str) -> _Claims:
-    return _Claims(folder)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -165,3 +166,35 @@ def test_a_cached_step(here, mode):
 def test_patterns_that_cannot_be(patterns, why):
     with pytest.raises(ConfigError, match=why):
         component(collect=patterns)
+
+
+def test_runs_in_threads_of_one_process_collect_their_own(mode, tmp_path, monkeypatch):
+    """Two runs of debug mode perform their steps at once, in one process and folder."""
+    monkeypatch.chdir(tmp_path)
+    meeting = threading.Barrier(2, timeout=20)
+
+    @component(collect=["*.txt"])
+    def write(name):
+        if mode == "debug":
+            meeting.wait()
+        Path(f"{name}.txt").write_text(name)
+        if mode == "debug":
+            meeting.wait()
+
+    @pipeline
+    def run(name):
+        write(name).result()
+
+    runs = [run.start(name) if mode != "debug" else None for name in ("a", "b")]
+    if mode == "debug":
+        threads = [threading.Thread(target=run, args=(name,)) for name in ("a", "b")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    else:
+        for each in runs:
+            each.result()
+    found = [get_run(f"run#{number}").steps["write"] for number in (1, 2)]
+    names = sorted(name for step in found for name in step.artifacts)
+    assert names == ["a.txt", "b.txt"]
