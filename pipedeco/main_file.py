@@ -216,8 +216,9 @@ def can_be_imported(tree: Any, pipelines: Iterable[str] = ()) -> bool:
     """Return whether importing a main file would call no pipeline and start no program.
 
     At its top level, outside the main guard, there must be no call of a function that leads to a
-    pipeline, nor one that makes or removes files, which would be done again.  Without a guard there must be no bare call that involves anything of the file, such
-    as `main()`, `app()` or `Fire(main)`.
+    pipeline, nor one that makes or removes files, which would be done again.  Without a guard there
+    must be no bare call that involves anything of the file, such as `main()`, `app()` or
+    `Fire(main)`.
 
     Parameters
     ----------
