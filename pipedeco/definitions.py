@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pipedeco.errors import NotPicklable
 from pipedeco.imported import imported_as
 from pipedeco.instructions import codes, global_names
-from pipedeco.main_file import MAIN
+from pipedeco.main_file import MAIN, hindrance
 from pipedeco.picklers import (
     PROTOCOL,
     cloud_pickler,
@@ -254,7 +254,10 @@ class _Definer(pickle.Pickler):
         from pipedeco.culprits import IMPORT, not_picklable
 
         what = f"the global {self._name}"
-        raise not_picklable(self._value, what, {}, reason, IMPORT) from None
+        cure = IMPORT
+        if line := hindrance():
+            cure += f"; {line} keeps them from importing this one: move it below the guard"
+        raise not_picklable(self._value, what, {}, reason, cure) from None
 
     @staticmethod
     def _is_known(value: Any) -> bool:

@@ -188,18 +188,13 @@ def read_main(choice: str | None) -> MainSource | None:
     if choice == "definitions":
         return None
     main = sys.modules[MAIN]
-    path = getattr(main, "__file__", None)
-    if not isinstance(path, str) or not path.endswith(".py") or not is_users(os.path.abspath(path)):
+    read = _text_and_tree(main)
+    if read is None:
         return None
-    try:
-        with open(path, "rb") as file:
-            text = file.read(LARGEST + 1)
-        tree: Any = compile(text, path, "exec", _ast.PyCF_ONLY_AST, dont_inherit=True)
-    except (OSError, SyntaxError, ValueError):  # gone, or edited since the program began
-        return None
+    path, text, tree = read
     spec = getattr(main, "__spec__", None)
     module = "" if spec is None else str(spec.name)
-    pipelines = {name for name, value in vars(main).items() if getattr(value, "is_pipeline", False)}
+    pipelines = _pipelines_of(main)
     fit = (
         can_be_imported(tree, pipelines)
         and not _at_top_level(tree, vars(main))
@@ -210,6 +205,43 @@ def read_main(choice: str | None) -> MainSource | None:
     shown = "".join(path)  # an exact string: debuggers put a subclass of str here
     found = MainFile(os.path.abspath(path), shown, module, crc32(text), BEGAN_IN)
     return MainSource(found, tree)
+
+
+def hindrance() -> str:
+    """Return which line keeps workers from importing a main file with a guard, or nothing.
+
+    Examples
+    --------
+    >>> hindrance()
+    'line 12 of train.py'
+    """
+    main = sys.modules[MAIN]
+    read = _text_and_tree(main)
+    if read is None:
+        return ""
+    path, _, tree = read
+    line = _hindering_line(tree, _pipelines_of(main))
+    if line is None or not any(map(_is_guard, tree.body)):
+        return ""
+    return f"line {line} of {os.path.basename(path)}"
+
+
+def _text_and_tree(main: ModuleType) -> tuple[str, bytes, Any] | None:
+    """The path of a main file that is the user's, its text, and the syntax tree of that."""
+    path = getattr(main, "__file__", None)
+    if not isinstance(path, str) or not path.endswith(".py") or not is_users(os.path.abspath(path)):
+        return None
+    try:
+        with open(path, "rb") as file:
+            text = file.read(LARGEST + 1)
+        tree: Any = compile(text, path, "exec", _ast.PyCF_ONLY_AST, dont_inherit=True)
+    except (OSError, SyntaxError, ValueError):  # gone, or edited since the program began
+        return None
+    return path, text, tree
+
+
+def _pipelines_of(main: ModuleType) -> set[str]:
+    return {name for name, value in vars(main).items() if getattr(value, "is_pipeline", False)}
 
 
 def can_be_imported(tree: Any, pipelines: Iterable[str] = ()) -> bool:
@@ -226,16 +258,22 @@ def can_be_imported(tree: Any, pipelines: Iterable[str] = ()) -> bool:
     pipelines : iterable of str
         Names of the file that are known to be pipelines, such as imported ones.
     """
+    return _hindering_line(tree, pipelines) is None
+
+
+def _hindering_line(tree: Any, pipelines: Iterable[str]) -> int | None:
+    """The first line of the top level that workers must not execute."""
     top = list(_top_level(tree.body))
     pipelines = _leading_to_pipelines(tree, pipelines)
-    calls = [node for statement in top for node in _evaluated(statement, _ast.Call)]
-    if any(pipelines & _names(call) or _has_effect(call) for call in calls):
-        return False
+    for statement in top:
+        for call in _evaluated(statement, _ast.Call):
+            if pipelines & _names(call) or _has_effect(call):
+                return int(call.lineno)
     if any(_is_guard(statement) for statement in tree.body):
-        return True
+        return None
     own = {name for statement in top for name in _own_names(statement)}
     bare = [s.value for s in top if isinstance(s, _ast.Expr) and isinstance(s.value, _ast.Call)]
-    return not any(own & _names(call) for call in bare)
+    return next((int(call.lineno) for call in bare if own & _names(call)), None)
 
 
 def only_costs(tree: Any, pipelines: Iterable[str] = ()) -> bool:

@@ -618,3 +618,22 @@ def test_a_name_that_a_worker_cannot_load(tmp_path):
     why = "LIMIT of __main__ cannot be loaded in this worker: OSError('no driver')"
     told = f"name 'LIMIT' is not defined / {why}"
     assert done.stdout.splitlines() == ["True", told, told]
+
+
+def test_what_keeps_a_file_with_a_guard_from_being_imported_is_told(script, tmp_path):
+    """The cure names the guard, which is there already: so it names the line above it, too."""
+    out = script(f"""
+        import sqlite3
+        from pipedeco import NotPicklable
+        db = sqlite3.connect(":memory:")
+        log = open({str(tmp_path / "log.txt")!r}, "w")
+        @component
+        def step(): return db.execute("select 1").fetchone()
+        if __name__ == "__main__":
+            try:
+                main(step)
+            except NotPicklable as error:
+                print(error.args[0])
+        """)
+    line = HEAD.count("\n") + 5
+    assert f"line {line} of script.py keeps them from importing this one" in out[0]
