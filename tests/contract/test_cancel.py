@@ -492,8 +492,8 @@ def test_a_second_ctrl_c(mode, began, tmp_path):
 
     @component
     def stubborn():
-        os.kill(controller, signal.SIGINT)
         try:
+            os.kill(controller, signal.SIGINT)  # the cancellation may be here before it returns
             hang.fn(began)
         except BaseException:  # noqa: BLE001 - it will not stop
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
