@@ -8,6 +8,7 @@ waiting is done.
 from __future__ import annotations
 
 import _imp
+import signal
 from typing import TYPE_CHECKING
 
 from pipedeco.errors import Terminated
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 # Seconds.  A signal that comes in the moment before a thread blocks in a lock does not wake it
 # (CPython looks for signals before it, not in it), so the main thread blocks for no longer.
 LONGEST_WAIT = 0.25
+# Signals that ask a process to end, the second where its terminal is closed; Windows has one.
+ENDS = tuple(getattr(signal, n) for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n))
 
 
 class Interrupts:

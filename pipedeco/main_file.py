@@ -21,6 +21,8 @@ from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
+from pipedeco.syntax import children, walk
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -438,24 +440,6 @@ def is_users(path: str) -> bool:
 
 
 # -- syntax trees ----------------------------------------------------------------------------------
-# The C module alone: `ast` takes three milliseconds to import.
-
-
-def _children(node: Any) -> Iterator[Any]:
-    for field in node._fields:
-        value = getattr(node, field, None)
-        if isinstance(value, _ast.AST):
-            yield value
-        elif isinstance(value, list):
-            yield from (item for item in value if isinstance(item, _ast.AST))
-
-
-def _walk(node: Any) -> Iterator[Any]:
-    todo = [node]
-    while todo:
-        found = todo.pop()
-        yield found
-        todo.extend(_children(found))
 
 
 def _evaluated(statement: Any, kind: type) -> Iterator[Any]:
@@ -472,7 +456,7 @@ def _evaluated(statement: Any, kind: type) -> Iterator[Any]:
             todo.extend(getattr(node, "decorator_list", ()))
             todo.extend(item for item in node.args.defaults + node.args.kw_defaults if item)
         else:
-            todo.extend(_children(node))
+            todo.extend(children(node))
 
 
 def _top_level(body: list[Any]) -> Iterator[Any]:
@@ -489,7 +473,7 @@ def _top_level(body: list[Any]) -> Iterator[Any]:
         if compound or hasattr(statement, "cases") or isinstance(statement, _ast.ExceptHandler):
             for block in blocks:
                 yield from _top_level(block)
-            yield from (_Head(node) for node in _children(statement) if not _is_block(node))
+            yield from (_Head(node) for node in children(statement) if not _is_block(node))
         else:
             yield statement
 
@@ -542,14 +526,14 @@ def _take_guards_out(body: list[Any]) -> None:
 
 
 def _names(node: Any) -> set[str]:
-    return {item.id for item in _walk(node) if isinstance(item, _ast.Name)}
+    return {item.id for item in walk(node) if isinstance(item, _ast.Name)}
 
 
 def _leading_to_pipelines(tree: Any, known: Iterable[str]) -> set[str]:
     """Names of the file whose call may call a pipeline: pipelines, and functions that use them."""
     functions: dict[str, set[str]] = {}
     found = set(known)
-    for node in _walk(tree):
+    for node in walk(tree):
         if isinstance(node, (_ast.FunctionDef, _ast.AsyncFunctionDef)):
             functions.setdefault(node.name, set()).update(
                 name for statement in node.body for name in _names(statement)

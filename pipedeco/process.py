@@ -14,7 +14,7 @@ from pipedeco.display import Displays
 from pipedeco.errors import RunCancelled, Terminated
 from pipedeco.failures import first_line
 from pipedeco.forks import when_forked
-from pipedeco.interrupts import Interrupts
+from pipedeco.interrupts import ENDS, Interrupts
 from pipedeco.plugins import Plugins
 from pipedeco.runners import Runner
 from pipedeco.runners.modes import make_runner
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from pipedeco.cache import Codes, Flights
     from pipedeco.callbacks import Callback
 
-# Signals that ask a process to end, the second where its terminal is closed.
-ENDS = tuple(getattr(signal, n) for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n))
 SPARE = 4  # stores that no run uses, and that stay open
 UNREAD = 100  # failed runs that are told of at the process's end, the last ones
 

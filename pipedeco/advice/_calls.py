@@ -26,7 +26,8 @@ from pipedeco.advice._shapes import (
     join_all,
     origins,
 )
-from pipedeco.advice._state import ACTS, MAYBE, WAITS, walk
+from pipedeco.advice._state import ACTS, MAYBE, WAITS
+from pipedeco.syntax import walk
 
 if TYPE_CHECKING:
     import ast

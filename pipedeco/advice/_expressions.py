@@ -22,7 +22,8 @@ from pipedeco.advice._shapes import (
     join,
     join_all,
 )
-from pipedeco.advice._state import ACTS, MAYBE, WAITS, State, children, walk
+from pipedeco.advice._state import ACTS, MAYBE, WAITS, State
+from pipedeco.syntax import children, walk
 
 if TYPE_CHECKING:
     import ast

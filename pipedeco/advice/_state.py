@@ -11,7 +11,7 @@ from pipedeco.advice._shapes import Known, Origin, Result, Shape, Traced, join, 
 
 if TYPE_CHECKING:
     import ast
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from types import CodeType
     from typing import Any
 
@@ -241,21 +241,3 @@ def _bound_elsewhere(code: CodeType) -> set[str]:
         if opmap["STORE_DEREF"] in inner.co_code[::2]:
             names.update(inner.co_freevars)
     return names
-
-
-def children(node: ast.AST) -> Iterator[ast.AST]:
-    for field in node._fields:
-        value = getattr(node, field, None)
-        if isinstance(value, _ast.AST):
-            yield value
-        elif isinstance(value, list):
-            yield from (item for item in value if isinstance(item, _ast.AST))
-
-
-def walk(node: ast.AST) -> Iterator[ast.AST]:
-    """The node and all below it."""
-    waiting = [node]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        waiting.extend(children(node))

@@ -10,7 +10,8 @@ from pipedeco.advice._calls import Calls
 from pipedeco.advice._expressions import known
 from pipedeco.advice._lookup import MISSING, imported, member
 from pipedeco.advice._shapes import Group, Known, Result, element, join
-from pipedeco.advice._state import ACTS, WAITS, Guard, walk
+from pipedeco.advice._state import ACTS, WAITS, Guard
+from pipedeco.syntax import walk
 
 if TYPE_CHECKING:
     import ast

@@ -14,6 +14,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.autolog.present import PRESENT
+from pipedeco.finders import spec_calling
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
@@ -55,24 +56,8 @@ class Watch:
                 except Exception as error:  # noqa: BLE001 - the user's import never fails for our sake
                     PRESENT.live[-1].failed("what matplotlib shows", error)
         elif name in WRITERS:
-            return self._spec_of_writer(name, path)
+            return spec_calling(name, path, self._tell)
         return None
-
-    def _spec_of_writer(self, name: str, path: Any) -> ModuleSpec | None:
-        """The module as others find it, which is looked at once it is there."""
-        from importlib.machinery import PathFinder
-
-        spec = PathFinder.find_spec(name, path)
-        if spec is None or spec.loader is None:
-            return None
-        execute = spec.loader.exec_module
-
-        def execute_and_look(module: Any) -> None:
-            execute(module)
-            self._tell(module)
-
-        spec.loader.exec_module = execute_and_look  # type: ignore[method-assign]
-        return spec
 
     def _tell(self, module: Any) -> None:
         """Have a module's writers tell which files they open."""

@@ -7,13 +7,10 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from pipedeco.worker.children import began_since, has_children
+from pipedeco.worker.children import QUICKEST, began_since, has_children
 
 if TYPE_CHECKING:
     from pipedeco.worker.attendant import Attendant
-
-
-QUICKEST = 100_000  # nanoseconds in which no process can be started
 
 
 class Offspring:

@@ -11,6 +11,7 @@ import time
 from typing import NamedTuple
 
 TRACKER_GRACE = 1.0  # seconds that a resource tracker has to unlink what its users have left
+QUICKEST = 100_000  # nanoseconds in which no process can be started
 PASSES = 2  # over the processes below one that may fork meanwhile
 MANY_DEAD = 64  # children that nobody has waited for, after which a worker is replaced
 PR_SET_PDEATHSIG = 1

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pipedeco.finders import spec_calling
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from importlib.machinery import ModuleSpec
@@ -262,16 +264,4 @@ class _Finder:
         if kind is None or self._number is None:
             return None
         number = self._number
-        from importlib.machinery import PathFinder
-
-        spec = PathFinder.find_spec(name, path)
-        if spec is None or spec.loader is None:
-            return None
-        execute = spec.loader.exec_module
-
-        def execute_and_seed(module: Any) -> None:
-            execute(module)
-            kind.seed(module, number)
-
-        spec.loader.exec_module = execute_and_seed  # type: ignore[method-assign]
-        return spec
+        return spec_calling(name, path, lambda module: kind.seed(module, number))

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 FORK_AWARE = ("jemalloc_bg_thd",)  # of pyarrow's allocator
-WATCHED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGALRM, signal.SIGHUP)
+# By these a nursery is controlled.
+OUR_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGALRM, signal.SIGHUP)
 SHOWN = 2000  # characters of what a failed import has written
 
 
@@ -97,7 +98,7 @@ def _appending_log_files() -> Iterator[None]:
 @contextmanager
 def _own_signals() -> Iterator[None]:
     """Keep the handlers by which this process is controlled."""
-    former = {number: signal.getsignal(number) for number in WATCHED_SIGNALS}
+    former = {number: signal.getsignal(number) for number in OUR_SIGNALS}
     try:
         yield
     finally:

@@ -29,13 +29,14 @@ from pipedeco.definitions import find, main_globals
 from pipedeco.errors import PipedecoError, StepFailed
 from pipedeco.forks import when_forked
 from pipedeco.graph import CANCELLED, COMPLETED, FAILED, Outcome, numbered
+from pipedeco.interrupts import ENDS
 from pipedeco.main_file import MainFile
 from pipedeco.reporter import ADDRESS, Reporter, StepName
 from pipedeco.serialization import Pickler, loads, main_names, unpack, unpack_arguments
 from pipedeco.text import preview
 from pipedeco.tracing import inside_step, reporting, watch_threads
 from pipedeco.worker.changes import Changes
-from pipedeco.worker.children import has_children
+from pipedeco.worker.children import QUICKEST, has_children
 from pipedeco.worker.ending import Ending, disown
 from pipedeco.worker.environment import Environment, Surroundings, new_main
 from pipedeco.worker.generators import Generators
@@ -44,14 +45,11 @@ from pipedeco.worker.messages import STALE, Decoder, encode
 from pipedeco.worker.perform import describe_error, failed, perform
 from pipedeco.worker.setups import SETTING_UP, SetupFailed, Setups
 
-# Signals that ask a process to end; Windows has one of them.
-ENDS = tuple(getattr(signal, n) for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n))
 MILLION = 1_000_000
 FLUSH = 0.001  # seconds of short steps after which their outcomes are sent
 TICK = 0.004  # seconds; with the time that sending takes, outcomes leave within 5 ms
 # Where these stand in what is known of a function, see messages.
 AUTO_LOG, COLLECT = 5, 6
-QUICKEST = 100_000  # nanoseconds in which no process can be started
 POLL = 50  # ticks between two looks at the files that a step's libraries write
 PARK_AFTER = 12  # idle ticks after which the watch thread sleeps until it is needed
 WORD = 1.0  # seconds for which the word of a controller is awaited that cancels a run
