@@ -30,7 +30,10 @@ class Calls:
         for module, name in functions:
             function = getattr(module, name, None)
             if function is not None:
-                setattr(module, name, self._noting(function))
+                noting = self._noting(function)
+                # By these it is pickled: the C module that has defined it has another one.
+                noting.__module__, noting.__qualname__ = module.__name__, name
+                setattr(module, name, noting)
 
     def _noting(self, function: Any) -> Any:
         @wraps(function)

@@ -50,12 +50,6 @@ class Interpreter:
         self._reads = [knob.read for knob in compress(self._knobs, chosen)]
         self._watched = list(compress(self._wanted, chosen))
 
-    def differs(self) -> bool:
-        """Whether any value is another than it is to be; a fraction of a microsecond."""
-        if len(sys.modules) != self._modules:
-            self._watch()
-        return list(map(call, self._reads)) != self._watched
-
     def capture(self) -> dict[str, Any] | None:
         packed = {knob.name: knob.packed(knob.read()) for knob in self._knobs if knob.travels}
         return {name: state for name, state in packed.items() if state is not None} or None
@@ -83,7 +77,10 @@ class Interpreter:
         self._put()
 
     def restore(self) -> None:
-        """Raises CannotRestore where this process may not set a value back."""
+        """Put back what has changed; a fraction of a microsecond where nothing has.
+
+        Raises CannotRestore where this process may not set a value back.
+        """
         if len(sys.modules) != self._modules:
             self._watch()
         if list(map(call, self._reads)) != self._watched:

@@ -68,7 +68,7 @@ class Limits:
         """As setup= has set them."""
         resource: Any = sys.modules.get("resource")
         if resource is not None:
-            self._begin(resource)
+            self._kinds = _kinds_of(resource)
             self._wanted = list(map(resource.getrlimit, self._kinds))
 
     def restore(self) -> None:
@@ -91,10 +91,12 @@ class Limits:
 
     def _begin(self, resource: Any) -> None:
         """Find the limits with which this process began."""
-        self._kinds = sorted(
-            {kind for name, kind in vars(resource).items() if name[:7] == "RLIMIT_"}
-        )
+        self._kinds = _kinds_of(resource)
         try:
             self._wanted = [resource.prlimit(os.getppid(), kind) for kind in self._kinds]
         except (AttributeError, OSError):  # not Linux, or another user's: as they are now
             self._wanted = list(map(resource.getrlimit, self._kinds))
+
+
+def _kinds_of(resource: Any) -> list[int]:
+    return sorted({kind for name, kind in vars(resource).items() if name[:7] == "RLIMIT_"})

@@ -19,6 +19,7 @@ from typing import Any
 from pipedeco.serialization import loads, pack_exception, unpack_exception
 
 PLAIN = frozenset({str, int, float, bool, type(None)})
+LARGE = 1 << 64  # an integer beyond that may have more digits than JSON's parser takes
 
 
 def pack(record: logging.LogRecord) -> dict[str, Any]:
@@ -26,9 +27,9 @@ def pack(record: logging.LogRecord) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     rest: dict[str, Any] = {}
     for name, value in record.__dict__.items():
-        (plain if type(value) in PLAIN else rest)[name] = value
+        (plain if _is_plain(value) else rest)[name] = value
     payload: dict[str, Any] = {"record": plain}
-    if type(record.args) is tuple and PLAIN.issuperset(map(type, record.args)):
+    if type(record.args) is tuple and all(map(_is_plain, record.args)):
         payload["args"] = rest.pop("args")
     raised = rest.pop("exc_info", None)
     if isinstance(raised, tuple) and raised[1] is not None:
@@ -39,8 +40,21 @@ def pack(record: logging.LogRecord) -> dict[str, Any]:
             plain["exc_text"] = logging.Formatter().formatException(raised)
     if rest:
         payload["pickled"] = base64.b64encode(_dump(record, rest)).decode()
-        payload["message"] = record.getMessage()
+        payload["message"] = _message(record)
     return payload
+
+
+def _is_plain(value: object) -> bool:
+    kind = type(value)
+    return kind in PLAIN and (kind is not int or -LARGE < value < LARGE)  # type: ignore[operator]
+
+
+def _message(record: logging.LogRecord) -> str:
+    """The message; where its arguments do not fit, which its handlers tell, what it consists of."""
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - the user's objects
+        return f"{record.msg!r} {record.args!r}"
 
 
 def unpack(payload: dict[str, Any]) -> logging.LogRecord:
@@ -65,7 +79,7 @@ def _dump(record: logging.LogRecord, rest: dict[str, Any]) -> bytes:
     except Exception:  # noqa: BLE001 - the user's objects
         kept = {name: value for name, value in rest.items() if _is_picklable(value)}
     if {"msg", "args"}.intersection(rest).difference(kept):
-        kept.update(msg=record.getMessage(), args=None)
+        kept.update(msg=_message(record), args=None)
     kept.update({name: str(value) for name, value in rest.items() if name not in kept})
     return pickle.dumps(kept)
 

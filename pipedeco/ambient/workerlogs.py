@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import warnings
+from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.ambient import wire
@@ -60,7 +61,10 @@ class Forwarded(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._log.keep(self.address, record)
+        try:
+            self._log.keep(self.address, record)
+        except Exception:  # noqa: BLE001 - the user's objects, as in any handler
+            self.handleError(record)
         if not self._log.watch.watching:  # else all handlers of the record go in one report
             self._log.took(record, [self], None)
 
@@ -138,6 +142,18 @@ class _State(NamedTuple):
 _DEFAULT = _State()
 
 
+class _Globals(NamedTuple):
+    """What logging has one of in a process."""
+
+    disable: int
+    silent: bool  # without a handler of last resort
+    quiet: bool  # failures of handlers are not shown
+    captures: bool  # warnings
+    levels: dict[int, str]
+    factory: Callable[..., logging.LogRecord]
+    kind: type[logging.Logger]
+
+
 class Loggers:
     """Keeps all loggers of this worker as a captured state says."""
 
@@ -155,7 +171,7 @@ class Loggers:
         self._aside: list[logging.Handler] = []  # the program's own, in a process forked from it
         self._lists: list[tuple[logging.Logger, list[Any]]] = []  # handlers, where there are any
         self._made: list[tuple[logging.Handler, tuple[Any, ...]]] = []
-        self._globals: dict[str, Any] = {}
+        self._globals = _copied(_globals_now())
 
     def enter(self, state: Any) -> None:
         """Take on a captured state; what handlers there are is left alone, and open."""
@@ -168,11 +184,15 @@ class Loggers:
         ).items():
             handlers = tuple(made[number] for number in numbers)
             self._wanted[name] = _State(level, propagate, disabled, _loaded(filters), handlers)
-        self._globals = {
-            **state,
-            "factory": next(iter(_loaded([state["factory"]] if "factory" in state else ())), None),
-            "class": next(iter(_loaded([state["class"]] if "class" in state else ())), None),
-        }
+        self._globals = _Globals(
+            state.get("disable", 0),
+            silent="silent" in state,
+            quiet="quiet" in state,
+            captures="captures" in state,
+            levels=dict(state.get("levels") or LEVELS),
+            factory=_loaded_or(state.get("factory"), logging.LogRecord),
+            kind=_loaded_or(state.get("class"), logging.Logger),
+        )
         self._files = frozenset(state.get("files", ()))
         self._aside += self._apply()
 
@@ -181,10 +201,7 @@ class Loggers:
         known = logging.root.manager.loggerDict.values()
         loggers = [logging.root, *(item for item in known if isinstance(item, logging.Logger))]
         self._wanted = {logger.name: _state_of(logger) for logger in loggers}
-        self._globals |= {"disable": logging.root.manager.disable}
-        self._globals.pop("captures", None)
-        if _captures():
-            self._globals["captures"] = True
+        self._globals = _copied(_globals_now())
         self._lists = [(each, list(each.handlers)) for each in loggers if each.handlers]
         self._made = [(handler, _facts(handler)) for handler, _ in self._made]
         self._touched = False
@@ -209,9 +226,10 @@ class Loggers:
             setattr(owner, name, self._noting(getattr(owner, name)))
 
     def _noting(self, before: Callable[..., Any]) -> Callable[..., Any]:
-        def note(*args: Any) -> Any:
+        @wraps(before)
+        def note(*args: Any, **kwargs: Any) -> Any:
             self._touched = True
-            return before(*args)
+            return before(*args, **kwargs)
 
         return note
 
@@ -233,12 +251,7 @@ class Loggers:
         for handler, facts in self._made:
             if _facts(handler) != facts:
                 return True
-        wanted = self._globals
-        return (
-            logging.root.manager.disable != wanted.get("disable", 0)
-            or (logging.lastResort is None) != wanted.get("silent", False)
-            or ("captures" in wanted) != _captures()
-        )
+        return _globals_now() != self._globals
 
     # -- putting it back -------------------------------------------------------------------
 
@@ -282,17 +295,19 @@ class Loggers:
 
     def _apply_globals(self) -> None:
         wanted = self._globals
-        logging.disable(wanted.get("disable", 0))
-        last = None if "silent" in wanted else logging._defaultLastResort  # type: ignore[attr-defined]
+        logging.disable(wanted.disable)
+        last = None if wanted.silent else logging._defaultLastResort  # type: ignore[attr-defined]
         logging.lastResort = last
-        logging.raiseExceptions = "quiet" not in wanted
-        for number, name in wanted.get("levels") or LEVELS.items():
+        logging.raiseExceptions = not wanted.quiet
+        for number in logging._levelToName.keys() - wanted.levels.keys():
+            logging._nameToLevel.pop(logging._levelToName.pop(number), None)
+        for number, name in wanted.levels.items():
             logging.addLevelName(number, name)
-        logging.setLogRecordFactory(wanted["factory"] or logging.LogRecord)
-        logging.setLoggerClass(wanted["class"] or logging.Logger)
-        if ("captures" in wanted) != _captures():
-            logging.captureWarnings("captures" not in wanted)  # it believes so, others do not
-            logging.captureWarnings("captures" in wanted)
+        logging.setLogRecordFactory(wanted.factory)
+        logging.setLoggerClass(wanted.kind)
+        if wanted.captures != _captures():
+            logging.captureWarnings(not wanted.captures)  # it believes so, others do not
+            logging.captureWarnings(wanted.captures)
 
     def _handler(self, packed: tuple[Any, ...]) -> logging.Handler:
         place, key, level, formatter, filters, filtered = packed
@@ -311,6 +326,22 @@ class Loggers:
 
 def _facts(handler: logging.Handler) -> tuple[Any, ...]:
     return handler.level, handler.formatter, *handler.filters
+
+
+def _globals_now() -> _Globals:
+    return _Globals(
+        logging.root.manager.disable,
+        logging.lastResort is None,
+        not logging.raiseExceptions,
+        _captures(),
+        logging._levelToName,
+        logging._logRecordFactory,  # type: ignore[attr-defined]
+        logging._loggerClass,  # type: ignore[attr-defined]
+    )
+
+
+def _copied(found: _Globals) -> _Globals:
+    return found._replace(levels=dict(found.levels))
 
 
 def _captures() -> bool:
@@ -344,6 +375,10 @@ def _forget(handlers: list[logging.Handler]) -> None:
     """Have the end of this process close none of these: the program's own are its alone."""
     known: list[Any] = logging._handlerList  # type: ignore[attr-defined]
     known[:] = [entry for entry in known if entry() not in handlers]
+
+
+def _loaded_or(packed: bytes | None, usual: Any) -> Any:
+    return next(iter(_loaded([] if packed is None else [packed])), usual)
 
 
 def _loaded(packed: Iterable[bytes]) -> tuple[Any, ...]:
