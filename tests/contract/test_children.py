@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import time
@@ -211,3 +212,18 @@ def test_dead_children_of_many_steps(mode):
         return [start(number) for number in range(2 * MANY_DEAD + 2)]
 
     assert len(set(value(body()))) == 2
+
+
+def test_functions_that_are_listened_to_are_pickled_by_their_names(mode):
+    """As a pool of processes needs whose initializer is os.nice."""
+
+    @component
+    def work():
+        functions = os.nice, signal.alarm, signal.setitimer, signal.signal
+        return pickle.loads(pickle.dumps(functions)) == functions
+
+    @pipeline
+    def run():
+        return work().result()
+
+    assert run()

@@ -756,3 +756,44 @@ def test_nothing_of_a_run_is_left_in_the_program(mode):
     pipedeco.process.CONTROLLER.close()
     assert logging.Logger.callHandlers.__module__ == "logging"
     assert logging.Handler.handle.__module__ == "logging"
+
+
+def test_records_that_do_not_fit(mode, capfd):
+    """Arguments that the message has no place for, and numbers without end, fail no step."""
+    app = apart()
+    keeping = Keeping()
+    app.addHandler(keeping)
+
+    @component
+    def talk():
+        log = logging.getLogger("app")
+        log.info("list %d", [1])
+        log.info("large %x", 16**6000)
+        return "done"
+
+    @pipeline
+    def body():
+        return value(talk())
+
+    assert body() == "done"
+    misfit, large = keeping.records
+    assert (misfit.msg, misfit.args) == ("list %d", ([1],))
+    assert large.getMessage() == f"large 1{'0' * 6000}"
+
+
+def test_filters_and_handlers_are_added_by_keyword(mode):
+    @component
+    def talk():
+        log = logging.getLogger("app.keywords")
+        handler = Keeping()
+        log.addHandler(hdlr=handler)
+        log.addFilter(filter=Without("secret"))
+        log.warning("secret")
+        log.warning("public")
+        return handler.messages
+
+    @pipeline
+    def body():
+        return value(talk())
+
+    assert body() == ["public"]

@@ -1,5 +1,6 @@
 """setup=: a function that is called once in each worker process, before its first step of a run."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -373,8 +374,29 @@ def test_logging_that_it_sets_up_stays(mode):
 
     run()
     if mode == "debug":  # it has set up this process
-        import logging
-
         logging.getLogger("setup.own").handlers.clear()
     run = get_run()
     assert [run.logs(step) for step in run.steps] == ["step 0\n", "step 1\n", "step 2\n"]
+
+
+@pytest.mark.parametrize("mode", ["local", "remote"], indirect=True)
+def test_what_it_sets_in_logging_itself_stays(mode):
+    """And what a step sets there does not."""
+
+    def prepare():
+        logging.addLevelName(20, "INFORM")
+        logging.raiseExceptions = False
+
+    @component
+    def step(number):
+        logging.getLogger(f"new.{number}").debug("a logger is made")
+        found = logging.getLevelName(20), logging.getLevelName(33), logging.raiseExceptions
+        logging.addLevelName(33, "ODD")
+        logging.raiseExceptions = True
+        return found
+
+    @pipeline(workers=1, setup=prepare)
+    def body():
+        return [step(number).result() for number in range(3)]
+
+    assert body() == [("INFORM", "Level 33", False)] * 3
