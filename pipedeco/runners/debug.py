@@ -57,6 +57,7 @@ class DebugRunner:
     def __init__(self) -> None:
         self.offspring = Offspring()
         self.streams = Streams()
+        self.addresses = Addresses()
         self._records: dict[str, Records | LoguruRecords] = {}  # by the library that makes them
         self._set_up: dict[str, list[Any]] = {}  # what was called, by the run at the top
 
@@ -86,6 +87,29 @@ class DebugRunner:
         self._records.clear()
 
 
+class Addresses:
+    """The addresses of the steps that this process performs, for processes that these start.
+
+    The last one to begin has its own; none is in os.environ, which costs more than a step.
+    """
+
+    def __init__(self) -> None:
+        self._used: list[str] = []
+        self._inherited = os.environ.get(ADDRESS)  # where a step has started this program
+
+    def enter(self, address: str) -> None:
+        self._used.append(address)
+        os.putenv(ADDRESS, address)
+
+    def leave(self, address: str) -> None:
+        self._used.remove(address)
+        former = self._used[-1] if self._used else self._inherited
+        if former is None:
+            os.unsetenv(ADDRESS)
+        else:
+            os.putenv(ADDRESS, former)
+
+
 class DebugSession:
     """One run's use of the debug runner.
 
@@ -108,6 +132,7 @@ class DebugSession:
         self._closed = closed
         self.facts = facts
         self.offspring = runner.offspring
+        self._addresses = runner.addresses
         self._began = 0  # the step that is performed, in nanoseconds of the monotonic clock
         self.blobs = facts.blobs
         self._pickler = Pickler(facts.blobs)
@@ -210,8 +235,7 @@ class DebugSession:
         # What the step does is not the body's doing: no calls to trace, no reads to note.
         tokens = current.set(None), inside_step.set(True), reporting.set(self.reporter)
         self.reporter.call = call
-        # For processes that the step starts; not in os.environ, which costs more than a step.
-        os.putenv(ADDRESS, self._address)
+        self._addresses.enter(self._address)
         self._performed = call.step
         self._share = 0.0
         try:
@@ -225,7 +249,7 @@ class DebugSession:
         finally:
             self._log.release()
             self._performed = self.reporter.call = None
-            os.unsetenv(ADDRESS)
+            self._addresses.leave(self._address)
             current.reset(tokens[0])
             inside_step.reset(tokens[1])
             reporting.reset(tokens[2])
@@ -270,10 +294,10 @@ class DebugSession:
                 with seeded(self.facts.seed, step.name, call.attempt):
                     outcome = self._once(step, args, kwargs)
         finally:
-            self.offspring.look(self._began)
             self._auto_log.end()
             self.reporter.finish()
             logs = self._log.end(step.position + 1)
+            self.offspring.look(self._began)
         if before is not None and has_changed(before, (args, kwargs)):
             warn_user(
                 f"step {step.name} changed its argument in place; the other modes would not see "

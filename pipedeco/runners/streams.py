@@ -89,11 +89,11 @@ class Tee:
             except (AttributeError, TypeError):  # it has slots, or is of C
                 self.stands_in = True
 
-    def write(self, text: str) -> Any:
-        written = self._write(text)
+    def write(self, *args: Any, **kwargs: Any) -> Any:
+        written = self._write(*args, **kwargs)
         logs = self._find()
-        if logs is not None:
-            logs.keep(self._suffix, text)
+        if logs is not None and args and isinstance(args[0], str):  # the program's may take others
+            logs.keep(self._suffix, args[0])
         return written
 
     def writelines(self, lines: Any) -> None:

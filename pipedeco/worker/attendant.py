@@ -12,7 +12,7 @@ import os
 import select
 import sys
 
-from pipedeco.worker.children import kill_tree
+from pipedeco.worker.children import kill_trees
 
 PATIENCE = 0.5  # seconds that the attended have to end by themselves
 LINES = 4096  # bytes of pids that are read at once
@@ -72,6 +72,7 @@ def attend(controller: int) -> None:
     """The attendant's life; it reads pids from its standard input."""
     if os.fork() == 0:
         os.setsid()
+        _allow_many_files()
         try:
             attended = _Attended(os.pidfd_open(controller))
         except ProcessLookupError:  # it has ended meanwhile
@@ -84,45 +85,63 @@ def attend(controller: int) -> None:
 class _Attended:
     """The processes that an attendant was told of, by their pidfds."""
 
-    def __init__(self, controller: int) -> None:
+    def __init__(self, controller: int, told: int = 0) -> None:
         self.controller = controller
+        self._told = told  # where their numbers are read
         self.pids: dict[int, int] = {}
         self.listening = True
+        self._rest = b""  # of a line that is not whole yet
+        self._polled = select.poll()  # which takes descriptors of 1024 and more, too
+        for file in (told, controller):
+            if file >= 0:
+                self._polled.register(file, select.POLLIN)
 
     def wait(self) -> None:
         """Return when the controller has ended, with all of them, or when there is no more to do."""
         while self.listening or self.pids:
-            own = [0] if self.listening else []
-            ready, _, _ = select.select([self.controller, *own, *self.pids], [], [])
-            if 0 in ready:
-                self._hear()
-            self._forget(ready)
-            if self.controller in ready:
+            if self.controller in self._take(None):
                 self.end()
                 return
 
-    def _hear(self) -> None:
-        lines = os.read(0, LINES)
-        self.listening = bool(lines)
-        for line in lines.split():
-            try:
-                self.pids[os.pidfd_open(int(line))] = int(line)
-            except ProcessLookupError:  # it has ended
-                pass
-
-    def _forget(self, ended: list[int]) -> None:
-        for file in ended:
-            if self.pids.pop(file, None) is not None:
-                os.close(file)
-
     def end(self) -> None:
         """Kill those that do not end by themselves."""
-        if self.listening and select.select([0], [], [], 0.0)[0]:
-            self._hear()
-        while self.pids:
-            ready, _, _ = select.select(list(self.pids), [], [], PATIENCE)
-            self._forget(ready)
-            if not ready:
-                break
-        for pid in self.pids.values():
-            kill_tree(pid)
+        if self.controller >= 0:
+            self._polled.unregister(self.controller)
+        while self._told in self._take(0.0) and self.listening:  # what it has told last
+            pass
+        while self.pids and self._take(PATIENCE):
+            pass
+        kill_trees(self.pids.values())
+
+    def _take(self, seconds: float | None) -> list[int]:
+        """Wait for what happens; the descriptors that are ready."""
+        ready = [file for file, _ in self._polled.poll(None if seconds is None else seconds * 1000)]
+        if self._told in ready:
+            self.hear()
+        for file in self.pids.keys() & ready:
+            self._polled.unregister(file)
+            os.close(file)
+            del self.pids[file]
+        return ready
+
+    def hear(self) -> None:
+        """Take what there is to read, or that there will be no more."""
+        data = os.read(self._told, LINES)
+        if not data:
+            self.listening = False
+            self._polled.unregister(self._told)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            try:
+                file = os.pidfd_open(int(line))
+            except OSError:  # it has ended, or there are more than this process may have open
+                continue
+            self.pids[file] = int(line)
+            self._polled.register(file, select.POLLIN)
+
+
+def _allow_many_files() -> None:
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -18,7 +18,7 @@ from multiprocess.connection import wait
 
 from pipedeco.descriptors import socket_pair
 from pipedeco.worker import process
-from pipedeco.worker.children import PR_SET_CHILD_SUBREAPER, kill_tree, prctl
+from pipedeco.worker.children import PR_SET_CHILD_SUBREAPER, kill_trees, prctl
 from pipedeco.worker.deaths import Exit, exit_of_code
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class SpawnNest:
         if child is None or child.pid is None or child.exitcode is not None:
             return
         if number == signal.SIGKILL and os.path.isdir("/proc"):
-            kill_tree(child.pid)
+            kill_trees([child.pid])
             return
         try:
             os.killpg(child.pid, number)

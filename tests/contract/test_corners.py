@@ -1,6 +1,7 @@
 """Odd meetings of features, each of which once went wrong."""
 
 import os
+import sys
 
 import pytest
 
@@ -200,3 +201,35 @@ def test_an_abort_reaches_child_runs(mode, tmp_path):
     with pytest.raises(RunFailed):
         body(str(tmp_path / "began"))
     assert get_run(get_run().steps["child"].child_run).status == "cancelled"
+
+
+class Wide:
+    """A program's own stream, whose `write` takes what that of a file does not."""
+
+    def __init__(self):
+        self.texts = []
+
+    def write(self, *parts, end=""):
+        self.texts.append("".join(map(str, parts)) + end)
+
+    def flush(self):
+        pass
+
+
+@pytest.mark.parametrize("mode", ["debug"], indirect=True)
+def test_a_stream_of_the_programs_own_is_written_as_it_is(mode, monkeypatch):
+    stream = Wide()
+    monkeypatch.setattr(sys, "stdout", stream)
+
+    @component
+    def write():
+        sys.stdout.write(5, 6, end="!")
+        sys.stdout.write("text")
+
+    @pipeline
+    def body():
+        write()
+
+    body()
+    assert "".join(stream.texts) == "56!text"
+    assert get_run("latest").logs("write") == "text"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 
 import pytest
+
+from pipedeco.worker import attendant
 
 from .support import all_processes, command_of, is_alive, parent_of, wait_until
 
@@ -323,3 +326,97 @@ def attendants_of(pid):
     words = "pipedeco.worker.attendant", f"\0{pid}\0"
     found = [command_of(other) for other in all_processes()]
     return [text for text in found if all(word in text for word in words)]
+
+
+MANY = """
+@component
+def start():
+    pids = [subprocess.Popen(["sleep", "999"]).pid for _ in range({number})]
+    note("pids", " ".join(map(str, pids)))
+    return os.fork() or time.sleep(999)  # it has every open file of this process
+
+
+@pipeline
+def main():
+    return value(start())
+
+
+main.debug()
+note("returned")
+time.sleep(999)
+"""
+
+
+def test_many_children_of_a_step_end_with_the_process_in_debug_mode(lab):
+    """More than select() takes, and than an attendant is told of in one reading."""
+    number = 1100
+    job = lab.start(f"import subprocess\n{MANY.format(number=number)}")
+    job.note("returned")
+    wait_until(lambda: attendants_of(job.pid), what="an attendant")
+    os.kill(job.pid, signal.SIGKILL)
+    job.finish()
+    lab.assert_empty()
+
+
+def test_an_attendant_kills_nobody_whom_it_was_not_told_of():
+    """The number of a process may come in two readings."""
+    whole, cut = (subprocess.Popen(["sleep", "999"]) for _ in range(2))
+    theirs, ours = os.pipe()
+    controller = subprocess.Popen(["sleep", "999"])
+    attended = attendant._Attended(os.pidfd_open(controller.pid), theirs)
+    text = f"{whole.pid}\n{cut.pid}"
+    os.write(ours, text[:-1].encode())
+    attended.hear()
+    assert set(attended.pids.values()) == {whole.pid}
+    os.write(ours, f"{text[-1]}\n".encode())
+    controller.kill()
+    controller.wait()
+    attended.wait()
+    assert [process.wait(10) for process in (whole, cut)] == [-signal.SIGKILL] * 2
+    for file in (theirs, ours, attended.controller):
+        os.close(file)
+
+
+def test_a_program_that_cannot_start_python_is_told_of_what_may_stay(lab):
+    """As where Python is embedded; its steps do what they do."""
+    done = lab.run("""
+        import subprocess, sys
+
+        @component
+        def start():
+            return subprocess.Popen(["sleep", "0.5"]).returncode
+
+        @pipeline
+        def main():
+            return value(start())
+
+        sys.executable = ""
+        print(main.debug())
+        os.wait()
+        """)
+    assert done.out == "None\n"
+    assert "may outlive this one" in done.err
+
+
+def test_the_address_that_a_program_inherits_is_there_after_a_run_of_debug_mode(lab):
+    """What it starts then still reports to the step that has started the program."""
+    done = lab.run("""
+        import subprocess, sys
+        from pipedeco.reporter import ADDRESS
+
+        def asked():
+            code = f"import os; print(os.environ[{ADDRESS!r}])"
+            return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+
+        @component
+        def ask():
+            return asked()
+
+        @pipeline
+        def main():
+            return value(ask())
+
+        os.environ[ADDRESS] = "outer"
+        print(main.debug() != "outer\\n", asked() == "outer\\n")
+        """)
+    assert done.out == "True True\n"
