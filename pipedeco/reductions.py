@@ -1,6 +1,7 @@
 """What pickle refuses although it has a plain meaning in another process, and how it is made there.
 
-Synchronization arrives free, whoever holds it here; `threading.local` as a new thread finds it; a
+Synchronization arrives free, whoever holds it here, but for a Semaphore, which does not know how
+many it began with; `threading.local` as a new thread finds it; a
 `ContextVar` with its value; weak containers with what is alive in them, which they then hold, as
 nobody else there does.  A file that cannot be opened again as it is here is refused, rather than
 replaced by something else.
@@ -87,7 +88,7 @@ def _reducers() -> tuple[dict[type, Reducer], dict[type, Reducer], tuple[type, .
         io.TextIOWrapper: _reduce_text_file,
     }
     bases: dict[type, Reducer] = {
-        threading.local: lambda local: (type(local), ()),
+        threading.local: _reduce_local,
         weakref.WeakSet: lambda found: _reduce_weak(found, weakref.WeakSet, list),
         weakref.WeakKeyDictionary: lambda found: _reduce_weak(
             found, weakref.WeakKeyDictionary, dict
@@ -97,6 +98,22 @@ def _reducers() -> tuple[dict[type, Reducer], dict[type, Reducer], tuple[type, .
         ),
     }
     return exact, bases, tuple(bases)
+
+
+# ---- threads' own
+
+
+def _reduce_local(local: Any) -> Any:
+    from inspect import signature
+
+    kind = type(local)
+    try:
+        signature(kind).bind()
+    except TypeError:  # C keeps the arguments that it was made with, and shows them to nobody
+        raise pickle.PicklingError(f"{kind.__qualname__} is made from arguments") from None
+    except ValueError:  # threading.local itself: it has no signature
+        pass
+    return kind, ()
 
 
 # ---- context variables
@@ -166,11 +183,17 @@ def _reduce_view(view: memoryview) -> Any:
     data = view.tobytes() if view.readonly else bytearray(view.tobytes())
     if view.format == "B" and view.ndim == 1:
         return memoryview, (data,)
-    return make_view, (data, view.format, view.shape)
+    made = make_view, (data, view.format, view.shape)
+    try:
+        make_view(*made[1])
+    except (TypeError, ValueError) as error:
+        raise pickle.PicklingError(f"a memoryview of {view.format!r} items: {error}") from None
+    return made
 
 
 def make_view(data: bytes | bytearray, form: Any, shape: Any) -> memoryview:
-    return memoryview(data).cast(form, shape)
+    view = memoryview(data)
+    return view.cast(form) if len(shape) == 1 else view.cast(form, shape)
 
 
 def _reduce_text_file(file: Any) -> Any:

@@ -8,6 +8,7 @@ import sys
 import threading
 import weakref
 
+import numpy
 import pytest
 
 from pipedeco import NotPicklable
@@ -19,6 +20,11 @@ from pipedeco.serialization import Pickler, loads, unpack
 class Own(threading.local):
     def __init__(self):
         self.x = 7
+
+
+class Given(threading.local):
+    def __init__(self, start):
+        self.start = start
 
 
 class Silent(threading.local):
@@ -175,7 +181,9 @@ def test_a_weak_reference_is_to_what_travels_with_it(carried):
     assert carried(gone)() is None
 
 
-@pytest.mark.parametrize("data", [b"abc", bytearray(b"abc"), array.array("d", [1, 2])])
+@pytest.mark.parametrize(
+    "data", [b"abc", bytearray(b"abc"), array.array("d", [1, 2]), array.array("d")]
+)
 def test_a_memoryview_stays_one(carried, data):
     """With its format, and writable where it was."""
     view = memoryview(data)
@@ -183,6 +191,21 @@ def test_a_memoryview_stays_one(carried, data):
     assert type(arrived) is memoryview
     assert arrived == view
     assert (arrived.format, arrived.readonly) == (view.format, view.readonly)
+
+
+@pytest.mark.parametrize(
+    "value", [memoryview(numpy.arange(3, dtype=">i8")), memoryview(numpy.zeros((0, 3)))]
+)
+def test_a_memoryview_that_cannot_be_made_there_is_refused_here(blobs, value):
+    """Rather than in a worker, which could tell of it nothing but an error of Python's."""
+    with pytest.raises(NotPicklable, match="memoryview"):
+        Pickler(blobs).dump(value, "value")
+
+
+def test_thread_local_values_that_are_made_from_arguments_are_refused(blobs):
+    """Nobody is shown these, so nobody there could make it as a new thread finds it."""
+    with pytest.raises(NotPicklable, match="Given is made from arguments"):
+        Pickler(blobs).dump(Given(3), "value")
 
 
 def test_an_open_text_file_is_refused(blobs):
