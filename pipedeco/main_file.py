@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MAIN = "__main__"
 ALIAS = "__mp_main__"  # what multiprocessing calls the main module in its children
 CONSTRUCTORS = ("pipeline", "component")
+MAKING = ("__init__", "__new__", "__post_init__")  # what calling a class calls
 SCOPES = (_ast.FunctionDef, _ast.AsyncFunctionDef, _ast.Lambda)
 # How the files of code begin that was typed: at a prompt, in IPython, in Python 3.13's prompt.
 TYPED = ("<stdin", "<ipython-", "<python-input")
@@ -75,7 +76,6 @@ OF_MODULES = {
     "requests": _WEB,
     "httpx": _WEB,
     "wandb": ("init",),
-    "np": _ARRAYS,
     "numpy": _ARRAYS,
     "torch": ("save",),
 }
@@ -267,9 +267,10 @@ def _hindering_line(tree: Any, pipelines: Iterable[str]) -> int | None:
     """The first line of the top level that workers must not execute."""
     top = list(_top_level(tree.body))
     pipelines = _leading_to_pipelines(tree, pipelines)
+    effects = _Effects(tree)
     for statement in top:
         for call in _evaluated(statement, _ast.Call):
-            if pipelines & _names(call) or _has_effect(call):
+            if pipelines & _names(call) or effects.has(call):
                 return int(call.lineno)
     if any(_is_guard(statement) for statement in tree.body):
         return None
@@ -301,14 +302,33 @@ def only_costs(tree: Any, pipelines: Iterable[str] = ()) -> bool:
     return bool(imported - used)
 
 
-def _has_effect(call: Any) -> bool:
-    """Whether a call changes the outside world, as far as its name tells."""
-    name, owner = _called(call.func)
-    if name == "open":
-        return any(map(_writes, [*call.args, *(word.value for word in call.keywords)]))
-    if name in ("mkdir", "makedirs"):
-        return not any(word.arg == "exist_ok" for word in call.keywords)
-    return name in EFFECTS or name in OF_MODULES.get(owner, ())
+class _Effects:
+    """Which calls of a file change the outside world, as far as names tell."""
+
+    def __init__(self, tree: Any) -> None:
+        self._origins = dict(_imported_names(tree))
+        uses = _uses(tree)
+        direct = {
+            name
+            for name, nodes in uses.items()
+            if any(self._is_direct(node) for node in nodes if isinstance(node, _ast.Call))
+        }
+        self._functions = _leading_to(uses, direct)
+
+    def has(self, call: Any) -> bool:
+        """Whether a call does so itself, or calls a function or class of the file that does."""
+        own = isinstance(call.func, _ast.Name) and call.func.id in self._functions
+        return own or self._is_direct(call)
+
+    def _is_direct(self, call: Any) -> bool:
+        first, *rest = _dotted(call.func)
+        owner, *names = [*self._origins.get(first, ("", first)), *rest]
+        name = names[-1] if names else ""
+        if name == "open":
+            return any(map(_writes, [*call.args, *(word.value for word in call.keywords)]))
+        if name in ("mkdir", "makedirs"):
+            return not any(word.arg == "exist_ok" for word in call.keywords)
+        return name in EFFECTS or name in OF_MODULES.get(owner, ())
 
 
 def _writes(argument: Any) -> bool:
@@ -319,16 +339,26 @@ def _writes(argument: Any) -> bool:
     return bool(set(mode) & set("wax+"))
 
 
-def _called(function: Any) -> tuple[str, str]:
-    """The last part of a called name, and the first, where it has several."""
-    if isinstance(function, _ast.Name):
-        return function.id, ""
-    if not isinstance(function, _ast.Attribute):
-        return "", ""
-    first = function.value
-    while isinstance(first, _ast.Attribute):
-        first = first.value
-    return function.attr, first.id if isinstance(first, _ast.Name) else ""
+def _dotted(node: Any) -> list[str]:
+    """The parts of a name with dots; of what is no name, "" comes first."""
+    parts: list[str] = []
+    while isinstance(node, _ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return [node.id if isinstance(node, _ast.Name) else "", *reversed(parts)]
+
+
+def _imported_names(tree: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Names that imports bind anywhere in the file, each with its module and its name there."""
+    for node in walk(tree):
+        if isinstance(node, _ast.Import):
+            for alias in node.names:
+                top = alias.name.partition(".")[0]
+                yield alias.asname or top, (top,)
+        elif isinstance(node, _ast.ImportFrom):
+            for alias in node.names:
+                module = (node.module or "").partition(".")[0]
+                yield alias.asname or alias.name, (module, alias.name)
 
 
 def _calls(decorators: list[Any]) -> bool:
@@ -531,21 +561,40 @@ def _names(node: Any) -> set[str]:
 
 def _leading_to_pipelines(tree: Any, known: Iterable[str]) -> set[str]:
     """Names of the file whose call may call a pipeline: pipelines, and functions that use them."""
-    functions: dict[str, set[str]] = {}
     found = set(known)
     for node in walk(tree):
         if isinstance(node, (_ast.FunctionDef, _ast.AsyncFunctionDef)):
-            functions.setdefault(node.name, set()).update(
-                name for statement in node.body for name in _names(statement)
-            )
             if any(_makes_pipeline(decorator) for decorator in node.decorator_list):
                 found.add(node.name)
         elif isinstance(node, _ast.Assign) and _makes_pipeline(node.value):
             found.update(name for target in node.targets for name in _names(target))
-    found -= set(CONSTRUCTORS)
+    return _leading_to(_uses(tree), found - set(CONSTRUCTORS))
+
+
+def _uses(tree: Any) -> dict[str, list[Any]]:
+    """All nodes in the bodies of functions, by their names; a class is its `__init__`."""
+    found: dict[str, list[Any]] = {}
+    for node in walk(tree):
+        if isinstance(node, (_ast.FunctionDef, _ast.AsyncFunctionDef)):
+            nodes = [inner for statement in node.body for inner in walk(statement)]
+            found.setdefault(node.name, []).extend(nodes)
+        elif isinstance(node, _ast.ClassDef):
+            for method in node.body:
+                if isinstance(method, _ast.FunctionDef) and method.name in MAKING:
+                    found.setdefault(node.name, []).extend(walk(method))
+    return found
+
+
+def _leading_to(uses: dict[str, list[Any]], known: set[str]) -> set[str]:
+    """The known names, and those of functions that use one, directly or through others."""
+    names = {
+        name: {node.id for node in nodes if isinstance(node, _ast.Name)}
+        for name, nodes in uses.items()
+    }
+    found = set(known)
     grows = True
     while grows:
-        more = {name for name, used in functions.items() if used & found} - found
+        more = {name for name, used in names.items() if used & found} - found
         found |= more
         grows = bool(more)
     return found

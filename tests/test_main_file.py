@@ -80,6 +80,11 @@ EFFECTS = [
     "import mlflow\nmlflow.start_run()",
     "import wandb\nwandb.init()",
     "import numpy as np\nnp.save('x', 1)",
+    "from subprocess import run\nrun(['make'])",
+    "from os import remove as away\naway('out.txt')",
+    "def prepare():\n    open('out.txt', 'w').close()\nprepare()",
+    "def write():\n    open('out.txt', 'w')\ndef prepare():\n    write()\nREADY = prepare()",
+    "class App:\n    def __init__(self):\n        open('out.txt', 'w')\nAPP = App()",
 ]
 NO_EFFECTS = [
     "import os\nos.makedirs('out', exist_ok=True)",
@@ -92,6 +97,9 @@ NO_EFFECTS = [
     "COPY = [1].copy()",
     "import os\nHOME = os.path.join('a', 'b')",
     "def later():\n    open('out.txt', 'w')",
+    "def clear():\n    open('out.txt', 'w')\nimport atexit\natexit.register(clear)",
+    "class App:\n    def run(self):\n        open('out.txt', 'w')\nAPP = App()",
+    "def run(x):\n    return x\nX = run(1)",
 ]
 
 
