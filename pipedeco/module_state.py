@@ -39,7 +39,6 @@ COMPUTED = frozenset(
 OWN_COMPUTED = frozenset(["globals", "eval", "exec"])
 COMPARED_BYTES = 64 << 20  # of a global that the program may have changed
 WRAPPED = 50  # layers of decorators that are looked through, as they may form a circle
-ATTRIBUTES = frozenset({type(None), bool, int, float, str, bytes, tuple, list, dict, set})
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 GENERATORS = (
     "random.Random",
@@ -298,7 +297,7 @@ class _Walk:
         plain = type(cls).__module__ in ("builtins", "abc") and "<" not in cls.__qualname__
         for name, item in list(vars(cls).items()):
             self._push(item)
-            if plain and type(item) in ATTRIBUTES and not name.startswith("__"):
+            if plain and _is_attribute(name, item):
                 self.values[Global(cls.__module__, f"{cls.__qualname__}.{name}")] = item
         for base in cls.__bases__:
             self.meet(base)
@@ -348,6 +347,13 @@ def _is_alias(module: str, name: str, value: Any) -> bool:
     if value.__qualname__ == "<lambda>":
         return module != MAIN
     return value.__qualname__ != name
+
+
+def _is_attribute(name: str, item: Any) -> bool:
+    """Whether a name of a class is a value, rather than a method, a property or Python's own."""
+    return not (
+        isinstance(item, CODE) or hasattr(type(item), "__get__") or name.startswith(("__", "_abc_"))
+    )
 
 
 def _words(code: CodeType) -> frozenset[str]:

@@ -2,15 +2,16 @@
 
 Looked at are the statements that the program executes by itself: at the top level of a file, in
 pipelines' bodies, and in the functions of the user's that these call by name.  A component that
-seeds does so where it draws.  A file in which nothing is called like that costs a read and no more.
+seeds does so where it draws.  A file without the word "seed" costs a read and no more.
 """
 
 from __future__ import annotations
 
 import _ast
-import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple
+
+from pipedeco.main_file import is_users
 
 if TYPE_CHECKING:
     import ast
@@ -28,10 +29,6 @@ SEEDING = frozenset(
 CURE = "give the pipeline a seed, as in @pipeline(seed=0), from which each step's generators start"
 _MARK = b"seed"  # a file without it is not parsed
 _FUNCTIONS = _ast.FunctionDef, _ast.AsyncFunctionDef
-_NOT_THEIRS = tuple(
-    os.path.dirname(os.path.abspath(file)) + os.sep
-    for file in (os.__file__, os.path.dirname(__file__))
-)
 _ONLY_AST = 0x400  # ast.PyCF_ONLY_AST; the module ast itself takes milliseconds to import
 
 
@@ -192,7 +189,7 @@ class _Program:
 def _source_of(module: str) -> str:
     """The path of a module that is imported and the user's; "" of any other."""
     path = getattr(sys.modules.get(module), "__file__", None)
-    return path if path and _is_users(path) else ""
+    return path if path and path.endswith(".py") and is_users(path) else ""
 
 
 def _parsed(path: str, module: str, *, in_any_case: bool) -> _File | None:
@@ -206,11 +203,6 @@ def _parsed(path: str, module: str, *, in_any_case: bool) -> _File | None:
         return _File(path, module, compile(data, path, "exec", _ONLY_AST, dont_inherit=True))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-
-
-def _is_users(path: str) -> bool:
-    installed = "site-packages" in path or "dist-packages" in path
-    return path.endswith(".py") and not installed and not path.startswith(_NOT_THEIRS)
 
 
 def _absolute(node: ast.ImportFrom, module: str, path: str) -> str:

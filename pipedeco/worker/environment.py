@@ -17,7 +17,7 @@ from pipedeco.ambient.places import Zone
 from pipedeco.ambient.snapshot import AmbientState, capture, parts
 from pipedeco.ambient.trackers import variables_here
 from pipedeco.config import absolute
-from pipedeco.main_file import MAIN, MainFile, is_users
+from pipedeco.main_file import ALIAS, MAIN, MainFile, is_users
 from pipedeco.strays import strays
 
 if TYPE_CHECKING:
@@ -323,4 +323,4 @@ def new_main() -> None:
     main = ModuleType(MAIN)
     main.__dict__["__builtins__"] = builtins  # C code that imports looks for it
     sys.modules[MAIN] = main
-    sys.modules["__mp_main__"] = main  # as multiprocessing would do
+    sys.modules[ALIAS] = main  # as multiprocessing would do

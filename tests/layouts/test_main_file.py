@@ -388,6 +388,8 @@ def test_a_changed_global_that_cannot_travel_is_told_of(lab):
 
 
 HOOKS = """
+from pathlib import Path
+
 K = 1
 hook = None
 
@@ -399,6 +401,7 @@ def greet(name):
 class Config:
     depth = 1
     tags = []
+    root = Path("old")
 
 
 class Deep(Config):
@@ -406,7 +409,7 @@ class Deep(Config):
 
 
 def all():
-    return K, hook and hook(3), greet("ada"), Config.depth, Config.tags, Deep.depth
+    return K, hook and hook(3), greet("ada"), Config.depth, Config.tags, Deep.depth, Config.root.name
 """
 
 CHANGED = """
@@ -432,6 +435,7 @@ def change(hook):
     conf.greet = shout
     conf.Config.depth = 3
     conf.Config.tags.append("new")
+    conf.Config.root = conf.Path("fresh")
 
 def shout(name):
     return name.upper()
@@ -448,7 +452,7 @@ def test_changed_attributes_and_functions_of_other_modules_are_seen(lab, guard, 
     call = f"{guard}\n    change({hook})\n    print(p() == look.fn(), p())"
     lab.write("app.py", CHANGED.format(call=call))
     number = 60 if hook == "twice" else 61
-    expected = (2, number, "ADA", 3, ["new"], 3)
+    expected = (2, number, "ADA", 3, ["new"], 3, "fresh")
     assert run(lab, "app.py").out == f"True {expected}\n"
 
 

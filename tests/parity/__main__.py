@@ -7,7 +7,6 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -51,12 +50,11 @@ def show(program: Program, place: Path, modes: list[str], *, everything: bool) -
         for one in verdict.new:
             print(f"    NEW      {one.aspect}: {one.text}")
         for row, aspect in verdict.gone:
-            print(f"    GONE     {aspect}: {row.why} ({row.pending or 'limits'})")
-        kinds = Counter(row.pending or "stays" for row, _ in verdict.known)
-        for row, one in verdict.known if everything else ():
-            print(f"    {row.pending or 'stays':8} {one.aspect}: {one.text}")
-        for kind, count in kinds.items() if not everything else ():
-            print(f"    {kind:8} {count} known")
+            print(f"    GONE     {aspect}: {row.why}")
+        for _, one in verdict.known if everything else ():
+            print(f"    known    {one.aspect}: {one.text}")
+        if verdict.known and not everything:
+            print(f"    known    {len(verdict.known)}")
         sys.stdout.flush()
         wrong += len(verdict.new) + len(verdict.gone)
     return wrong

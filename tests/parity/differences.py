@@ -1,8 +1,6 @@
 """The differences from the bare program that are known: why they are, and what tells users so.
 
-A row stays for as long as its difference does. One that is `pending` ends when the part of the work that it
-names is merged: the test of its program then says "no longer differs", and the row is deleted. One that is
-pending for "limits" stays, and waits for its sentence in README alone.
+A row stays for as long as its difference does: then the test of its program says "no longer differs".
 """
 
 from __future__ import annotations
@@ -29,7 +27,6 @@ class Known(NamedTuple):
     why : what is behind it, for a reader of this table.
     like : a part of each text that tells it; "" for all of these aspects.
     limits : the words of README's Limits that tell users of it.
-    pending : the part of the work that will end it; "" where it stays.
     always : False where it depends on which worker gets which step.
     """
 
@@ -39,7 +36,6 @@ class Known(NamedTuple):
     why: str
     like: str = ""
     limits: str = ""
-    pending: str = ""
     always: bool = True
 
 
@@ -168,4 +164,4 @@ def _staying() -> Iterator[Known]:
     yield Known("limits_late_thread", WORKERS, "stdout", over, limits=AFTER)
 
 
-KNOWN: tuple[Known, ...] = (*_staying(),)
+KNOWN = tuple(_staying())

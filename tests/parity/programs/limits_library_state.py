@@ -8,10 +8,15 @@ import numpy as np
 from pipedeco import component, pipeline
 
 
+class Greeting:
+    def words(self):
+        return "hello"
+
+
 @component
 def show(values):
     print(np.array(values))
-    return string.punctuation[:2]
+    return string.punctuation[:2], Greeting().words()
 
 
 @pipeline
@@ -22,6 +27,7 @@ def main():
 if __name__ == "__main__":
     np.set_printoptions(precision=2)
     string.punctuation = "??"
+    Greeting.words = lambda self: "good day"
     plain = builtins.print
     builtins.print = lambda *args: plain("|", *args)
     print(main())
