@@ -388,7 +388,7 @@ def test_a_changed_global_that_cannot_travel_is_told_of(lab):
 
 
 HOOKS = """
-from pathlib import Path
+from decimal import Decimal
 
 K = 1
 hook = None
@@ -401,7 +401,7 @@ def greet(name):
 class Config:
     depth = 1
     tags = []
-    root = Path("old")
+    rate = Decimal("0.5")
 
 
 class Deep(Config):
@@ -409,7 +409,7 @@ class Deep(Config):
 
 
 def all():
-    return K, hook and hook(3), greet("ada"), Config.depth, Config.tags, Deep.depth, Config.root.name
+    return K, hook and hook(3), greet("ada"), Config.depth, Config.tags, Deep.depth, str(Config.rate)
 """
 
 CHANGED = """
@@ -435,7 +435,7 @@ def change(hook):
     conf.greet = shout
     conf.Config.depth = 3
     conf.Config.tags.append("new")
-    conf.Config.root = conf.Path("fresh")
+    conf.Config.rate = conf.Decimal("0.7")
 
 def shout(name):
     return name.upper()
@@ -452,7 +452,7 @@ def test_changed_attributes_and_functions_of_other_modules_are_seen(lab, guard, 
     call = f"{guard}\n    change({hook})\n    print(p() == look.fn(), p())"
     lab.write("app.py", CHANGED.format(call=call))
     number = 60 if hook == "twice" else 61
-    expected = (2, number, "ADA", 3, ["new"], 3, "fresh")
+    expected = (2, number, "ADA", 3, ["new"], 3, "0.7")
     assert run(lab, "app.py").out == f"True {expected}\n"
 
 
