@@ -26,6 +26,7 @@ class Known(NamedTuple):
     program, modes, aspects : what differs, where; aspects in one text.
     why : what is behind it, for a reader of this table.
     like : a part of each text that tells it; "" for all of these aspects.
+    raises : a part of each traceback that tells it: another failure is a new difference.
     limits : the words of README's Limits that tell users of it.
     always : False where it depends on which worker gets which step.
     """
@@ -35,6 +36,7 @@ class Known(NamedTuple):
     aspects: str
     why: str
     like: str = ""
+    raises: str = ""
     limits: str = ""
     always: bool = True
 
@@ -61,7 +63,8 @@ def judge(program: str, mode: str, found: list[Found]) -> Verdict:
 
 
 def _tells(row: Known, one: Found) -> bool:
-    return one.aspect in row.aspects.split() and row.like in one.text
+    parts = row.like, row.raises if one.aspect == "traceback" else ""
+    return one.aspect in row.aspects.split() and all(part in one.text for part in parts)
 
 
 # ---- what stays, and the words of README's Limits
@@ -97,9 +100,9 @@ def _staying() -> Iterator[Known]:
     )
     yield Known("limits_async_pipeline", EVERY, "stdout steps", "refused", limits=ASYNC)
     in_place = "the recorded value is another than the one that would be passed on"
-    yield Known(
-        "limits_in_place", EVERY, "end stdout traceback steps", in_place, limits=BODY_IN_PLACE
-    )
+    aspects = "end stdout traceback steps"
+    passed_on = "and the result is now passed on"
+    yield Known("limits_in_place", EVERY, aspects, in_place, raises=passed_on, limits=BODY_IN_PLACE)
     for program in ("limits_in_place", "methods", "shapes", "seeds"):
         warns = "debug mode warns of what the other modes would not do"
         yield Known(program, DEBUG, "stderr", warns, limits=STEP_IN_PLACE)
@@ -109,7 +112,7 @@ def _staying() -> Iterator[Known]:
     made = "workers are told of the program's own modules, not of what it sets in libraries"
     yield Known("limits_library_state", WORKERS, "stdout logs", made, limits=LIBRARIES)
     leaves = "the worker lives on, and the step's failure is recorded"
-    yield Known("limits_exit", EVERY, "end traceback", leaves, limits=EXIT)
+    yield Known("limits_exit", EVERY, "end traceback", leaves, raises="SystemExit: 3", limits=EXIT)
     yield Known("exception_kinds", EVERY, "stdout", leaves, like="stop ", limits=EXIT)
     between = "frames of what reads a value come between, and are taken out as it leaves the call"
     yield Known("tracebacks", EVERY, "traceback", between, limits=FRAMES)
@@ -130,7 +133,7 @@ def _staying() -> Iterator[Known]:
         yield Known(program, REMOTE, "files", there, limits=FOLDERS)
     for program in ("plots", "training"):  # the body makes a folder
         aspects = "end stdout traceback files steps"
-        yield Known(program, REMOTE, aspects, there, limits=FOLDERS)
+        yield Known(program, REMOTE, aspects, there, raises="FileNotFoundError", limits=FOLDERS)
     tee = "debug mode listens to sys.stdout and sys.stderr as they are when the step begins"
     for program in ("streams", "subprocesses"):
         yield Known(program, DEBUG, "logs", tee, limits=DESCRIPTORS)
@@ -148,9 +151,9 @@ def _staying() -> Iterator[Known]:
     yield Known("log_queue", EVERY, "logs", queued, limits=QUEUES, always=False)
     aspects = "end stdout traceback steps"
     found = "a run's setting is written as the run begins"
-    yield Known("plugins", REMOTE, aspects, found, limits=PLUGINS)
+    yield Known("plugins", REMOTE, aspects, found, raises="ModuleNotFoundError", limits=PLUGINS)
     named = "a pipeline of __main__ cannot be pickled by its name, as multiprocessing does"
-    yield Known("pool_of_pipelines", EVERY, aspects, named, limits=POOLS)
+    yield Known("pool_of_pipelines", EVERY, aspects, named, raises="PicklingError", limits=POOLS)
     entropy = "no seed= is given, of which a run warns"
     yield Known("seeds_global", WORKERS, "stdout stderr", entropy, limits=SEEDS)
     computed = "a module may compute what is right on its machine alone"
