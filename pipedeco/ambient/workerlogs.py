@@ -171,7 +171,7 @@ class Loggers:
         self._aside: list[logging.Handler] = []  # the program's own, in a process forked from it
         self._lists: list[tuple[logging.Logger, list[Any]]] = []  # handlers, where there are any
         self._made: list[tuple[logging.Handler, tuple[Any, ...]]] = []
-        self._globals = _copied(_globals_now())
+        self._globals = _globals_now()
 
     def enter(self, state: Any) -> None:
         """Take on a captured state; what handlers there are is left alone, and open."""
@@ -201,7 +201,7 @@ class Loggers:
         known = logging.root.manager.loggerDict.values()
         loggers = [logging.root, *(item for item in known if isinstance(item, logging.Logger))]
         self._wanted = {logger.name: _state_of(logger) for logger in loggers}
-        self._globals = _copied(_globals_now())
+        self._globals = _globals_now()
         self._lists = [(each, list(each.handlers)) for each in loggers if each.handlers]
         self._made = [(handler, _facts(handler)) for handler, _ in self._made]
         self._touched = False
@@ -251,7 +251,7 @@ class Loggers:
         for handler, facts in self._made:
             if _facts(handler) != facts:
                 return True
-        return _globals_now() != self._globals
+        return _read_globals() != self._globals
 
     # -- putting it back -------------------------------------------------------------------
 
@@ -329,7 +329,13 @@ def _facts(handler: logging.Handler) -> tuple[Any, ...]:
 
 
 def _globals_now() -> _Globals:
-    return _Globals(
+    found = _Globals(*_read_globals())
+    return found._replace(levels=dict(found.levels))
+
+
+def _read_globals() -> tuple[Any, ...]:
+    """As in `_Globals`; read after each step, so a mere tuple."""
+    return (
         logging.root.manager.disable,
         logging.lastResort is None,
         not logging.raiseExceptions,
@@ -338,10 +344,6 @@ def _globals_now() -> _Globals:
         logging._logRecordFactory,  # type: ignore[attr-defined]
         logging._loggerClass,  # type: ignore[attr-defined]
     )
-
-
-def _copied(found: _Globals) -> _Globals:
-    return found._replace(levels=dict(found.levels))
 
 
 def _captures() -> bool:

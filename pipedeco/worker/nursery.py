@@ -243,8 +243,8 @@ class Nursery:
             return
         try:
             self.connection.send(marshal.dumps(message))
-        except OSError:
-            self.end()
+        except OSError:  # the controller has closed, which is read next
+            pass
 
     def end(self) -> None:
         """Leave nobody."""

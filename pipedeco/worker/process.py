@@ -161,9 +161,10 @@ class Worker:
             return
         try:
             data = self.connection.recv(READ, socket.MSG_DONTWAIT)
-            if not data:
-                self.ending.at_once()
-            self.take(data)
+            if data:
+                self.take(data)
+            else:
+                self.controller_is_gone()
         except BlockingIOError:
             pass
         finally:
@@ -210,8 +211,15 @@ class Worker:
     def _sendall(self, message: tuple[Any, ...]) -> None:
         try:
             self.connection.sendall(encode(message))
-        except (BrokenPipeError, ConnectionResetError):  # the controller is gone
+        except (BrokenPipeError, ConnectionResetError):
+            self.controller_is_gone()
+
+    def controller_is_gone(self) -> None:
+        """End, amid a step at once; the main thread ends in good order, and soon."""
+        if self.in_step:
             self.ending.at_once()
+        if threading.current_thread() is threading.main_thread():
+            self.ending.now()
 
     def handle(self, message: tuple[Any, ...]) -> None:
         kind = message[0]

@@ -27,6 +27,11 @@ def prepare_all():
     SET.append("all")
 
 
+def prepare_once():
+    """For one test alone: a worker that a run before has set up alike is set up once more."""
+    SET.append("once")
+
+
 def raise_it():
     raise LookupError("no such model")
 
@@ -121,13 +126,13 @@ def test_a_worker_that_is_replaced_is_set_up(mode):
     def ends():
         os._exit(1)
 
-    @pipeline(setup=prepare, workers=1)
+    @pipeline(setup=prepare_once, workers=1)
     def run():
         seen().result()
         ends().exception()
         return seen()
 
-    assert run()[1] == ["own"]
+    assert run()[1] == ["once"]
 
 
 def test_a_child_runs_its_parents_and_then_its_own(mode):
