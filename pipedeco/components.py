@@ -115,7 +115,9 @@ class Component(Traced, Generic[P, R]):
         arity = self._arity
         if arity is None or kwargs or not arity[0] <= len(args) <= arity[1]:
             check_arguments(self.fn, args, kwargs)
-        return cast("R", trace.call(self, args, kwargs))
+        future: Any = trace.call(self, args, kwargs)
+        stands_for: R = future  # `cast` would take time at each call
+        return stands_for
 
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> StepResult[R]:
         """The same call, typed as the StepResult that it is.

@@ -767,12 +767,14 @@ class Execution:
         return _wait_for(step, timeout)
 
     def load(self, step: Step) -> Any:
-        self._catch_up(step)
+        outcome = step.outcome
+        if outcome is not None and outcome.logs is not None:
+            self.session.catch_up(outcome.logs)  # its output is shown before anybody acts on it
         if step.state not in SUCCESS:
             step.root_failure.read = True
             raise self.failures.fresh(step)
-        assert step.outcome is not None
-        return self.value_of(step, step.outcome)
+        assert outcome is not None
+        return self.value_of(step, outcome)
 
     def value_of(self, step: Step, outcome: Outcome) -> Any:
         """The value of a step that ended so."""
@@ -792,13 +794,9 @@ class Execution:
 
     def failure(self, step: Step) -> BaseException | None:
         """The exception that reading this ended step raises, always the same one."""
-        self._catch_up(step)
-        return None if step.state in SUCCESS else self.failures.of(step)
-
-    def _catch_up(self, step: Step) -> None:
-        """Have a step's output shown before anybody acts on how it ended."""
         if step.outcome is not None and step.outcome.logs is not None:
             self.session.catch_up(step.outcome.logs)
+        return None if step.state in SUCCESS else self.failures.of(step)
 
     def cancel_step(self, step: Step) -> bool:
         if step.state in ENDED:

@@ -10,7 +10,7 @@ import math
 import operator
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
 
 from pipedeco.graph import CANCELLED, ENDED, PENDING, QUEUED, RUNNING, SUCCESS, Step
 from pipedeco.serialization import pickle_mark
@@ -72,7 +72,8 @@ class StepResult(Generic[T]):
 
     @property
     def _run(self) -> Reader:
-        return cast("Reader", self.step.run)
+        run: Reader = self.step.run
+        return run
 
     # -- the future ------------------------------------------------------------------------
 
@@ -85,10 +86,12 @@ class StepResult(Generic[T]):
             if not self._run.wait(self.step, timeout):
                 raise TimeoutError(f"step {self.step.name} has not ended within {timeout} s")
             value = self._load(timeout)
+            put = object.__setattr__  # our own looks whether the name is one of ours
             if self._parent is None:
-                self._mark = pickle_mark(value)
-            self._value = value
-        return cast("T", self._value)
+                put(self, "_mark", pickle_mark(value))
+            put(self, "_value", value)
+        found: T = self._value
+        return found
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What reading the value would raise, or None; waits at most `timeout` seconds.
@@ -203,7 +206,8 @@ class StepResult(Generic[T]):
     def __iter__(self) -> Iterator[Any]:
         count = _outputs(self)
         if count is None:
-            return iter(cast("Any", self.result()))
+            whole: Any = self.result()
+            return iter(whole)
         return iter([self[i] for i in range(count)])
 
     # -- the rest waits ----------------------------------------------------------------------
@@ -432,14 +436,16 @@ def _outputs(result: StepResult[Any]) -> int | None:
     """How many outputs the component says it has; of a selection nothing is known."""
     if result._path:
         return None
-    return cast("int | None", result.step.called.component.output_count)
+    count: int | None = result.step.called.component.output_count
+    return count
 
 
 def _fields(result: StepResult[Any]) -> frozenset[str]:
     """The fields of the annotated return type."""
     if result._path:
         return frozenset()
-    return cast("frozenset[str]", result.step.called.component.output_fields)
+    fields: frozenset[str] = result.step.called.component.output_fields
+    return fields
 
 
 def _unary(operation: Callable[[Any], Any]) -> Any:
