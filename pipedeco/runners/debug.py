@@ -34,6 +34,7 @@ from pipedeco.serialization import (
 )
 from pipedeco.text import preview
 from pipedeco.tracing import current, inside_step, reporting, warn_user
+from pipedeco.worker.children import QUICKEST
 from pipedeco.worker.generators import seeded
 from pipedeco.worker.perform import failed, perform
 from pipedeco.worker.setups import SetupFailed, name_of
@@ -60,6 +61,7 @@ class DebugRunner:
         self.addresses = Addresses()
         self._records: dict[str, Records | LoguruRecords] = {}  # by the library that makes them
         self._set_up: dict[str, list[Any]] = {}  # what was called, by the run at the top
+        self._modules = 0
 
     def open(self, facts: RunFacts) -> DebugSession:
         called = self._set_up.setdefault(facts.top, [])
@@ -67,6 +69,9 @@ class DebugRunner:
 
     def watch_logging(self) -> None:
         """See the log records of steps, once somebody has imported what makes them."""
+        if len(sys.modules) == self._modules:
+            return
+        self._modules = len(sys.modules)
         for library in ("logging", "loguru"):
             if library in sys.modules and library not in self._records:
                 from pipedeco.runners import inplace
@@ -85,6 +90,7 @@ class DebugRunner:
         for records in self._records.values():
             records.close()
         self._records.clear()
+        self._modules = 0
 
 
 class Addresses:
@@ -297,7 +303,8 @@ class DebugSession:
             self._auto_log.end()
             self.reporter.finish()
             logs = self._log.end(step.position + 1)
-            self.offspring.look(self._began)
+            if time.monotonic_ns() - self._began > QUICKEST:
+                self.offspring.look(self._began)
         if before is not None and has_changed(before, (args, kwargs)):
             warn_user(
                 f"step {step.name} changed its argument in place; the other modes would not see "
@@ -312,21 +319,19 @@ class DebugSession:
 
     def _once(self, step: Step, args: Any, kwargs: Any) -> Outcome:
         """The outcome, once files that are to be collected are logged."""
-        patterns = step.called.options.collect
-        if not patterns:
-            return self._performed_now(step, args, kwargs)
-        from pipedeco.worker.collecting import collected
-
-        return collected(patterns, self.reporter, lambda: self._performed_now(step, args, kwargs))
-
-    def _performed_now(self, step: Step, args: Any, kwargs: Any) -> Outcome:
-        return perform(
+        options = step.called.options
+        attempt = (
             step.called.component.fn,
             lambda: (args, kwargs),
             lambda value: self._pack(step, value),
-            step.called.options.retry_on,
+            options.retry_on,
             "debug",
         )
+        if not options.collect:
+            return perform(*attempt)
+        from pipedeco.worker.collecting import collected
+
+        return collected(options.collect, self.reporter, lambda: perform(*attempt))
 
     def arguments(self, step: Step) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The originals, with results replaced by their values."""

@@ -29,11 +29,11 @@ class Streams:
         self._lock = threading.Lock()
         self._tees: dict[int, Tee] = {}  # by stream
         self._logs: dict[Reporter, StepLogs] = {}
-        self._performing: dict[int, StepLogs] = {}  # by thread
+        self.performing: dict[int, StepLogs] = {}  # by thread
 
     def logs_here(self) -> StepLogs | None:
         """Those of the step that this thread performs, or for which it was started."""
-        found = self._performing.get(threading.get_ident())
+        found = self.performing.get(threading.get_ident())
         if found is not None:
             return found
         noted = threading.current_thread().__dict__.get("_pipedeco_reporter")
@@ -46,13 +46,6 @@ class Streams:
 
     def close(self, reporter: Reporter) -> None:
         self._logs.pop(reporter, None)
-
-    def enter(self, logs: StepLogs) -> None:
-        """This thread performs a step from now on."""
-        self._performing[threading.get_ident()] = logs
-
-    def leave(self) -> None:
-        self._performing.pop(threading.get_ident(), None)
 
     def tee(self, stream: Any, suffix: str) -> Tee:
         """Have a stream keep what steps write to it."""
@@ -134,6 +127,7 @@ class StepLogs:
         self._files = {suffix: _File(folder, f"{name}.{suffix}") for suffix in (OUT, ERR)}
         self._before = self._places()
         self._kept: dict[int, int] = {}  # texts, by the thread that wrote them
+        self._thread = 0  # that performs a step
         self._tees = streams.tee(sys.stdout, OUT), streams.tee(sys.stderr, ERR)
         streams.open(self, reporter)
 
@@ -147,11 +141,15 @@ class StepLogs:
         if err.stands_in:
             sys.stderr = err
         self._kept.clear()
-        self._streams.enter(self)
+        self._thread = threading.get_ident()
+        self._streams.performing[self._thread] = self
 
     def release(self) -> None:
-        """The step has ended, however it did."""
-        self._streams.leave()
+        """The step has ended, however it did; this may be said again."""
+        if not self._thread:
+            return
+        self._streams.performing.pop(self._thread, None)
+        self._thread = 0
         out, err = self._tees
         if sys.stdout is out:
             sys.stdout = out.stream
