@@ -52,7 +52,7 @@ TICK = 0.004  # seconds; with the time that sending takes, outcomes leave within
 AUTO_LOG, COLLECT = 5, 6
 POLL = 50  # ticks between two looks at the files that a step's libraries write
 PARK_AFTER = 12  # idle ticks after which the watch thread sleeps until it is needed
-WORD = 1.0  # seconds for which the word of a controller is awaited that cancels a run
+WORD = 3.0  # seconds for which the word of a controller is awaited that cancels a run
 READ = 1 << 18
 
 
