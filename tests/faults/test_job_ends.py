@@ -68,11 +68,11 @@ def test_a_closed_terminal_cancels(lab):
     """SIGHUP to the controller alone."""
     script = lab.write(
         "script.py",
-        JOB.format(folder=str(lab.folder), mode="local", before="", ready=""),
+        JOB.format(folder=str(lab.folder), mode="local", before="", ready="note('ready')"),
         prelude=True,
     )
     terminal = Terminal(lab, str(script))
-    terminal.job.note("worker")
+    terminal.job.note("ready")
     os.kill(terminal.job.pid, signal.SIGHUP)
     assert terminal.finish() == -signal.SIGHUP
     assert lab.latest().status == "cancelled"
