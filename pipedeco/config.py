@@ -233,8 +233,9 @@ def find_requirements(options: ComponentOptions, fn: Any) -> Requirements | None
     import inspect
 
     code = getattr(inspect.unwrap(fn), "__code__", None)
-    beside = os.path.dirname(os.path.abspath(code.co_filename)) if code is not None else ""
-    folders = dict.fromkeys([beside or os.getcwd(), project_folder() or os.getcwd()])
+    beside = os.path.dirname(absolute(code.co_filename)) if code is not None else ""
+    here = absolute("")
+    folders = dict.fromkeys([beside or here, project_folder() or here])
     return requirements_of(options.packages, options.python, tuple(folders))
 
 
@@ -263,27 +264,46 @@ def find_store(asked: str | None = None) -> str:
     """The folder of the store, absolute; it need not exist."""
     chosen = asked or SETTINGS.store or os.environ.get("PIPEDECO_STORE")
     if not chosen:
-        chosen = os.path.join(project_folder() or _working_directory(), ".pipedeco")
+        chosen = os.path.join(project_folder() or _place_of_store(), ".pipedeco")
     if "://" in chosen:
         raise ConfigError(
             f"a store is a folder in this version, not the address {chosen!r}; values of remote "
             "steps go to an address with blobs=..., PIPEDECO_BLOBS or [tool.pipedeco] blobs"
         )
-    return os.path.abspath(os.path.expanduser(chosen))
+    chosen = os.path.expanduser(chosen)
+    if os.path.isabs(chosen):
+        return os.path.normpath(chosen)
+    return os.path.normpath(os.path.join(_place_of_store(), chosen))
 
 
-def _working_directory() -> str:
+def _place_of_store() -> str:
+    return working_directory("the store would be there", "name the store's with PIPEDECO_STORE")
+
+
+def working_directory(why: str, instead: str = "") -> str:
+    """The working directory.
+
+    Parameters
+    ----------
+    why: what it is needed for.
+    instead: what else helps.
+
+    Raises ConfigError where it has been removed.
+    """
     try:
         return os.getcwd()
     except FileNotFoundError:
+        cure = f", or {instead}" if instead else ""
         raise ConfigError(
-            "the working directory has been removed, and the store would be there; go to a folder "
-            "that exists, or name the store's with PIPEDECO_STORE"
+            f"the working directory has been removed, and {why}; go to a folder that exists{cure}"
         ) from None
 
 
 def absolute(path: str) -> str:
-    """The absolute form of a path; as it is where the working directory has been removed."""
+    """The absolute form of a path; as it is where the working directory has been removed.
+
+    That of `""` is the working directory.
+    """
     try:
         return os.path.abspath(path)
     except FileNotFoundError:

@@ -77,10 +77,22 @@ def _exact(text: object) -> str:
 
 
 def _directory() -> str:
+    """The working directory; an empty text where it has been removed."""
     try:
         return os.getcwd()
-    except FileNotFoundError:  # it was removed under us; steps start at the root then
-        return "/"
+    except FileNotFoundError:
+        return ""
+
+
+def _enter(directory: str) -> None:
+    """Make this the working directory, also where it is the one that has been removed."""
+    if directory:
+        os.chdir(directory)
+        return
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory(prefix="pipedeco-") as folder:
+        os.chdir(folder)
 
 
 def _umask() -> int:
@@ -233,7 +245,7 @@ class Environment:
 
     def _go_home(self, directory: str) -> None:
         try:
-            os.chdir(directory)
+            _enter(directory)
             self.homeless = False
         except OSError:  # it was removed since the run began; a step says so
             self.homeless = True
@@ -243,7 +255,7 @@ class Environment:
         assert self._wanted is not None
         directory = self._wanted.directory
         try:
-            os.chdir(directory)
+            _enter(directory)
         except OSError as error:
             raise OSError(
                 error.errno,

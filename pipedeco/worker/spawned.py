@@ -105,10 +105,20 @@ class _HiddenMain:
     def without_main(self, name: str) -> dict[str, Any]:
         try:
             data: dict[str, Any] = self.whole(name)
-        except FileNotFoundError:  # the working directory is gone; steps say so
-            os.chdir(os.sep)
-            data = self.whole(name)
+        except FileNotFoundError:  # the working directory is gone
+            data = self._at_the_root(name)
         return {key: value for key, value in data.items() if not key.startswith("init_main")}
+
+    def _at_the_root(self, name: str) -> dict[str, Any]:
+        """The same where the working directory is looked at; the program comes back to its own."""
+        removed = os.open(os.curdir, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.chdir(os.sep)
+            data: dict[str, Any] = self.whole(name)
+        finally:
+            os.fchdir(removed)
+            os.close(removed)
+        return data
 
 
 def spawned(connection: socket.socket, page: Any) -> None:
