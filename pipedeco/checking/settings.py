@@ -19,11 +19,20 @@ def look_at_options(component: Any) -> Iterator[Finding]:
     """Options that do nothing without others."""
     options = component.step_options
     if options.retries:
+        yield from _look_at_delays(component, options)
         return
     for option, default in (("retry_on", (Exception,)), ("retry_delay", 0.0)):
         if getattr(options, option) != default:
             text = f"{option}= does nothing without retries="
             yield Finding(WARNING, *place_of(component), named(component), text, "add retries=")
+
+
+def _look_at_delays(component: Any, options: Any) -> Iterator[Finding]:
+    delays = options.retry_delay
+    if isinstance(delays, tuple) and len(delays) > options.retries:
+        text = f"retry_delay= has {len(delays)} delays, and retries={options.retries}"
+        advice = f"write retries={len(delays)}"
+        yield Finding(WARNING, *place_of(component), named(component), text, advice)
 
 
 def look_at_start_method(pipeline: Any) -> Iterator[Finding]:
