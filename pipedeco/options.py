@@ -389,6 +389,20 @@ def check_blobs(url: Any) -> str | None:
     return url
 
 
+def check_store(folder: Any) -> str | None:
+    """The path of the folder of the store."""
+    if folder is None:
+        return None
+    if not isinstance(folder, str) or not folder.strip():
+        raise ConfigError(f"store is the path of a folder, not {folder!r}")
+    if "://" in folder:
+        raise ConfigError(
+            f"a store is a folder in this version, not the address {folder!r}; values of remote "
+            "steps go to an address with blobs=..., PIPEDECO_BLOBS or [tool.pipedeco] blobs"
+        )
+    return folder
+
+
 def check_code_limit(limit: Any) -> int | None:
     return None if limit is None else _count("code_limit", limit)
 
