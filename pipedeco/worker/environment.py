@@ -19,6 +19,7 @@ from pipedeco.ambient.trackers import variables_here
 from pipedeco.config import absolute
 from pipedeco.main_file import ALIAS, MAIN, MainFile, is_users
 from pipedeco.strays import strays
+from pipedeco.worker.marks import own_mark
 
 if TYPE_CHECKING:
     from pipedeco.worker.stray import StrayFinder
@@ -115,6 +116,7 @@ class Environment:
     def __init__(self, main_file: MainFile | None = None, noted: Noted | None = None) -> None:
         self.main_file = main_file  # what `__main__` was imported from
         self._wanted: Surroundings | None = None
+        self._mark = own_mark()
         self._environment: dict[str, str] = {}  # as the calls are to find it
         self._variables: dict[Any, Any] = {}  # the same, as the interpreter keeps it
         self._modules = 0
@@ -135,6 +137,7 @@ class Environment:
         Raises CannotImport where the program's main file is to be imported, and cannot be.
         """
         self._wanted = wanted
+        wanted.environment.update(self._mark)
         self._put_environment(wanted.environment)
         self._path = list(wanted.path)
         sys.path[:] = wanted.path
