@@ -24,14 +24,16 @@ class Records:
 
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
+        self._open = True
         self._watch = RecordWatch(self)
         self._watch.install()
 
     def close(self) -> None:
+        self._open = False  # somebody else's wrapper may keep ours
         self._watch.remove()
 
     def begin(self) -> Any:
-        logs = self._streams.logs_here()
+        logs = self._streams.logs_here() if self._open else None
         return None if logs is None else (logs, logs.kept())
 
     def took(self, record: logging.LogRecord, handlers: list[logging.Handler], begun: Any) -> None:
