@@ -24,6 +24,7 @@ def say(text):
 
 @pipeline
 def main():
+    say("other words").result()
     return say("some words") + "!"
 
 
@@ -76,7 +77,7 @@ def test_a_closed_stream_is_none_and_print_does_nothing(shell, mode, progress, s
     )
     assert (done.returncode, value) == (0, "some words!")
     # What print() writes to a stderr that is None goes to stdout, and nothing of ours does.
-    assert set(done.stdout.split("\n")) <= {"some words", ""}
+    assert set(done.stdout.split("\n")) <= {"other words", "some words", ""}
 
 
 @pytest.mark.parametrize("progress", ["auto", "full"])
@@ -91,6 +92,23 @@ def test_a_full_stream_is_told_once_and_the_steps_go_on(shell, mode, progress, s
     assert said == (0 if "2>" in streams else 1)
     logged, _ = shell([*COMMAND, "logs", "latest"], "")
     assert logged.stdout.count("some words") == 2
+
+
+def test_workers_by_spawn_start_beside_a_stream_that_cannot_be_written(shell):
+    """What the first one has written is still held back when the second one starts."""
+    (shell.folder / "app.py").write_text(
+        PROGRAM.replace("@component", "@component(fresh_process=True)")
+    )
+    done, value = shell(
+        [sys.executable, "app.py"],
+        ">/dev/full",
+        PIPEDECO_MODE="local",
+        PIPEDECO_START_METHOD="spawn",
+        PIPEDECO_WORKERS="1",
+        PYTHONUNBUFFERED="",
+    )
+    assert value == "some words!"
+    assert done.returncode == 120  # Python's own, as without us
 
 
 def test_in_debug_mode_print_fails_as_it_does_without_us(shell):
