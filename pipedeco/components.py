@@ -201,7 +201,7 @@ def component(
     name: str | None = None,
     cache: bool | Cache = False,
     retries: int = 0,
-    retry_delay: float | Callable[[int], float] = 0.0,
+    retry_delay: float | Sequence[float] | Callable[[int], float] = 0.0,
     retry_on: type[BaseException]
     | Sequence[type[BaseException]]
     | Callable[[BaseException], bool] = (Exception,),
@@ -237,7 +237,9 @@ def component(fn: Any = None, /, **options: Any) -> Any:
     cache: True, or a `pipedeco.Cache`: a step is not performed where the value of one with the same
         code, everything that it reaches included, and the same arguments is recorded.
     retries: how many attempts follow one that failed.
-    retry_delay: seconds before each, or a function of the number of the attempt that failed.
+    retry_delay: seconds before each; or a list such as [2, 5, 15] of those before the first of them,
+        the second and so on, of which the last one holds for all that follow; or a function of the
+        number of the attempt that failed.
     retry_on: exception types that are worth a retry, or a function of the exception.
     timeout: seconds after which an attempt is killed.
     outputs: names or number of the outputs, so that unpacking a result waits for nothing.

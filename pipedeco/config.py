@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.errors import ConfigError
@@ -17,6 +18,7 @@ from pipedeco.options import (
     check_queues,
     check_setup,
     check_start_method,
+    check_store,
     check_workers,
 )
 from pipedeco.requirements import Requirements, requirements_of
@@ -27,9 +29,10 @@ if TYPE_CHECKING:
     from pipedeco.options import ComponentOptions
 
 
+PROJECT_FILE = "pyproject.toml"
 CODE_LIMIT = 32  # MiB
 KEYS = (  # of [tool.pipedeco]
-    "mode", "workers", "queues", "blobs", "code_limit", "code_include", "main",
+    "mode", "workers", "store", "start_method", "queues", "blobs", "code_limit", "code_include", "main",
 )  # fmt: skip
 
 
@@ -95,13 +98,15 @@ def configure(**changes: Any) -> None:
     ----------
     mode: "debug", "local", "remote" or None.
     workers: number of worker processes, or None for the CPUs this process may use.
-    store: folder of the store, or None for `.pipedeco` beside the nearest pyproject.toml or .git.
+    store: folder of the store, or None for what PIPEDECO_STORE and [tool.pipedeco] store of
+        pyproject.toml say, of which the latter is relative to the project's folder; where nobody
+        says, `.pipedeco` beside the nearest pyproject.toml or .git.
     blobs: URL of a folder that fsspec can open, such as s3://bucket/team, in which the values of
         remote steps are, with all that goes between a run and the engines' workers; or None for
         what PIPEDECO_BLOBS and [tool.pipedeco] blobs of pyproject.toml say.  Where nobody says, the
         workers see the store's own folder.
-    start_method: "nursery" or "spawn", or None for what PIPEDECO_START_METHOD says, and the
-        platform's best where it is not set.
+    start_method: "nursery" or "spawn", or None for what PIPEDECO_START_METHOD and [tool.pipedeco]
+        start_method say, and the platform's best where nobody does.
     progress: "auto" shows runs of more than half a second on stderr, live and with a summary on a
         terminal, else by a line now and then; "full" also tells how short runs ended, with their
         failures; "off" shows nothing; None for what PIPEDECO_PROGRESS says, and "auto" where it is not set.
@@ -132,8 +137,7 @@ def find_mode(asked: str | None) -> str:
         return str(_checked("PIPEDECO_MODE", check_mode, environment))
     if debugger_attached():
         return "debug"
-    project = _project_settings().get("mode")
-    return str(_checked("[tool.pipedeco] mode", check_mode, project)) if project else "local"
+    return str(_of_project("mode", check_mode) or "local")
 
 
 def asked_workers(asked: int | None) -> int | None:
@@ -145,10 +149,8 @@ def asked_workers(asked: int | None) -> int | None:
         if not environment.isdecimal() or int(environment) < 1:
             raise ConfigError(f"PIPEDECO_WORKERS is a number of 1 or more, not {environment!r}")
         return int(environment)
-    project = _project_settings().get("workers")
-    if project is not None:
-        return int(_checked("[tool.pipedeco] workers", check_workers, project))
-    return None
+    found: int | None = _of_project("workers", check_workers)
+    return found
 
 
 def find_workers(asked: int | None) -> int:
@@ -179,7 +181,7 @@ def find_queues() -> dict[str, str]:
                 f'PIPEDECO_QUEUES is JSON, such as {{"default": "local://2"}}, and cannot be read: {error}'
             ) from None
         return _checked("PIPEDECO_QUEUES", check_queues, known) or {}
-    return _checked("[tool.pipedeco.queues]", check_queues, _project_settings().get("queues")) or {}
+    return _of_project("queues", check_queues, "[tool.pipedeco.queues]") or {}
 
 
 def engine_url(queue: str) -> str:
@@ -199,17 +201,15 @@ def find_main() -> str | None:
     """How workers get the program's main file: "import", "definitions", or None for what fits."""
     if SETTINGS.main is not None:
         return SETTINGS.main
-    project = _project_settings().get("main")
-    found = _checked("[tool.pipedeco] main", check_main, project)
-    return None if found is None else str(found)
+    found: str | None = _of_project("main", check_main)
+    return found
 
 
 def find_code_limit() -> int:
     """Bytes that a project's code may have to travel."""
     chosen = SETTINGS.code_limit
     if chosen is None:
-        project = _project_settings().get("code_limit")
-        chosen = _checked("[tool.pipedeco] code_limit", check_code_limit, project)
+        chosen = _of_project("code_limit", check_code_limit)
     return (CODE_LIMIT if chosen is None else int(chosen)) << 20
 
 
@@ -217,8 +217,7 @@ def find_code_include() -> tuple[str, ...]:
     """The patterns of files that travel though git ignores them."""
     chosen = SETTINGS.code_include
     if chosen is None:
-        project = _project_settings().get("code_include")
-        chosen = _checked("[tool.pipedeco] code_include", check_code_include, project)
+        chosen = _of_project("code_include", check_code_include)
     return chosen or ()
 
 
@@ -233,8 +232,9 @@ def find_requirements(options: ComponentOptions, fn: Any) -> Requirements | None
     import inspect
 
     code = getattr(inspect.unwrap(fn), "__code__", None)
-    beside = os.path.dirname(os.path.abspath(code.co_filename)) if code is not None else ""
-    folders = dict.fromkeys([beside or os.getcwd(), project_folder() or os.getcwd()])
+    beside = os.path.dirname(absolute(code.co_filename)) if code is not None else ""
+    here = absolute("")
+    folders = dict.fromkeys([beside or here, project_folder() or here])
     return requirements_of(options.packages, options.python, tuple(folders))
 
 
@@ -245,6 +245,7 @@ def find_start_method(asked: str | None) -> str:
     if not chosen:
         environment = os.environ.get("PIPEDECO_START_METHOD") or None
         chosen = _checked("PIPEDECO_START_METHOD", check_start_method, environment)
+        chosen = chosen or _of_project("start_method", check_start_method)
     chosen = chosen or ("nursery" if able else "spawn")
     if chosen == "nursery" and not able:
         raise ConfigError("the nursery needs Linux 5.3 or newer; use start_method='spawn'")
@@ -262,28 +263,44 @@ def find_progress(default: str = "auto") -> str:
 def find_store(asked: str | None = None) -> str:
     """The folder of the store, absolute; it need not exist."""
     chosen = asked or SETTINGS.store or os.environ.get("PIPEDECO_STORE")
-    if not chosen:
-        chosen = os.path.join(project_folder() or _working_directory(), ".pipedeco")
-    if "://" in chosen:
-        raise ConfigError(
-            f"a store is a folder in this version, not the address {chosen!r}; values of remote "
-            "steps go to an address with blobs=..., PIPEDECO_BLOBS or [tool.pipedeco] blobs"
-        )
-    return os.path.abspath(os.path.expanduser(chosen))
+    if chosen:
+        base, folder = "", str(check_store(os.fspath(chosen)))
+    else:
+        base, folder = project_folder() or "", _of_project("store", check_store) or ".pipedeco"
+    folder = os.path.expanduser(folder)
+    if not os.path.isabs(folder):
+        folder = os.path.join(base or _place_of_store(), folder)
+    return os.path.normpath(folder)
 
 
-def _working_directory() -> str:
+def _place_of_store() -> str:
+    return working_directory("the store would be there", "name the store's with PIPEDECO_STORE")
+
+
+def working_directory(why: str, instead: str = "") -> str:
+    """The working directory.
+
+    Parameters
+    ----------
+    why: what it is needed for.
+    instead: what else helps.
+
+    Raises ConfigError where it has been removed.
+    """
     try:
         return os.getcwd()
     except FileNotFoundError:
+        cure = f", or {instead}" if instead else ""
         raise ConfigError(
-            "the working directory has been removed, and the store would be there; go to a folder "
-            "that exists, or name the store's with PIPEDECO_STORE"
+            f"the working directory has been removed, and {why}; go to a folder that exists{cure}"
         ) from None
 
 
 def absolute(path: str) -> str:
-    """The absolute form of a path; as it is where the working directory has been removed."""
+    """The absolute form of a path; as it is where the working directory has been removed.
+
+    That of `""` is the working directory.
+    """
     try:
         return os.path.abspath(path)
     except FileNotFoundError:
@@ -295,9 +312,8 @@ def find_blobs() -> str | None:
     environment = os.environ.get("PIPEDECO_BLOBS")
     if SETTINGS.blobs or environment:
         return SETTINGS.blobs or str(_checked("PIPEDECO_BLOBS", check_blobs, environment))
-    project = _project_settings().get("blobs")
-    found = _checked("[tool.pipedeco] blobs", check_blobs, project)
-    return None if found is None else str(found)
+    found: str | None = _of_project("blobs", check_blobs)
+    return found
 
 
 def project_folder() -> str | None:
@@ -307,7 +323,7 @@ def project_folder() -> str | None:
     except FileNotFoundError:  # it was removed under us
         return None
     while True:
-        if any(os.path.exists(os.path.join(folder, mark)) for mark in ("pyproject.toml", ".git")):
+        if any(os.path.exists(os.path.join(folder, mark)) for mark in (PROJECT_FILE, ".git")):
             return folder
         parent = os.path.dirname(folder)
         if parent == folder:
@@ -315,16 +331,35 @@ def project_folder() -> str | None:
         folder = parent
 
 
-def _project_settings() -> dict[str, Any]:
-    """The table [tool.pipedeco] of the project's pyproject.toml."""
+def _of_project(key: str, check: Callable[[Any], Any], source: str = "") -> Any:
+    """What the project's pyproject.toml says below [tool.pipedeco]; None where it does not."""
     folder = project_folder()
-    path = os.path.join(folder, "pyproject.toml") if folder else ""
-    if not os.path.exists(path):
+    if folder is None:
+        return None
+    path = os.path.join(folder, PROJECT_FILE)
+    table = _project_settings(path)
+    try:
+        return _checked(source or f"[tool.pipedeco] {key}", check, table.get(key))
+    except ConfigError as error:
+        raise ConfigError(f"{error} (in {path})") from None
+
+
+def _project_settings(path: str) -> dict[str, Any]:
+    """The table [tool.pipedeco] of a pyproject.toml."""
+    if not os.path.isfile(path):
         return {}
-    with open(path, "rb") as file:
-        text = file.read()
+    try:
+        with open(path, "rb") as file:
+            text = file.read()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     if b"pipedeco" not in text:  # parsing costs 5 ms that most projects need not pay
         return {}
+    return _parsed(path, text)
+
+
+@lru_cache(maxsize=4)
+def _parsed(path: str, text: bytes) -> dict[str, Any]:
     import tomllib
 
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from contextlib import suppress
 from heapq import nlargest
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pipedeco.draw.text import COLOURS, SIGNS
 from pipedeco.graph import CANCELLED, COMPLETED, FAILED, SUCCESS, Step
 from pipedeco.terminal import OFF_TERMINAL, Region, is_terminal, is_typed_to, make_console
-from pipedeco.text import duration, plain_text, shortened
+from pipedeco.text import duration, plain_text, shortened, write_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -110,8 +111,7 @@ class Display:
         if time.monotonic() >= self.due:
             self.due = self.begin + next(self._times)
             self.told = True
-            sys.stderr.write(f"pipedeco: {line(self.run)}\n")
-            sys.stderr.flush()
+            write_stderr(f"pipedeco: {line(self.run)}\n")
 
 
 class Displays:
@@ -147,10 +147,8 @@ class Displays:
                 self._changed.set()
         if thread is not None:
             thread.join(5.0)
-        try:
+        with suppress(Exception):  # stderr is closed, full, or an object of the user's
             display.summarise()
-        except (OSError, ValueError, AttributeError):  # stderr is closed, or None
-            pass
 
     def abandon(self) -> None:
         """In a forked child: the streams are the child's own again."""
@@ -196,7 +194,7 @@ class Displays:
             elif not terminal:
                 for display in displays:
                     display.write_line()
-        except (OSError, ValueError, AttributeError):  # stderr is closed, or None
+        except (OSError, ValueError, AttributeError):  # the terminal is gone
             pass
 
     def _draw(self, pictures: list[RenderableType]) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from pipedeco.graph import Step
-from pipedeco.text import word
+from pipedeco.text import word, write_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,12 +42,7 @@ class Drafts:
         step.reason = WAITS + command
         self.waiting[step.name] = step, then
         self.record(step)
-        text = f"pipedeco: step {step.name} of {self.name} {WAITS}{command}\n"
-        try:
-            sys.stderr.write(text)
-            sys.stderr.flush()
-        except (OSError, ValueError, AttributeError):  # stderr is closed, or None
-            pass
+        write_stderr(f"pipedeco: step {step.name} of {self.name} {WAITS}{command}\n")
         if self.session.in_process:
             self._look(step)
 

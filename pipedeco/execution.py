@@ -654,7 +654,7 @@ class Execution:
 
     def _start_child(self, call: StepCall) -> None:
         call.started(call)
-        context = self._contexts.get(call.step)
+        context = self._contexts.pop(call.step, None)
 
         def body() -> None:
             if context is None:

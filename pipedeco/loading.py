@@ -17,6 +17,7 @@ from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.components import Traced
+from pipedeco.config import absolute
 from pipedeco.errors import ConfigError
 from pipedeco.tracing import PipelineCalled, loading
 
@@ -185,7 +186,7 @@ def _load_module(name: str, folder: str | None = None) -> Loaded:
     import importlib.util
 
     if folder is None:
-        sys.path.insert(0, os.getcwd())  # as `python -m` does
+        sys.path.insert(0, absolute(""))  # as `python -m` does
     elif folder not in sys.path:
         sys.path.insert(0, folder)
     if name in sys.modules:
@@ -209,7 +210,7 @@ def _load_module(name: str, folder: str | None = None) -> Loaded:
 
 def _elsewhere(name: str, folder: str | None) -> str:
     """What may help where a module was not found."""
-    source = os.path.join(folder or os.getcwd(), "src", *name.split("."))
+    source = os.path.join(folder or absolute(""), "src", *name.split("."))
     if not os.path.isdir(source) and not os.path.isfile(f"{source}.py"):
         return ""
     return "; it is below src/: install the project (pip install -e .), or set PYTHONPATH=src"

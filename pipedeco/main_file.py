@@ -21,7 +21,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
-from pipedeco.syntax import children, walk
+from pipedeco.syntax import children, tree_of, unwarned, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -152,7 +152,8 @@ class MainSource:
     def _codes(self) -> frozenset[CodeType]:
         """Every code object of the file, equal to those of the functions that it makes."""
         if self._known is None:
-            code = compile(self._tree, self.file.shown, "exec", dont_inherit=True)
+            with unwarned(self.file.shown):
+                code = compile(self._tree, self.file.shown, "exec", dont_inherit=True)
             self._known = frozenset(_codes(code))
         return self._known
 
@@ -236,7 +237,7 @@ def _text_and_tree(main: ModuleType) -> tuple[str, bytes, Any] | None:
     try:
         with open(path, "rb") as file:
             text = file.read(LARGEST + 1)
-        tree: Any = compile(text, path, "exec", _ast.PyCF_ONLY_AST, dont_inherit=True)
+        tree = tree_of(text, path)
     except (OSError, SyntaxError, ValueError):  # gone, or edited since the program began
         return None
     return path, text, tree
@@ -423,7 +424,7 @@ def import_main(file: MainFile) -> ModuleType:
         text = source.read()
     if crc32(text) != file.checksum:
         raise ImportError(f"{file.path} has changed since the program began")
-    tree: Any = compile(text, file.shown, "exec", _ast.PyCF_ONLY_AST, dont_inherit=True)
+    tree = tree_of(text, file.shown)
     _take_guards_out(tree.body)
     module = ModuleType(MAIN)
     names = vars(module)
@@ -436,7 +437,9 @@ def import_main(file: MainFile) -> ModuleType:
     former = sys.modules[MAIN]
     sys.modules[MAIN] = sys.modules[ALIAS] = module
     try:
-        exec(compile(tree, file.shown, "exec", dont_inherit=True), names)  # noqa: S102 - the user's program
+        with unwarned(file.shown):
+            code = compile(tree, file.shown, "exec", dont_inherit=True)
+        exec(code, names)  # noqa: S102 - the user's program
     except BaseException:
         sys.modules[MAIN] = former
         sys.modules.pop(ALIAS, None)

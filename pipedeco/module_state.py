@@ -23,6 +23,7 @@ from pipedeco.imported import imported_as
 from pipedeco.instructions import codes
 from pipedeco.main_file import MAIN, bound_names, is_users
 from pipedeco.serialization import main_names
+from pipedeco.syntax import tree_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -447,7 +448,7 @@ class Sources:
             tree: Any = None
             try:
                 with open(path or "", "rb") as file:
-                    tree = compile(file.read(), "", "exec", _ast.PyCF_ONLY_AST, dont_inherit=True)
+                    tree = tree_of(file.read(), file.name)
             except (OSError, SyntaxError, ValueError):  # it has no source, or is edited just now
                 pass
             self._bodies[module] = [] if tree is None else tree.body

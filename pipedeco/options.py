@@ -150,7 +150,7 @@ class ComponentOptions(_Frozen):
     name: str | None
     cache: Cache | None
     retries: int
-    retry_delay: float | Callable[[int], float]
+    retry_delay: float | tuple[float, ...] | Callable[[int], float]
     retry_on: tuple[type[BaseException], ...] | Callable[[BaseException], bool]
     timeout: float | None
     outputs: tuple[str, ...] | int | None
@@ -181,7 +181,7 @@ class ComponentOptions(_Frozen):
         name: str | None = None,
         cache: bool | Cache | None = None,
         retries: int = 0,
-        retry_delay: float | Callable[[int], float] = 0.0,
+        retry_delay: float | Sequence[float] | Callable[[int], float] = 0.0,
         retry_on: Any = (Exception,),
         timeout: float | None = None,
         outputs: Sequence[str] | int | None = None,
@@ -215,9 +215,7 @@ class ComponentOptions(_Frozen):
             callbacks=_callbacks(callbacks, of_steps=True),
             draft=bool(draft),
             retries=_count("retries", retries),
-            retry_delay=retry_delay
-            if callable(retry_delay)
-            else _seconds("retry_delay", retry_delay),
+            retry_delay=_retry_delay(retry_delay),
             retry_on=_retry_on(retry_on),
             timeout=None if timeout is None else _seconds("timeout", timeout, above_zero=True),
             outputs=_outputs(outputs),
@@ -391,6 +389,20 @@ def check_blobs(url: Any) -> str | None:
     return url
 
 
+def check_store(folder: Any) -> str | None:
+    """The path of the folder of the store."""
+    if folder is None:
+        return None
+    if not isinstance(folder, str) or not folder.strip():
+        raise ConfigError(f"store is the path of a folder, not {folder!r}")
+    if "://" in folder:
+        raise ConfigError(
+            f"a store is a folder in this version, not the address {folder!r}; values of remote "
+            "steps go to an address with blobs=..., PIPEDECO_BLOBS or [tool.pipedeco] blobs"
+        )
+    return folder
+
+
 def check_code_limit(limit: Any) -> int | None:
     return None if limit is None else _count("code_limit", limit)
 
@@ -495,6 +507,20 @@ def _seconds(option: str, value: Any, *, above_zero: bool = False) -> float:
         least = "above 0" if above_zero else "of 0 or more"
         raise ConfigError(f"{option} is a number of seconds {least}, not {value!r}")
     return float(value)
+
+
+def _retry_delay(value: Any) -> Any:
+    if callable(value):
+        return value
+    try:
+        if isinstance(value, list | tuple) and value:
+            return tuple([_seconds("retry_delay", seconds) for seconds in value])
+        return _seconds("retry_delay", value)
+    except ConfigError:
+        raise ConfigError(
+            "retry_delay is a number of seconds of 0 or more, a list of them such as [2, 5, 15], "
+            f"or a function of the number of the attempt that failed, not {value!r}"
+        ) from None
 
 
 def _retry_on(value: Any) -> Any:

@@ -94,7 +94,7 @@ def load_callback(point: EntryPoint) -> Callback:
         found = named_object(point.value)
         if not isinstance(found, Callback) and callable(found):
             found = found()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _unusable(point, f"raised {type(error).__name__}: {error}") from error
     if not isinstance(found, Callback):
         raise _unusable(point, f"gave {found!r}, which is no pipedeco.Callback")
@@ -103,6 +103,17 @@ def load_callback(point: EntryPoint) -> Callback:
     except ConfigError as error:
         raise _unusable(point, f"has a method that cannot be called: {error}") from None
     return found
+
+
+def unusable_callbacks(path: Iterable[str]) -> tuple[list[EntryPoint], list[ConfigError]]:
+    """All entry points of callbacks, and what is wrong with some of them."""
+    points, wrong = find(CALLBACKS, path), []
+    for point in points:
+        try:
+            load_callback(point)
+        except ConfigError as error:
+            wrong.append(error)
+    return points, wrong
 
 
 def named_object(value: str) -> Any:

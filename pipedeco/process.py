@@ -19,6 +19,7 @@ from pipedeco.plugins import Plugins
 from pipedeco.runners import Runner
 from pipedeco.runners.modes import make_runner
 from pipedeco.store.recorder import Recorder
+from pipedeco.text import write_stderr
 from pipedeco.tracing import current
 
 if TYPE_CHECKING:
@@ -269,9 +270,9 @@ class Controller:
             execution.cancel("the process ended")
             execution.over.wait(10.0)
         if self.untold:
-            sys.stderr.write(f"pipedeco: {self.untold} runs before these have failed, too\n")
+            write_stderr(f"pipedeco: {self.untold} runs before these have failed, too\n")
         for text in self.unread.values():
-            sys.stderr.write(text)
+            write_stderr(text)
         for runner in self.runners.values():
             runner.stop()
         for recorder in self.recorders.values():
@@ -286,7 +287,7 @@ def _close(recorder: Recorder) -> None:
     try:
         recorder.close()
     except OSError as error:  # the store is gone, and there is more to be done
-        sys.stderr.write(f"pipedeco: {recorder.folder}: {error}\n")
+        write_stderr(f"pipedeco: {recorder.folder}: {error}\n")
 
 
 def _go_on(held: list[Recorder]) -> None:

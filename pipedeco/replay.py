@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.blobs import blobs_of
 from pipedeco.components import Traced, check_arguments
-from pipedeco.config import debugger_attached, project_folder
+from pipedeco.config import absolute, debugger_attached, project_folder
 from pipedeco.definitions import find
 from pipedeco.errors import BlobCorrupt, ConfigError, NotPicklable, PipedecoError, StoreError
 from pipedeco.fingerprint.code import CodeKeys
@@ -37,7 +37,7 @@ from pipedeco.requirements import Requirements, unmet
 from pipedeco.serialization import UNRECORDED, unpack_arguments
 from pipedeco.store import rows
 from pipedeco.store.database import as_dicts, connect_to_read, queries
-from pipedeco.text import plain_text
+from pipedeco.text import plain_text, write_stderr
 from pipedeco.tracing import current, inside_step, reporting
 from pipedeco.worker.generators import seeded
 from pipedeco.worker.perform import describe_error, run_coroutine, user_part
@@ -184,7 +184,8 @@ def _tell_place(recorded: Recorded, facts: Row) -> None:
         _tell(f"{facts['what']} is still running")
     then = facts["capture"].get("process", {}).get("cwd")
     folder = project_folder()
-    now = os.getcwd() if folder is None else os.path.relpath(os.getcwd(), folder)
+    here = absolute("") or "gone"
+    now = here if folder is None else os.path.relpath(here, folder)
     if then is not None and then != now:
         _tell(f"the run's working directory was {then}, that of the replay is {now}")
 
@@ -370,7 +371,7 @@ def _find_file(path: str | None) -> str | None:
         return path
     parts = path.split(os.sep)
     for start in range(1, len(parts)):
-        for folder in (os.getcwd(), project_folder()):
+        for folder in (absolute(""), project_folder()):
             found = os.path.join(folder or "", *parts[start:])
             if folder and parts[-1].endswith(".py") and os.path.isfile(found):
                 return found
@@ -419,7 +420,7 @@ def _tell_changes(facts: Row, function: Callable[..., Any]) -> None:
 
 
 def _tell(text: str) -> None:
-    sys.stderr.write(f"pipedeco: {plain_text(text)}\n")
+    write_stderr(f"pipedeco: {plain_text(text)}\n")
 
 
 # -- the call ------------------------------------------------------------------------------
@@ -487,7 +488,7 @@ class Replay:
         """Write the traceback, and how the failure compares with what is recorded, to stderr."""
         error.__traceback__ = user_part(error.__traceback__)
         known = describe_error(error)
-        sys.stderr.write(plain_text(known.traceback, keep_lines=True).rstrip() + "\n")
+        write_stderr(plain_text(known.traceback, keep_lines=True).rstrip() + "\n")
         then = (self.facts["error_type"], self.facts["error_text"])
         if then == (known.type, known.text):
             _tell(f"{self.named} fails as recorded")

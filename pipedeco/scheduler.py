@@ -6,9 +6,11 @@ a time; it knows the runner only as a Session, and the store only as two functio
 
 from __future__ import annotations
 
+from math import isfinite
 from time import time
 from typing import TYPE_CHECKING, Protocol
 
+from pipedeco.errors import ConfigError
 from pipedeco.graph import (
     CANCELLED,
     ENDED,
@@ -300,7 +302,9 @@ class Scheduler:
         if step.attempt > options.retries or not outcome.retryable or self.cancelled is not None:
             return False
         delay = options.retry_delay
-        if callable(delay):
+        if isinstance(delay, tuple):
+            delay = delay[min(step.attempt, len(delay)) - 1]
+        elif callable(delay):
             delay = self._asked_delay(delay, step)
         step.attempts = [*(step.attempts or ()), Attempt(step.attempt, outcome)]
         self.record_attempt(step, step.attempt, outcome)
@@ -316,11 +320,16 @@ class Scheduler:
 
     def _asked_delay(self, delay: Callable[[int], float], step: Step) -> float:
         try:
-            return max(0.0, float(delay(step.attempt)))
+            seconds = float(delay(step.attempt))
+            if isfinite(seconds):
+                return max(0.0, seconds)
+            raise ConfigError(f"a number of seconds is expected, not {seconds}")
         except Exception:
             import logging
 
-            logging.getLogger("pipedeco").exception("retry_delay of step %s raised", step.name)
+            logging.getLogger("pipedeco").exception(
+                "retry_delay of step %s raised; its next attempt begins at once", step.name
+            )
             return 0.0
 
     def _again(self, step: Step) -> None:

@@ -11,7 +11,10 @@ import os
 import sys
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _INSTALLED = (
     os.path.dirname(os.path.abspath(os.__file__)) + os.sep,
@@ -63,7 +66,7 @@ def _registered() -> frozenset[str]:
 @lru_cache(maxsize=1)
 def _scan(path: tuple[str, ...], registered: frozenset[str], _state: tuple[int, str]) -> Strays:
     """Those of a state of `sys.modules`, which is asked for once."""
-    folders = {os.path.abspath(entry) for entry in path}
+    folders = _folders(path)
     files: list[tuple[str, str]] = []
     by_value = set(registered)
     for name, module in list(sys.modules.items()):
@@ -134,7 +137,15 @@ def _is_found_by_finders(name: str, path: str) -> bool:
 
 def _is_found_parent(name: str) -> bool:
     path = _file_of(sys.modules.get(name))
-    return not path or _is_found(name, path, {os.path.abspath(entry) for entry in sys.path})
+    return not path or _is_found(name, path, _folders(sys.path))
+
+
+def _folders(path: Iterable[str]) -> set[str]:
+    """The entries of an import path."""
+    try:
+        return {os.path.abspath(entry) for entry in path}
+    except FileNotFoundError:  # the working directory has been removed, and what was below it
+        return {entry for entry in path if os.path.isabs(entry)}
 
 
 def _above(name: str) -> frozenset[str]:

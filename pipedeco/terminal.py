@@ -38,6 +38,8 @@ def make_console(file: Any, width: int | None = None) -> Console:
     """A rich console on which nothing is guessed about what a text means."""
     from rich.console import Console
 
+    if file is None:  # rich would take stdout
+        file = io.StringIO()
     return Console(file=file, width=width, highlight=False, markup=False, emoji=False)
 
 

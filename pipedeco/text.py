@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,6 +24,16 @@ _BRACKETS: dict[type, tuple[str, str]] = {
 _PREVIEW = 200  # characters
 _ITEM = 40  # of these for something within something
 _FEW = 4  # items of a container
+
+
+def write_stderr(text: str) -> None:
+    """Write what pipedeco itself has to say to stderr, where that can take it.
+
+    It may be None (a daemon, pythonw), closed, full or a pipe that nobody reads: no run fails for it.
+    """
+    with suppress(Exception):  # it may be the user's object; there is nobody left to tell
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 def plain_text(text: str, *, keep_lines: bool = False) -> str:

@@ -420,6 +420,20 @@ def test_options_that_do_nothing(project):
     only(project(text), "train.py:2: warning: component one: retry_on= does nothing without")
 
 
+def test_a_delay_function_that_cannot_be_called(project):
+    text = SIMPLE.replace("@component", "@component(retries=2, retry_delay=lambda: 3)")
+    said = "train.py:2: error: component one: retry_delay= is called with the number of the attempt"
+    only(project(text), said, "too many positional arguments")
+    assert told(project(text.replace("lambda: 3", "float"))) == []
+
+
+def test_delays_of_which_some_are_never_waited_for(project):
+    text = SIMPLE.replace("@component", "@component(retries=2, retry_delay=[1, 2, 3])")
+    said = "train.py:2: warning: component one: retry_delay= has 3 delays, and retries=2"
+    only(project(text), said)
+    assert told(project(text.replace("retries=2", "retries=3"))) == []
+
+
 SEEDING = (
     SIMPLE
     + """

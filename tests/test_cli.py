@@ -347,3 +347,47 @@ def test_json_gives_the_text_back_unchanged(capsys, tmp_path):
     found = json.loads(shown(capsys, "show", "latest", "--json", "--store", str(tmp_path)))
     assert found["pipeline"] == "p" + CONTROLS
     assert found["steps"]["fail"]["error"] == "ValueError: " + CONTROLS
+
+
+def test_commands_and_programs_use_the_store_of_the_project(tmp_path, monkeypatch):
+    """From anywhere below the project's folder."""
+    monkeypatch.delenv("PIPEDECO_STORE", raising=False)
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.pipedeco]\nstore = "data/runs"\nstart_method = "spawn"\n'
+    )
+    (tmp_path / "app.py").write_text(PROJECT_PROGRAM)
+    below = tmp_path / "below"
+    below.mkdir()
+    for folder, words in (
+        (tmp_path, ["app.py"]),
+        (below, ["-m", "pipedeco", "run", "../app.py"]),
+        (below, ["-m", "pipedeco", "runs", "--json"]),
+    ):
+        done = subprocess.run(
+            [sys.executable, *words],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)) == 2
+    assert (tmp_path / "data" / "runs" / "pipedeco.db").exists()
+    assert not (tmp_path / ".pipedeco").exists()
+
+
+PROJECT_PROGRAM = """
+from pipedeco import component, pipeline
+
+@component
+def one():
+    return 1
+
+@pipeline
+def main():
+    return one()
+
+if __name__ == "__main__":
+    main()
+"""

@@ -92,4 +92,4 @@ def test_a_working_directory_that_is_gone(here, monkeypatch):
     os.rmdir(os.getcwd())
     found, _ = attempt(monkeypatch, print)
     assert found.state == FAILED
-    assert "FileNotFoundError" in found.error.type
+    assert "working directory has been removed" in found.error.text

@@ -129,6 +129,67 @@ def test_precedence_of_start_methods(monkeypatch):
         config.find_start_method(None)
 
 
+def test_a_start_method_of_the_project(project, monkeypatch):
+    """What anybody else says comes before it."""
+    write(project, 'start_method = "spawn"')
+    assert config.find_start_method(None) == "spawn"
+    assert config.find_start_method("nursery") == "nursery"
+    configure(start_method="nursery")
+    assert config.find_start_method(None) == "nursery"
+    configure(start_method=None)
+    monkeypatch.setenv("PIPEDECO_START_METHOD", "nursery")
+    assert config.find_start_method(None) == "nursery"
+
+
+@pytest.mark.parametrize("folder", ["runs", "./runs", "a/../runs"])
+def test_a_store_of_the_project(project, monkeypatch, folder):
+    """It is relative to the project's folder, and comes after what anybody else says."""
+    write(project, f'store = "{folder}"')
+    below = project / "below"
+    below.mkdir()
+    monkeypatch.chdir(below)
+    assert config.find_store() == str(project / "runs")
+    monkeypatch.setenv("PIPEDECO_STORE", "one")
+    assert config.find_store() == str(below / "one")
+    configure(store="two")
+    assert config.find_store() == str(below / "two")
+    assert config.find_store("three") == str(below / "three")
+
+
+def test_a_store_of_the_project_that_is_elsewhere(project, monkeypatch, tmp_path):
+    write(project, f"store = {str(tmp_path / 'runs')!r}")
+    assert config.find_store() == str(tmp_path / "runs")
+    monkeypatch.setenv("HOME", "/home/user")
+    write(project, "store = '~/runs'")
+    assert config.find_store() == "/home/user/runs"
+
+
+@pytest.mark.parametrize(
+    ("line", "find"),
+    [
+        ("store = 3", config.find_store),
+        ("store = ''", config.find_store),
+        ("store = 's3://bucket/team'", config.find_store),
+        ("start_method = 'fork'", lambda: config.find_start_method(None)),
+        ("start_method = 3", lambda: config.find_start_method(None)),
+        ("workers = 0", lambda: config.find_workers(None)),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_key_and_its_file(project, line, find):
+    write(project, line)
+    with pytest.raises(ConfigError) as caught:
+        find()
+    assert str(caught.value).startswith(f"[tool.pipedeco] {line.split()[0]}: ")
+    assert str(caught.value).endswith(f"(in {project / 'pyproject.toml'})")
+
+
+def test_a_changed_project_file_counts(project):
+    write(project, "store = 'one'")
+    assert config.find_store() == str(project / "one")
+    write(project, "store = 'two'")
+    assert config.find_store() == str(project / "two")
+
+
 @pytest.mark.parametrize("landmark", ["pyproject.toml", ".git"])
 def test_the_store_stands_beside_the_nearest_project_file(project, monkeypatch, landmark):
     """The nearest pyproject.toml or .git upwards of the working directory decides."""

@@ -380,3 +380,44 @@ def test_ctrl_c(place):
     assert process.returncode == 130
     assert "queue" not in out
     assert list(place.iterdir()) == [here]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (
+            "raise ValueError('no luck')",
+            "error   callbacks: every run fails: the callback 'odd' of ",
+        ),
+        ("raise SystemExit(3)", "raised SystemExit: 3"),
+        ("made = 3", "gave 3, which is no pipedeco.Callback"),
+        (
+            "from pipedeco.callbacks import Callback as made",
+            "ok      callbacks: odd (tools), called for every run\n",
+        ),
+    ],
+)
+def test_callbacks_that_a_distribution_brings(place, code, said):
+    """`check` knows of them, too."""
+    site = place / "site"
+    folder = site / "tools-1.0.dist-info"
+    folder.mkdir(parents=True)
+    (site / "brought.py").write_text(code)
+    (folder / "entry_points.txt").write_text("[pipedeco.callbacks]\nodd = brought:made\n")
+    (place / "app.py").write_text(
+        "from pipedeco import pipeline\n\n@pipeline\ndef main():\n    return 1\n"
+    )
+    out, _ = start(place, PYTHONPATH=str(site)).communicate(timeout=40)
+    assert said in out
+    done = subprocess.run(
+        [COMMAND, "check", "app.py"],
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+    well = said.startswith("ok")
+    assert done.returncode == (0 if well else 1), done.stdout
+    assert ("the callback 'odd' of the installed distribution tools" in done.stdout) is not well

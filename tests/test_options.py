@@ -59,12 +59,23 @@ def test_options_survive_pickling_and_show_themselves(options):
     assert f"name={options.name!r}" in repr(options)
 
 
+def test_a_wrong_retry_delay_is_told_what_may_stand_there():
+    with pytest.raises(ConfigError) as caught:
+        ComponentOptions(retry_delay="5s")
+    assert str(caught.value) == (
+        "retry_delay is a number of seconds of 0 or more, a list of them such as [2, 5, 15], or a "
+        "function of the number of the attempt that failed, not '5s'"
+    )
+
+
 @pytest.mark.parametrize(
     ("given", "kept"),
     [
         ({"retry_on": OSError}, {"retry_on": (OSError,)}),
         ({"retry_on": [OSError, KeyError]}, {"retry_on": (OSError, KeyError)}),
         ({"retry_delay": 1}, {"retry_delay": 1.0}),
+        ({"retry_delay": [2, 0.5]}, {"retry_delay": (2.0, 0.5)}),
+        ({"retry_delay": (2,)}, {"retry_delay": (2.0,)}),
         ({"timeout": 2}, {"timeout": 2.0}),
         ({"outputs": ["a", "b"]}, {"outputs": ("a", "b")}),
         ({"outputs": 2}, {"outputs": 2}),
@@ -92,6 +103,12 @@ def test_functions_are_kept_as_they_are():
         {"retries": "2"},
         {"retry_delay": -1},
         {"retry_delay": "1"},
+        {"retry_delay": []},
+        {"retry_delay": [1, -1]},
+        {"retry_delay": [1, "2"]},
+        {"retry_delay": [1, [2]]},
+        {"retry_delay": {1: 2}},
+        {"retry_delay": None},
         {"timeout": 0},
         {"timeout": -1},
         {"timeout": math.nan},

@@ -5,13 +5,13 @@ from __future__ import annotations
 import _ast
 from typing import TYPE_CHECKING
 
+from pipedeco.syntax import tree_of
+
 if TYPE_CHECKING:
     import ast
     from collections.abc import Callable, Iterator
     from types import CodeType, FunctionType
     from typing import Any
-
-_ONLY_AST = 0x400  # ast.PyCF_ONLY_AST; the module ast itself takes milliseconds to import
 
 
 class Body:
@@ -47,23 +47,13 @@ def read_body(function: FunctionType | Callable[..., Any]) -> Body | None:
 def _parse(text: str) -> ast.FunctionDef | None:
     """The first statement of a text, under its header if it has one, if it is a function."""
     try:
-        tree = _compile(text)
+        tree = tree_of(text, "<body>")
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # what compile() raises
         return None
     first = tree.body[0] if tree.body else None
     if type(first) is _ast.If and first.body:
         first = first.body[0]
     return first if type(first) is _ast.FunctionDef else None
-
-
-def _compile(text: str) -> Any:
-    if "\\" not in text:
-        return compile(text, "<body>", "exec", _ONLY_AST, dont_inherit=True)
-    import warnings
-
-    with warnings.catch_warnings():  # of "\d" Python has warned when it compiled the module
-        warnings.simplefilter("ignore")
-        return compile(text, "<body>", "exec", _ONLY_AST, dont_inherit=True)
 
 
 def _last_line(code: CodeType, lines: list[str]) -> int:

@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipedeco.main_file import is_users
+from pipedeco.syntax import tree_of
 
 if TYPE_CHECKING:
     import ast
@@ -29,7 +30,6 @@ SEEDING = frozenset(
 CURE = "give the pipeline a seed, as in @pipeline(seed=0), from which each step's generators start"
 _MARK = b"seed"  # a file without it is not parsed
 _FUNCTIONS = _ast.FunctionDef, _ast.AsyncFunctionDef
-_ONLY_AST = 0x400  # ast.PyCF_ONLY_AST; the module ast itself takes milliseconds to import
 
 
 class Seeding(NamedTuple):
@@ -200,7 +200,7 @@ def _parsed(path: str, module: str, *, in_any_case: bool) -> _File | None:
             data = source.read()
         if _MARK not in data and not in_any_case:
             return None
-        return _File(path, module, compile(data, path, "exec", _ONLY_AST, dont_inherit=True))
+        return _File(path, module, tree_of(data, path))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import signal
@@ -96,11 +97,13 @@ class Process:
     """
 
     def __init__(self, command: tuple[str, ...], folder: str, environ: dict[str, str]) -> None:
+        program = _found(command[0], folder, environ)
         with _living.lock:
             if _living.ending:
                 raise Stopped
             self._process = subprocess.Popen(
                 command,
+                executable=program,
                 cwd=folder,
                 env=environ,
                 stdin=subprocess.DEVNULL,
@@ -168,6 +171,21 @@ def _take(selector: selectors.BaseSelector, deadline: float) -> bool:
         else:
             selector.unregister(key.fileobj)
     return bool(ready) and time.monotonic() < deadline
+
+
+def _found(name: str, folder: str, environ: dict[str, str]) -> str | None:
+    """The path of a program.  Raises FileNotFoundError.
+
+    Where the system looks for it, Python changes the filters of warnings meanwhile, so that the
+    program is warned once more of what it was to be warned of once.
+    """
+    if os.name != "posix":
+        return None
+    for entry in environ.get("PATH", os.defpath).split(os.pathsep):
+        path = os.path.join(folder, entry, name)
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -35,6 +35,7 @@ from pipedeco.checking.needs import Needs
 from pipedeco.checking.reach import Reached
 from pipedeco.checking.settings import (
     Queues,
+    look_at_callbacks,
     look_at_child,
     look_at_options,
     look_at_start_method,
@@ -182,6 +183,7 @@ class _Check:
     # -- what is looked at -----------------------------------------------------------------------
 
     def _look(self) -> Iterator[Finding]:
+        yield from look_at_callbacks()
         modes = [caller.mode for caller in self.all] or [self.mode]
         travelling = Travelling(self.modules)
         if any(traits_of(mode).elsewhere for mode in modes):

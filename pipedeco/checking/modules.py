@@ -7,6 +7,7 @@ import sys
 from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipedeco.config import absolute
 from pipedeco.worker.travel import INSTALLED, OTHER, PROJECT, kind_of, relative
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Modules:
 
     def __init__(self, project: str) -> None:
         self.project = project
-        self._path = [os.path.abspath(entry) for entry in sys.path]
+        self._path = [absolute(entry) for entry in sys.path]
         self._known: dict[str, Place] = {}
 
     def find(self, name: str) -> Place:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -10,6 +12,7 @@ from pipedeco.config import engine_url, find_blobs, find_queues, find_start_meth
 from pipedeco.engines import check_url, parse
 from pipedeco.errors import ConfigError
 from pipedeco.objects import ObjectFolder
+from pipedeco.plugins import unusable_callbacks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,11 +22,34 @@ def look_at_options(component: Any) -> Iterator[Finding]:
     """Options that do nothing without others."""
     options = component.step_options
     if options.retries:
+        yield from _look_at_delays(component, options)
         return
     for option, default in (("retry_on", (Exception,)), ("retry_delay", 0.0)):
         if getattr(options, option) != default:
             text = f"{option}= does nothing without retries="
             yield Finding(WARNING, *place_of(component), named(component), text, "add retries=")
+
+
+def _look_at_delays(component: Any, options: Any) -> Iterator[Finding]:
+    delays = options.retry_delay
+    if callable(delays):
+        try:
+            inspect.signature(delays).bind(1)
+        except TypeError as error:
+            text = f"retry_delay= is called with the number of the attempt that failed: {error}"
+            yield Finding(ERROR, *place_of(component), named(component), text)
+        except ValueError:  # a function in C that does not tell
+            pass
+    if isinstance(delays, tuple) and len(delays) > options.retries:
+        text = f"retry_delay= has {len(delays)} delays, and retries={options.retries}"
+        advice = f"write retries={len(delays)}"
+        yield Finding(WARNING, *place_of(component), named(component), text, advice)
+
+
+def look_at_callbacks() -> Iterator[Finding]:
+    """Those of installed distributions, without which no run begins."""
+    for error in unusable_callbacks(sys.path)[1]:
+        yield Finding(ERROR, "", 0, "", str(error))
 
 
 def look_at_start_method(pipeline: Any) -> Iterator[Finding]:

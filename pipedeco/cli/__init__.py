@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 USAGE_ERROR = 2
 INTERRUPTED = 130  # as if SIGINT had ended us
 BROKEN_PIPE = 141  # as if SIGPIPE had ended us
+# What write() says of a stream that takes no more.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     from pipedeco.cli.output import complain, print_traceback
 
+    if sys.stdout is None:  # closed by whoever called us: there is nobody to be told
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may know fewer characters
         sys.stdout.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if arguments is None else arguments
@@ -54,10 +59,18 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # piped into `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    except OSError as error:  # a full disk behind stdout
-        complain(f"what was to be told cannot be written: {error.strerror}")
+    except OSError as error:
+        complain(_sentence(error))
         return USAGE_ERROR
     return code if isinstance(code, int) else 0
+
+
+def _sentence(error: OSError) -> str:
+    """What the system has refused."""
+    if error.filename is None and error.errno in UNWRITABLE:  # a full disk behind stdout
+        return f"what was to be told cannot be written: {error.strerror}"
+    of_what = "" if error.filename is None else f": {os.fspath(error.filename)}"
+    return f"{error.strerror or error}{of_what}"
 
 
 def make_app(words: list[str]) -> App:

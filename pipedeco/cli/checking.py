@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipedeco.cli.output import print_json, say
 from pipedeco.cli.reading import Json, Store
+from pipedeco.config import absolute
 from pipedeco.text import plain_text
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def doctor(*, json: Json = False, store: Store = None) -> int:
     """
     from pipedeco.doctoring import ERROR, OK, examine
 
-    sys.path.append(os.getcwd())  # where the functions are that executor:// names
+    sys.path.append(absolute(""))  # where the functions are that executor:// names
     found = []
     try:
         with contextlib.closing(examine(store)) as lines:

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.terminal import make_console, plain_lines
-from pipedeco.text import plain_text, shortened
+from pipedeco.text import plain_text, shortened, write_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,11 +32,11 @@ def quoted(name: str) -> str:
 
 
 def complain(text: str) -> None:
-    print(f"pipedeco: {plain_text(text, keep_lines=True)}", file=sys.stderr)
+    write_stderr(f"pipedeco: {plain_text(text, keep_lines=True)}\n")
 
 
 def print_traceback(text: str) -> None:
-    print(plain_text(text, keep_lines=True).rstrip(), file=sys.stderr)
+    write_stderr(f"{plain_text(text, keep_lines=True).rstrip()}\n")
 
 
 def print_json(value: Any) -> None:

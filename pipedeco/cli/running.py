@@ -15,6 +15,7 @@ from pipedeco.cli.debugging import complete_step
 from pipedeco.cli.output import complain, print_table, print_traceback, say
 from pipedeco.cli.reading import Store, complete_run
 from pipedeco.errors import ConfigError, PipedecoError, RunNotFound
+from pipedeco.text import write_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,7 +161,7 @@ def _shown(value: Any) -> str:
 def _exit_code(error: SystemExit) -> int:
     if error.code is None or isinstance(error.code, int):
         return error.code or 0
-    print(error.code, file=sys.stderr)
+    write_stderr(f"{error.code}\n")
     return FAILED
 
 

@@ -5,6 +5,7 @@ scratch    a folder of our own in the store, of which nothing stays
 store      can the store be written, and is it what this pipedeco knows
 steps      a step that is really performed, by whoever is to perform it
 queues     the engines, all at once, and what their workers answer
+installed  callbacks that installed distributions bring
 tools      Python, and programs and libraries that are there or not
 """
 
@@ -29,6 +30,7 @@ def examine(store: str | None = None) -> Generator[Line, None, None]:
 
     Nothing raises for what is wrong, and nothing is waited for longer than some seconds.
     """
+    from pipedeco.doctoring.installed import look_at_callbacks
     from pipedeco.doctoring.queues import visit_queues
     from pipedeco.doctoring.scratch import Scratch
     from pipedeco.doctoring.steps import look_at_workers
@@ -41,5 +43,6 @@ def examine(store: str | None = None) -> Generator[Line, None, None]:
         yield from look_at_blobs(scratch)
         yield look_at_workers(scratch)
         yield from visit_queues(scratch)
+    yield from look_at_callbacks()
     yield look_at_unpacked()
     yield from look_at_tools()

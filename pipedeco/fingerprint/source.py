@@ -15,6 +15,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.instructions import codes
+from pipedeco.syntax import unwarned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,11 +71,8 @@ def _read(filename: str) -> _File | None:
         if cached is None or len(cached) < 3:
             return None
         text = "".join(cached[2])
-    import warnings
-
     try:
-        with warnings.catch_warnings():  # of "\d" Python has warned when it compiled the module
-            warnings.simplefilter("ignore")
+        with unwarned(filename):
             tree = _parse(text, filename)
             code = compile(text, filename, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # what compile() raises

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco import events
 from pipedeco.blobs import blobs_of, hasher_for
+from pipedeco.config import working_directory
 from pipedeco.errors import BlobCorrupt, StoreError
 from pipedeco.housekeeping.access import (
     Row,
@@ -68,7 +69,8 @@ def export(run: Run | str, path: str, *, store: str | None = None) -> None:
     Raises RunNotFound, RunBusy for a run that goes on, StoreError, BlobCorrupt.
     """
     folder, (run_id,) = named_runs(run, store)
-    path = os.path.abspath(path)
+    if not os.path.isabs(path):
+        path = os.path.join(working_directory("the file would be there"), path)
     if os.path.lexists(path):
         raise StoreError(f"{path} is there already; choose another name or remove it")
     temporary = f"{path}.writing-{os.getpid()}"

@@ -195,7 +195,7 @@ class CallSession:
         self.around = self.surroundings()
         self.moments = Moments(self.travels)
         self.pickler = Pickler(facts.blobs, by_value=strays().by_value)
-        self.echo = Echo(facts.logs)
+        self.echo = Echo(facts.logs, facts.id)
         self._announced: set[str] = set()
         self.post = self.tell = loop.post
         self.later = loop.later

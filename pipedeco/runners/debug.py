@@ -62,22 +62,41 @@ class DebugRunner:
         self._records: dict[str, Records | LoguruRecords] = {}  # by the library that makes them
         self._set_up: dict[str, list[Any]] = {}  # what was called, by the run at the top
         self._modules = 0
+        self._sessions = 0
+        self._lock = threading.Lock()
 
     def open(self, facts: RunFacts) -> DebugSession:
+        with self._lock:
+            self._sessions += 1
         called = self._set_up.setdefault(facts.top, [])
-        return DebugSession(self, facts, called, lambda: self._set_up.pop(facts.id, None))
+        return DebugSession(self, facts, called, lambda: self._closed(facts.id))
+
+    def _closed(self, run: str) -> None:
+        """A run has ended; after the last one logging is as before."""
+        self._set_up.pop(run, None)
+        with self._lock:
+            self._sessions -= 1
+            if not self._sessions:
+                self._leave_logging()
 
     def watch_logging(self) -> None:
         """See the log records of steps, once somebody has imported what makes them."""
         if len(sys.modules) == self._modules:
             return
-        self._modules = len(sys.modules)
-        for library in ("logging", "loguru"):
-            if library in sys.modules and library not in self._records:
-                from pipedeco.runners import inplace
+        with self._lock:
+            self._modules = len(sys.modules)
+            for library in ("logging", "loguru"):
+                if library in sys.modules and library not in self._records:
+                    from pipedeco.runners import inplace
 
-                kind = inplace.Records if library == "logging" else inplace.LoguruRecords
-                self._records[library] = kind(self.streams)
+                    kind = inplace.Records if library == "logging" else inplace.LoguruRecords
+                    self._records[library] = kind(self.streams)
+
+    def _leave_logging(self) -> None:
+        for records in self._records.values():
+            records.close()
+        self._records.clear()
+        self._modules = 0
 
     @property
     def alive(self) -> bool:
@@ -87,10 +106,7 @@ class DebugRunner:
         pass
 
     def close(self) -> None:
-        for records in self._records.values():
-            records.close()
-        self._records.clear()
-        self._modules = 0
+        self._leave_logging()
 
 
 class Addresses:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.config import find_progress
 from pipedeco.runners.delivery import Delivery, here
-from pipedeco.text import plain_text
+from pipedeco.text import plain_text, write_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,10 +66,13 @@ class Echo:
     Parameters
     ----------
     folder: of the run's logs.
+    run: its id.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, run: str) -> None:
         self.folder = folder
+        self._run = run
+        self._dead: set[str] = set()  # streams that could not be written to
         self._tails: dict[str, tuple[_Tail, _Tail]] = {}
         self._lock = threading.RLock()  # a stream may read a step's value, which leads here
         self._records = Delivery(folder, here())
@@ -98,8 +101,7 @@ class Echo:
         if find_progress() == "off":
             return
         with self._lock:
-            tail = _Tail("", "stderr", str)
-            _write(tail, "pipedeco", f"{text}\n".encode(), labelled=_is_terminal(sys.stderr))
+            self._write(_Tail("", "stderr", str), "pipedeco", f"{text}\n".encode())
 
     def close(self) -> None:
         """Show the rest."""
@@ -109,7 +111,7 @@ class Echo:
         self._records.deliver()
         with self._lock:
             for tail in (tail for pair in self._tails.values() for tail in pair):
-                _write(tail, tail.step, b"", labelled=False, final=True)
+                self._write(tail, tail.step, b"", final=True)
 
     def catch_up(self, worker: str, ends: tuple[int, int, int]) -> None:
         """Show and deliver what comes before these places of the three files of a worker."""
@@ -130,25 +132,37 @@ class Echo:
             for pair in list(self._tails.values()):
                 for tail in pair:
                     for step, data in tail.read():
-                        labelled = _is_terminal(getattr(sys, tail.stream))
-                        _write(tail, step, data, labelled=labelled)
+                        self._write(tail, step, data)
 
-
-def _write(tail: _Tail, step: str, data: bytes, *, labelled: bool, final: bool = False) -> None:
-    stream: Any = getattr(sys, tail.stream)
-    text = tail.decoder.decode(data, final)
-    if not text:
-        return
-    try:
-        if labelled:
-            text = _labelled(tail, step, text)
+    def _write(self, tail: _Tail, step: str, data: bytes, *, final: bool = False) -> None:
+        stream: Any = getattr(sys, tail.stream)
+        text = tail.decoder.decode(data, final)
+        if not text or stream is None:  # which print() leaves alone, too
+            return
         try:
-            stream.write(text)
-        except UnicodeEncodeError:  # a terminal that knows fewer characters
-            stream.write(text.encode(stream.encoding, "backslashreplace").decode(stream.encoding))
+            if not final and _is_terminal(stream):
+                text = _labelled(tail, step, text)
+            _put(stream, text)
+        except Exception as error:  # noqa: BLE001 - full, closed, or an object of the user's
+            self._tell_loss(tail.stream, error)
+
+    def _tell_loss(self, stream: str, error: Exception) -> None:
+        """The steps go on, as what they write is recorded."""
+        if stream not in self._dead:
+            self._dead.add(stream)
+            write_stderr(
+                f"pipedeco: what the steps write cannot be shown on {stream}: {error}; it is "
+                f"recorded: pipedeco logs {self._run}\n"
+            )
+
+
+def _put(stream: Any, text: str) -> None:
+    try:
+        stream.write(text)
+    except UnicodeEncodeError:  # a terminal that knows fewer characters
+        stream.write(text.encode(stream.encoding, "backslashreplace").decode(stream.encoding))
+    if hasattr(stream, "flush"):  # print() needs none
         stream.flush()
-    except (OSError, ValueError, AttributeError):  # closed, a broken pipe, or None: keep running
-        pass
 
 
 def _labelled(tail: _Tail, step: str, text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.ambient.loggers import log_text
@@ -12,6 +11,7 @@ from pipedeco.ambient.loguru_sinks import Last
 from pipedeco.ambient.watch import RecordWatch
 from pipedeco.errors import PipedecoError
 from pipedeco.events import LOG
+from pipedeco.text import write_stderr
 
 if TYPE_CHECKING:
     import logging
@@ -24,14 +24,16 @@ class Records:
 
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
+        self._open = True
         self._watch = RecordWatch(self)
         self._watch.install()
 
     def close(self) -> None:
+        self._open = False  # somebody else's wrapper may keep ours
         self._watch.remove()
 
     def begin(self) -> Any:
-        logs = self._streams.logs_here()
+        logs = self._streams.logs_here() if self._open else None
         return None if logs is None else (logs, logs.kept())
 
     def took(self, record: logging.LogRecord, handlers: list[logging.Handler], begun: Any) -> None:
@@ -66,7 +68,7 @@ class LoguruRecords(Last):
             text = _text_of(taken[0], record, rest)
             logs.reporter.emit(LOG, "loguru", {"text": text})
         except PipedecoError as error:  # a full disk
-            sys.stderr.write(f"pipedeco: {error}\n")
+            write_stderr(f"pipedeco: {error}\n")
 
     def _handlers(self) -> list[Any]:
         return [handler for key, handler in self._core.handlers.items() if key != LAST]

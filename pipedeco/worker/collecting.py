@@ -18,9 +18,11 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.blobs import make_private
+from pipedeco.config import working_directory
 from pipedeco.errors import PipedecoError
 from pipedeco.events import OF_STEP
 from pipedeco.graph import COMPLETED
+from pipedeco.text import write_stderr
 from pipedeco.tracking import ReportCalls
 from pipedeco.worker.perform import failed
 from pipedeco.worker.places import is_file, private_root
@@ -48,7 +50,7 @@ def collected(
     Where a file cannot be kept, the step fails, as it does where it logs one itself.
     """
     try:
-        folder = os.getcwd()
+        folder = working_directory("collect= looks for files there")
         writing = _Writing(folder, patterns, _Claims(folder))
     except (PipedecoError, OSError) as error:
         return failed(error, (), time.time(), 0.0)
@@ -66,7 +68,7 @@ def collected(
     except PipedecoError as error:
         if outcome.state == COMPLETED:
             return failed(error, (), outcome.started, outcome.duration, outcome.worker)
-        sys.stderr.write(f"pipedeco: {error}\n")  # the step's own error is of more interest
+        write_stderr(f"pipedeco: {error}\n")  # the step's own error is of more interest
     return outcome
 
 

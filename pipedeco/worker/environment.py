@@ -19,6 +19,7 @@ from pipedeco.ambient.trackers import variables_here
 from pipedeco.config import absolute
 from pipedeco.main_file import ALIAS, MAIN, MainFile, is_users
 from pipedeco.strays import strays
+from pipedeco.worker.marks import own_mark
 
 if TYPE_CHECKING:
     from pipedeco.worker.stray import StrayFinder
@@ -77,10 +78,22 @@ def _exact(text: object) -> str:
 
 
 def _directory() -> str:
+    """The working directory; an empty text where it has been removed."""
     try:
         return os.getcwd()
-    except FileNotFoundError:  # it was removed under us; steps start at the root then
-        return "/"
+    except FileNotFoundError:
+        return ""
+
+
+def _enter(directory: str) -> None:
+    """Make this the working directory, also where it is the one that has been removed."""
+    if directory:
+        os.chdir(directory)
+        return
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory(prefix="pipedeco-") as folder:
+        os.chdir(folder)
 
 
 def _umask() -> int:
@@ -103,6 +116,7 @@ class Environment:
     def __init__(self, main_file: MainFile | None = None, noted: Noted | None = None) -> None:
         self.main_file = main_file  # what `__main__` was imported from
         self._wanted: Surroundings | None = None
+        self._mark = own_mark()
         self._environment: dict[str, str] = {}  # as the calls are to find it
         self._variables: dict[Any, Any] = {}  # the same, as the interpreter keeps it
         self._modules = 0
@@ -123,6 +137,7 @@ class Environment:
         Raises CannotImport where the program's main file is to be imported, and cannot be.
         """
         self._wanted = wanted
+        wanted.environment.update(self._mark)
         self._put_environment(wanted.environment)
         self._path = list(wanted.path)
         sys.path[:] = wanted.path
@@ -233,7 +248,7 @@ class Environment:
 
     def _go_home(self, directory: str) -> None:
         try:
-            os.chdir(directory)
+            _enter(directory)
             self.homeless = False
         except OSError:  # it was removed since the run began; a step says so
             self.homeless = True
@@ -243,7 +258,7 @@ class Environment:
         assert self._wanted is not None
         directory = self._wanted.directory
         try:
-            os.chdir(directory)
+            _enter(directory)
         except OSError as error:
             raise OSError(
                 error.errno,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from pipedeco.descriptors import socket_pair
 from pipedeco.errors import PipedecoError
 from pipedeco.worker.deaths import Exit, exit_of_code
+from pipedeco.worker.marks import MARK, kill_marked, new_mark
 from pipedeco.worker.messages import Decoder, encode
 
 if TYPE_CHECKING:
@@ -326,14 +327,15 @@ class NurseryNest:
         self.selector = selector
         self.on_exit = on_exit
         self.on_death = on_death
-        self.connection, self.pid = _start_nursery(venv)
+        self.mark = new_mark()
+        self.connection, self.pid = _start_nursery(venv, self.mark)
         self.founder: int | None = None  # the first worker of this nursery
         self.alive = True
         selector.register(self.connection, selectors.EVENT_READ, self._report)
 
     def start(self, worker: int) -> tuple[socket.socket, Any]:
         if not self.alive:
-            self.connection, self.pid = _start_nursery(self.venv)
+            self.connection, self.pid = _start_nursery(self.venv, self.mark)
             self.alive = True
             self.selector.register(self.connection, selectors.EVENT_READ, self._report)
             self.founder = None
@@ -409,7 +411,8 @@ class NurseryNest:
             self.alive = False
             self.selector.unregister(self.connection)
             self.connection.close()
-            _wait_for(self.pid, 1.0)
+            if _wait_for(self.pid, 1.0):  # the guard may have been killed, too
+                kill_marked(self.mark)
             self.on_death(self)
 
 
@@ -426,7 +429,7 @@ NURSERY_BESIDE = (
 )
 
 
-def _start_nursery(venv: Venv | None) -> tuple[socket.socket, int]:
+def _start_nursery(venv: Venv | None, mark: str) -> tuple[socket.socket, int]:
     """Start the nursery process: its connection and its pid."""
     executable = sys.executable if venv is None else venv.executable
     if not executable:
@@ -436,7 +439,7 @@ def _start_nursery(venv: Venv | None) -> tuple[socket.socket, int]:
     number = theirs.fileno()
     # dup2 of a descriptor onto itself is how posix_spawn makes it inheritable.
     arguments = [executable, *interpreter_flags(), "-P", "-c", NURSERY]
-    variables = dict(os.environ)
+    variables = {**os.environ, MARK: mark}
     if venv is not None:
         arguments = [executable, *interpreter_flags(leave_out="S"), "-P", "-c", NURSERY_BESIDE]
         for name in ("PYTHONHOME", "PYTHONPATH"):
@@ -492,20 +495,22 @@ def interpreter_flags(leave_out: str = "") -> list[str]:
     return flags
 
 
-def _wait_for(pid: int, seconds: float) -> None:
-    """Reap a child of ours that is about to end."""
+def _wait_for(pid: int, seconds: float) -> bool:
+    """Reap a child of ours that is about to end; whether it has ended."""
     import select
 
     try:
         end = os.pidfd_open(pid)
     except ProcessLookupError:  # the user's code waits for every child
-        return
+        return True
     try:
         poll = select.poll()  # descriptors of 1024 and more, too
         poll.register(end, select.POLLIN)
-        poll.poll(seconds * 1000)
+        ended = bool(poll.poll(seconds * 1000))
+    finally:
+        os.close(end)
+    try:
         os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:  # as above
         pass
-    finally:
-        os.close(end)
+    return ended

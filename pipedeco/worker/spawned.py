@@ -11,9 +11,10 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from multiprocess import get_context, spawn
+from multiprocess import get_context, spawn, util
 from multiprocess.connection import wait
 
 from pipedeco.descriptors import socket_pair
@@ -93,22 +94,42 @@ class SpawnNest:
 
 
 class _HiddenMain:
-    """While a worker is started, multiprocess does not know where `__main__` comes from."""
+    """While a worker is started, multiprocess does not know where `__main__` comes from.
+
+    Nor does it mind streams of the program that cannot be written.
+    """
 
     def __enter__(self) -> None:
         self.whole = spawn.get_preparation_data
+        self.flush = util._flush_std_streams
         spawn.get_preparation_data = self.without_main
+        util._flush_std_streams = self.flush_what_can_be
 
     def __exit__(self, *error: object) -> None:
         spawn.get_preparation_data = self.whole
+        util._flush_std_streams = self.flush
+
+    def flush_what_can_be(self) -> None:
+        with suppress(Exception):  # full, closed or of the user's: no matter of the worker's
+            self.flush()
 
     def without_main(self, name: str) -> dict[str, Any]:
         try:
             data: dict[str, Any] = self.whole(name)
-        except FileNotFoundError:  # the working directory is gone; steps say so
-            os.chdir(os.sep)
-            data = self.whole(name)
+        except FileNotFoundError:  # the working directory is gone
+            data = self._at_the_root(name)
         return {key: value for key, value in data.items() if not key.startswith("init_main")}
+
+    def _at_the_root(self, name: str) -> dict[str, Any]:
+        """The same where the working directory is looked at; the program comes back to its own."""
+        removed = os.open(os.curdir, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.chdir(os.sep)
+            data: dict[str, Any] = self.whole(name)
+        finally:
+            os.fchdir(removed)
+            os.close(removed)
+        return data
 
 
 def spawned(connection: socket.socket, page: Any) -> None:

@@ -933,6 +933,7 @@ def installed(tmp_path):
         folder = site / "shouting_tools-1.0.dist-info"
         folder.mkdir(parents=True)
         (site / "shouting.py").write_text(textwrap.dedent(PLUGIN))
+        (site / "leaving.py").write_text("raise SystemExit(3)")
         lines = "".join(f"{name} = {value}\n" for name, value in points.items())
         text = f"[console_scripts]\nx = y:z\n\n[pipedeco.callbacks]\n{lines}\n[other]\na = b:c\n"
         (folder / "entry_points.txt").write_text(text)
@@ -962,6 +963,7 @@ def test_entry_points(mode, installed):
     [
         ("missing_module:x", "raised ModuleNotFoundError"),
         ("shouting:nothing", "raised AttributeError"),
+        ("leaving:x", "raised SystemExit: 3"),
         ("shouting:number", "gave 3, which is no pipedeco.Callback"),
         ("shouting:Greedy", "after_step is called with (step), and Greedy.after_step takes (step,"),
     ],

@@ -748,14 +748,36 @@ def test_a_module_that_sets_up_logging_when_it_is_imported(mode, tmp_path, monke
 
 
 def test_nothing_of_a_run_is_left_in_the_program(mode):
-    """The methods of logging and of the streams are what they were, once pipedeco is closed."""
+    """The methods of logging and of the streams are what they were."""
     app = apart()
     app.addHandler(Keeping())
     perform(say)
     assert "write" not in vars(sys.stdout)
-    pipedeco.process.CONTROLLER.close()
     assert logging.Logger.callHandlers.__module__ == "logging"
     assert logging.Handler.handle.__module__ == "logging"
+    pipedeco.process.CONTROLLER.close()
+    assert "write" not in vars(sys.stdout)
+
+
+def test_a_record_is_kept_once_where_others_wrap_logging_amid_a_run(mode, monkeypatch):
+    """Their wrapper calls ours after the run, too, which by then has nothing to say."""
+    app = apart()
+    app.addHandler(Keeping())
+    monkeypatch.setattr(logging.Logger, "callHandlers", logging.Logger.callHandlers)
+
+    def passing_on(before):
+        def call(logger, record):
+            before(logger, record)
+
+        return call
+
+    def wrap_and_say():
+        logging.Logger.callHandlers = passing_on(logging.Logger.callHandlers)
+        say()
+
+    for _ in range(3):
+        text, _ = perform(wrap_and_say)
+        assert text.count("hello") == 1
 
 
 def test_records_that_do_not_fit(mode, capfd):

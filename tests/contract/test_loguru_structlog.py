@@ -52,6 +52,39 @@ def script(request, tmp_path):
     return execute
 
 
+AGAIN = """
+    from loguru import logger
+
+    @component
+    def say(text):
+        logger.info(text)
+
+    @pipeline
+    def main(text):
+        value(say(text))
+
+    found, before = [], set(logger._core.handlers)
+    for text in ("one", "two", "three"):
+        logger.configure(handlers=[{"sink": LIST.append, "format": "{message}"}])
+        keys = set(logger._core.handlers)
+        main(text)
+        assert set(logger._core.handlers) == keys
+        found.append(get_run().logs("say"))
+    tell("say", kept=found, program=LIST)
+"""
+
+
+def test_loguru_that_is_set_up_again_between_runs(script):
+    """Each run's records are kept, and nothing of ours is left in between."""
+    told, _ = script("LIST = []\n" + textwrap.dedent(AGAIN))
+    assert told["program"] == ["one\n", "two\n", "three\n"]
+    assert ["one" in told["kept"][0], "two" in told["kept"][1], "three" in told["kept"][2]] == [
+        True,
+        True,
+        True,
+    ]
+
+
 LOGURU = """
 import loguru
 from loguru import logger

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,35 @@ def test_retry_delay_as_a_function(mode, tmp_path):
 
     assert body() == 4
     assert asked == [1, 2, 3]
+
+
+def test_retry_delays_one_after_the_other(mode, tmp_path):
+    """A list has that before each attempt; the last one holds for all that follow."""
+
+    @pipeline
+    def body():
+        again = flaky.with_options(retries=4, retry_delay=[0.2, 0.0, 0.1])
+        return again(str(tmp_path / "n"), 5)
+
+    run = body.start()
+    assert run.result(20) == 5
+    attempts = run.steps["flaky"].attempts
+    waited = [after.started - before.ended for before, after in pairwise(attempts)]
+    assert len(waited) == 4
+    assert all(w >= d - 0.01 for w, d in zip(waited, (0.2, 0.0, 0.1, 0.1), strict=True))
+
+
+@pytest.mark.parametrize("answer", [float("inf"), float("nan"), None, "soon"])
+def test_a_retry_delay_that_gives_no_seconds(mode, tmp_path, caplog, answer):
+    """It is logged, and the attempt is made at once."""
+
+    @pipeline
+    def body():
+        again = flaky.with_options(retries=1, retry_delay=lambda attempt: answer)
+        return again(str(tmp_path / "n"), 2)
+
+    assert body() == 2
+    assert "retry_delay of step flaky raised; its next attempt begins at once" in caplog.text
 
 
 def test_a_retry_delay_that_raises(mode, tmp_path, caplog):

@@ -160,6 +160,47 @@ def test_whoever_is_killed_no_process_is_left(lab, deaths):
     lab.assert_empty()
 
 
+KEPT = """
+@component
+def parent():
+    offspring()
+    note("pid", os.getpid())
+    note("nursery", os.getppid())
+    time.sleep(999)
+
+
+@component
+def after():
+    wait_for("killed")
+    return 1
+
+
+@pipeline(workers=1)
+def main():
+    error = type(parent().exception()).__name__
+    return [error, after()]
+
+
+print(main())
+wait_for("looked")
+"""
+
+
+def test_a_controller_ends_what_nobody_below_it_can_end(lab):
+    """The guard, the nursery and the worker are killed at once, so all that they had is nobody's."""
+    job = lab.start(OFFSPRING + KEPT)
+    worker, nursery = int(job.note("pid")), int(job.note("nursery"))
+    left = [int(pid) for pid in job.note("pids").split()]
+    stopped = [parent_of(nursery), nursery, worker]
+    for number in signal.SIGSTOP, signal.SIGKILL:
+        for pid in stopped:
+            os.kill(pid, number)
+    wait_until(lambda: not any(map(is_alive, left)), what="its processes have ended")
+    (lab.folder / "killed").touch()
+    (lab.folder / "looked").touch()
+    assert job.finish().out == "['WorkerDied', 1]\n"
+
+
 @pytest.mark.parametrize("name", ["TERM", "HUP", "INT"])
 def test_nursery_and_guard_end_with_their_controller_alone(lab, name):
     """What a job sends to all its processes does not end those that look after the others."""
