@@ -562,8 +562,11 @@ class Recorder:
         outcome = step.outcome
         if step.state != COMPLETED or outcome is None or outcome.value == UNRECORDED:
             return False
-        if any(digest != _digest_now(path) for path, digest in key.files):
-            return False  # nobody knows which content the step has read
+        if key.files or key.given:
+            from pipedeco.fingerprint.files import digest_now
+
+            if any(digest != digest_now(path) for path, digest in (*key.files, *key.given)):
+                return False  # nobody knows which content the step has read
         if isinstance(outcome.value, str):
             self.blobs.sync(outcome.value)
         return True
@@ -654,14 +657,3 @@ def _multi_row(statement: str, count: int) -> str:
 def _end_of(step: Step) -> float:
     assert step.outcome is not None
     return step.outcome.started + step.outcome.duration
-
-
-def _digest_now(path: str) -> str | None:
-    """The content of a file that was an argument, after the step; None where it is gone."""
-    from pipedeco.fingerprint.files import file_digest
-    from pipedeco.fingerprint.unproven import Unproven
-
-    try:
-        return file_digest(path)
-    except (OSError, Unproven):
-        return None
