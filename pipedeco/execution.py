@@ -545,6 +545,7 @@ class Execution:
             self.recorder.owner.name,
             mode=self.plan.mode,
             completed=child,  # its parent has not recorded its value
+            step=self.plan.parent_step,
         )
 
     def _resume(self, taken: TakenOver) -> None:
@@ -552,7 +553,11 @@ class Execution:
         from pipedeco.resuming import Resumption
 
         self.resumption = Resumption(
-            taken.earlier, self.blobs, self.session, self._code_keys, self.recorder.attempt
+            *(taken, self.blobs, self.session),
+            codes=self._code_keys,
+            attempt=self.recorder.attempt,
+            moved=self.recorder.moved,
+            seeded=self.seed is not None,
         )
         self.scheduler.recall = self.resumption
         self.recorder.resume(self, self.log, taken.row, taken.epoch)
@@ -723,10 +728,8 @@ class Execution:
         """The child run that this step began before its own run was resumed."""
         if self.resumption is None:
             return None
-        from pipedeco.resuming import unfinished_child
-
         bound = bound_arguments(step.called.component.fn, args, kwargs)
-        return unfinished_child(self.plan.store, self.id, step.name, self._packed(bound)[0])
+        return self.resumption.unfinished_child(step, self._packed(bound)[0])
 
     def _outcome_of(self, value: Any, begin: float) -> Outcome:
         duration = time.time() - begin

@@ -14,13 +14,9 @@ from pipedeco.blobs import hasher_for
 from pipedeco.fingerprint.unproven import Unproven
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from pipedeco.graph import Outcome
+    from collections.abc import Iterable, Iterator
 
 _PIECE = 1 << 22
-
-Held = tuple[tuple[str, str | None], ...]  # paths, and digests; None of what is not there
 
 # Paths of the File objects that were pickled or fingerprinted, and digests where they are known.
 _met: ContextVar[dict[str, str | None] | None] = ContextVar("pipedeco files", default=None)
@@ -212,24 +208,3 @@ def files_met() -> Iterator[dict[str, str | None]]:
         yield met
     finally:
         _met.reset(token)
-
-
-def noting_files(attempt: Callable[[Callable[[Any], Any]], Outcome], pack: Any) -> Outcome:
-    """The outcome of an attempt, with the files that its value names as they are when it ends.
-
-    Parameters
-    ----------
-    attempt: performs a step with the function that is to pack its value.
-    pack: that function.
-    """
-    held: Held = ()
-
-    def packed(value: Any) -> Any:
-        nonlocal held
-        with files_met() as met:
-            found = pack(value)
-        held = tuple((path, digest_now(path)) for path in met)
-        return found
-
-    outcome = attempt(packed)
-    return outcome._replace(files=held) if held else outcome

@@ -335,7 +335,7 @@ class DebugSession:
 
         if step.key is None:
             return attempt(pack)
-        from pipedeco.fingerprint.files import noting_files
+        from pipedeco.worker.noting import noting_files
 
         return noting_files(attempt, pack)
 

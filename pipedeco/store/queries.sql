@@ -22,7 +22,8 @@ update run set status = :status, ended = :ended, steps = :steps, reads = :reads,
 where seq = :seq and epoch = :epoch;
 
 -- name: take_over
-update run set epoch = epoch + 1, owner = :owner, mode = :mode, status = 'running', ended = null, cancel = null,
+update run set epoch = epoch + 1, owner = :owner, mode = :mode,
+               parent_step = coalesce(:step, parent_step), status = 'running', ended = null, cancel = null,
                steps = null, reads = null, progress = null,
                value = null, preview = null, error_type = null, error_text = null,
                traceback = null, error = null
@@ -67,10 +68,18 @@ delete from component where run = :run;
 update run set status = 'failed', ended = :ended, error_type = :type, error_text = :text
 where id = :id and epoch = :epoch;
 
--- name: earlier_child
-select id, args from run
-where parent_run = :parent and parent_step = :step
-order by seq desc limit 1;
+-- name: forget_earlier_step
+delete from earlier where run = :run and name = :name;
+
+-- name: rename_earlier_step
+update or replace earlier set name = :as where run = :run and name = :name;
+
+-- name: children_to_resume
+select id, parent_step, pipeline, args from run
+where parent_run = :parent and parent_step is not null order by seq desc;
+
+-- name: move_child
+update run set parent_step = :step where id = :id;
 
 -- name: ask_to_cancel
 update run set cancel = :reason where id = :id and status = 'running';

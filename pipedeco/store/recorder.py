@@ -199,6 +199,10 @@ class Recorder:
         """Note that the fingerprint of a step's value has become known."""
         self._put(("fingerprint", step))
 
+    def moved(self, child: str, step: str) -> None:
+        """Note that a child run is the step of another name."""
+        self._put(("moved", child, step))
+
     def end(self, run: Any, facts: dict[str, Any]) -> None:
         self._put(("end", run, facts))
 
@@ -518,6 +522,9 @@ class Recorder:
             row = rows.attempt_row(log.seq, step, number, outcome)
             self.connection.execute(queries()["put_attempt"], row)
             self._reports.write((step, number), log.seq)
+
+    def _write_moved(self, child: str, step: str) -> None:
+        self.connection.execute(queries()["move_child"], {"id": child, "step": step})
 
     def _write_end(self, run: Any, facts: dict[str, Any]) -> None:
         log = self._owned(run)

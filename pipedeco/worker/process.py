@@ -406,7 +406,7 @@ class Worker:
         facts = self.functions[function_id]
         call = function, lambda: self.arguments(args, inputs), self.pack, retry_on
         if facts[CACHED]:
-            from pipedeco.fingerprint.files import noting_files
+            from pipedeco.worker.noting import noting_files
 
             begin, ends = call[:2], call[3:]
             return noting_files(
