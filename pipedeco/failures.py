@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.errors import BlobCorrupt, PipedecoError, StepFailed, StepSkipped
 from pipedeco.graph import CACHED, CANCELLED, FAILED, Outcome, Step, StepError
-from pipedeco.serialization import unpack_exception
+from pipedeco.serialization import LoadingEnded, unpack_exception
 from pipedeco.text import word
 from pipedeco.worker.perform import CONTROL_FLOW, error_text
 
@@ -54,6 +54,8 @@ class Failures:
             return self._not_performed(step)
         outcome = step.outcome
         error = exception_of(outcome, f"step {step.name} of run {self.run}")
+        if isinstance(error, LoadingEnded):
+            error = self._not_loaded(error, step)
         if isinstance(error, BlobCorrupt):
             self._name_producer(error, step)
         if isinstance(error, PipedecoError):
@@ -64,6 +66,17 @@ class Failures:
                 self._name_recalled(error, step)
             error.add_note(self._note(step, outcome))
         return error
+
+    def _not_loaded(self, error: LoadingEnded, step: Step) -> StepFailed:
+        """In place of an exit that a value of the step's arguments has asked for."""
+        whose = "its arguments"
+        if error.input is not None:
+            whose = f"its argument, the value of step {step.inputs[error.input].name},"
+        made = StepFailed(
+            f"step {step.name} of run {self.run} was not called: {whose} cannot be loaded: {error}"
+        )
+        made.__cause__ = error
+        return made
 
     def _name_producer(self, error: BlobCorrupt, step: Step) -> None:
         """Say which step's value it is that this one could not read."""

@@ -32,7 +32,14 @@ from pipedeco.graph import CANCELLED, COMPLETED, FAILED, Outcome, numbered
 from pipedeco.interrupts import ENDS
 from pipedeco.main_file import MainFile
 from pipedeco.reporter import ADDRESS, Reporter, StepName
-from pipedeco.serialization import Pickler, loads, main_names, unpack, unpack_arguments
+from pipedeco.serialization import (
+    LoadingEnded,
+    Pickler,
+    loads,
+    main_names,
+    unpack,
+    unpack_arguments,
+)
 from pipedeco.text import preview
 from pipedeco.tracing import inside_step, reporting, watch_threads
 from pipedeco.worker.changes import Changes
@@ -446,7 +453,11 @@ class Worker:
 
         def load_input(number: int) -> Any:
             if number not in values:
-                values[number] = unpack(inputs[number], self.blobs)
+                try:
+                    values[number] = unpack(inputs[number], self.blobs)
+                except LoadingEnded as error:
+                    error.input = number
+                    raise
             return values[number]
 
         found = unpack_arguments(args, self.blobs, load_input)
