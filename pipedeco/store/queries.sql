@@ -203,7 +203,7 @@ where (:pipeline is null or pipeline = :pipeline) and (:version is null or versi
 order by seq desc limit :limit;
 
 -- name: newest_of
-select number from run where pipeline = :pipeline order by seq desc limit 1;
+select * from run where pipeline = :pipeline order by archived, seq desc limit 1;
 
 -- name: runs_with_tag
 select run from reported where kind in ('tag', 'step_tag') and name = :tag;
