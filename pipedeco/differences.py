@@ -313,7 +313,7 @@ def _git(capture: dict[str, Any]) -> dict[str, str | None]:
     size, digest = git.get("diff_bytes"), git.get("diff_digest")
     if digest:
         known["uncommitted diff"] = f"{size:,} bytes, {digest[:12]}"
-    elif git.get("dirty"):
+    elif git.get("commit") and git.get("dirty") is not False:
         known["uncommitted diff"] = "not recorded"
     untracked = git.get("untracked", {})
     return {
