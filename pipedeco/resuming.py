@@ -63,6 +63,7 @@ class TakenOver(NamedTuple):
     epoch: int
     earlier: dict[str, Known]  # by what tells the records apart: the step's name, or the like of it
     children: list[Row]  # its child runs, the newest first
+    seconds: float  # that it has taken
 
 
 def take_over(
@@ -96,6 +97,9 @@ def take_over(
             raise RunNotFound(f"run {run} is not in the store {folder}")
         row = found[0]
         check_free(folder, row, completed=completed)
+        seconds = _seconds_of(connection, row)
+        facts = {"run": row["seq"], "seconds": seconds, "began": time.time()}
+        connection.execute(queries()["put_seconds"], facts)
         children = fetch(connection, "children_to_resume", parent=run)
         _put_aside(connection, row["seq"], children)
         earlier = {item["name"]: _known(item) for item in fetch(
@@ -108,7 +112,7 @@ def take_over(
         raise StoreError(f"the store {folder} cannot be written: {error}") from error
     finally:
         connection.close()
-    return TakenOver(row, row["epoch"] + 1, earlier, children)
+    return TakenOver(row, row["epoch"] + 1, earlier, children, seconds)
 
 
 def give_up(folder: str, run: str, epoch: int, error: BaseException) -> None:
@@ -162,6 +166,21 @@ def _put_aside(connection: sqlite3.Connection, seq: int, children: list[Row]) ->
     connection.execute(queries()["forget_components"], {"run": seq})
     connection.execute(queries()["forget_reported"], {"run": seq})
     connection.execute(queries()["forget_releases"], {"run": seq})  # nobody has heard them
+
+
+def _seconds_of(connection: sqlite3.Connection, row: Row) -> float:
+    """How long a run has gone, without the time that it lay dead.
+
+    Of one whose controller was killed: up to the last that is known of it.
+    """
+    if row["ended"] is not None:
+        taken = row["seconds"] if row["seconds"] is not None else row["ended"] - row["started"]
+        return max(0.0, float(taken))
+    known = fetch(connection, "seconds_of_run", run=row["seq"])
+    before, began = (known[0]["number"], known[0]["time"]) if known else (0.0, row["started"])
+    within = {"first": rows.step_id(row["seq"], 0), "last": rows.step_id(row["seq"] + 1, 0)}
+    seen = fetch(connection, "last_seen", **within)[0]["time"]
+    return float(before) + max(0.0, float(seen or began) - float(began))
 
 
 def _make_room(connection: sqlite3.Connection, seq: int, fresh: list[Row]) -> None:

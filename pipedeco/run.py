@@ -255,9 +255,23 @@ class Run(HasReports):
 
     @property
     def duration(self) -> float | None:
-        """Seconds from the start to the end; None while it runs."""
-        ended = self.ended
-        return None if ended is None else float(ended - self.started)
+        """Seconds from the start to the end, without those that it lay dead before it was resumed;
+        None while it runs."""
+        row = self._fresh()
+        if row["ended"] is None:
+            return None
+        told = row["seconds"]
+        return float(row["ended"] - row["started"] if told is None else told)
+
+    @property
+    def seconds_so_far(self) -> float:
+        """How long it has gone by now, as `duration` tells it at the end."""
+        taken = self.duration
+        if taken is not None:
+            return taken
+        known = self._query("seconds_of_run", run=self._facts["seq"])  # it was resumed
+        before, began = (known[0]["number"], known[0]["time"]) if known else (0.0, self.started)
+        return float(before) + max(0.0, time.time() - began)
 
     @property
     def parent_run(self) -> str | None:

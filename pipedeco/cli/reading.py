@@ -141,7 +141,7 @@ def nested(found: list[Run]) -> list[tuple[Run, int]]:
 def _time(run: Run) -> str:
     """What it took; of one that goes on how long it has gone."""
     if run.duration is None and run.status == "running":
-        return f"{duration(time.time() - run.started)} so far"
+        return f"{duration(run.seconds_so_far)} so far"
     return duration(run.duration)
 
 

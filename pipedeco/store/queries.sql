@@ -11,7 +11,9 @@ values (:id, :pipeline,
 returning seq, number;
 
 -- name: expected_steps
-select steps, ended - started from run
+select steps, coalesce((select number from reported
+                        where run = run.seq and kind = 'time' and name = 'seconds'), ended - started)
+from run
 where pipeline = :pipeline and version is :version and status = 'completed' and epoch = 1
 order by number desc limit 1;
 
@@ -20,6 +22,16 @@ update run set status = :status, ended = :ended, steps = :steps, reads = :reads,
                preview = :preview, error_type = :error_type, error_text = :error_text,
                traceback = :traceback, error = :error
 where seq = :seq and epoch = :epoch;
+
+-- name: put_seconds
+insert or replace into reported (run, kind, name, number, time)
+values (:run, 'time', 'seconds', :seconds, :began);
+
+-- name: seconds_of_run
+select number, time from reported where run = :run and kind = 'time' and name = 'seconds';
+
+-- name: last_seen
+select max(started + coalesce(duration, 0)) as time from step where id >= :first and id < :last;
 
 -- name: take_over
 update run set epoch = epoch + 1, owner = :owner, mode = :mode,
@@ -184,26 +196,44 @@ insert or replace into step
 values
 
 -- name: find_runs
-select * from run where id like :prefix || '%' escape '\' order by seq limit 3;
+select run.*,
+       (select number from reported
+        where run = run.seq and kind = 'time' and name = 'seconds') as seconds
+from run where id like :prefix || '%' escape '\' order by seq limit 3;
 
 -- name: run_by_id
-select * from run where id = :id;
+select run.*,
+       (select number from reported
+        where run = run.seq and kind = 'time' and name = 'seconds') as seconds
+from run where id = :id;
 
 -- name: latest_run
-select * from run where parent_step is null and not archived order by seq desc limit 1;
+select run.*,
+       (select number from reported
+        where run = run.seq and kind = 'time' and name = 'seconds') as seconds
+from run where parent_step is null and not archived order by seq desc limit 1;
 
 -- name: numbered_run
-select * from run where pipeline = :pipeline and number = :number;
+select run.*,
+       (select number from reported
+        where run = run.seq and kind = 'time' and name = 'seconds') as seconds
+from run where pipeline = :pipeline and number = :number;
 
 -- name: list_runs
-select * from run
+select run.*,
+       (select number from reported
+        where run = run.seq and kind = 'time' and name = 'seconds') as seconds
+from run
 where (:pipeline is null or pipeline = :pipeline) and (:version is null or version = :version)
       and (:archived or not archived)
       and (:chosen is null or seq in (select value from json_each(:chosen)))
 order by seq desc limit :limit;
 
 -- name: newest_of
-select * from run where pipeline = :pipeline order by archived, seq desc limit 1;
+select run.*,
+       (select number from reported
+        where run = run.seq and kind = 'time' and name = 'seconds') as seconds
+from run where pipeline = :pipeline order by archived, seq desc limit 1;
 
 -- name: runs_with_tag
 select run from reported where kind in ('tag', 'step_tag') and name = :tag;

@@ -530,6 +530,10 @@ class Recorder:
         log = self._owned(run)
         if log is not None:
             columns = {**facts, "seq": log.seq, "epoch": log.epoch}
+            seconds = columns.pop("seconds", None)
+            if seconds is not None:
+                told = {"run": log.seq, "seconds": seconds, "began": log.facts["started"]}
+                self.connection.execute(queries()["put_seconds"], told)
             self._reports.write(log.body, log.seq)
             self.connection.execute(queries()["end_run"], columns)
             if facts["status"] == "completed" and log.epoch > 1:
