@@ -27,7 +27,7 @@ from blake3 import blake3
 from pipedeco.components import bound_arguments
 from pipedeco.errors import PipedecoError, StoreError
 from pipedeco.fingerprint.code import CodeKeys
-from pipedeco.fingerprint.files import File, file_digest
+from pipedeco.fingerprint.files import Contents, File, file_digest
 from pipedeco.fingerprint.registry import BUILT_IN
 from pipedeco.fingerprint.results import find_named, fingerprint, parts_of
 from pipedeco.fingerprint.unproven import Unproven
@@ -157,6 +157,8 @@ class ResultCache:
         self.fingerprinted = fingerprinted
         self._held: dict[StepCall, None] = {}  # neither ended nor handed out
         self._prints: dict[Step, str] = {}  # of values, as keys count them
+        self._named: dict[Step, list[tuple[str, str | None]]] = {}  # files in them, by digest
+        self._contents = Contents()
         self._asked: dict[Step, list[StepCall]] = {}  # who waits for the fingerprint of a value
         self._claimed: set[str] = set()  # keys that wait for the record of their step
         self._connection: sqlite3.Connection | None = None
@@ -239,6 +241,8 @@ class ResultCache:
         key = call.step.key
         if key is None or key.unproven is not None:
             return False
+        if self._named:
+            self._forget_changed(call.step)
         missing = [dep for dep in call.step.inputs if dep not in self._prints]
         missing = [dep for dep in missing if not self._known(dep)]
         if missing:
@@ -327,6 +331,8 @@ class ResultCache:
     def _name(self, step: Step, key: StepKey) -> str | None:
         """The key itself; None where an input cannot be compared."""
         key.inputs = {dep.name: self._prints[dep] for dep in step.inputs}
+        if self._named:
+            key.given = [file for dep in step.inputs for file in self._named.get(dep, ())]
         for name, found in key.inputs.items():
             if found.startswith("!"):
                 key.unproven = f"the value of step {name} {found[1:]}"
@@ -350,22 +356,28 @@ class ResultCache:
         row = self._lookup(key)
         if row is None:
             return None
-        step, value, preview, found_print, created, run, logs = row
+        step, value, preview, found_print, created, run, logs, parts = row
         if key.cache.ttl is not None and time.time() - created > key.cache.ttl:
             key.note = f"the known value is older than {key.cache.ttl:g} s"
             return None
         if isinstance(value, str) and not self._is_intact(value):
             key.note = "the known value is missing or damaged"
             return None
-        key.fingerprint = found_print
+        files = held_files(parts) if parts else ()
+        changed = self._contents.changed(files) if files else None
+        if changed is not None:
+            key.note = f"{changed}: it is in the known value"
+            return None
+        key.fingerprint = None if files else found_print  # that counts what files held then
         key.origin = step
         names: tuple[str, ...] = ()
         if value is not None and _mentions_main(self.blobs.main_part(value)):
             main = sys.modules["__main__"].__dict__
             names = main_names(self.blobs.main_part(value), main)
         reported = adopt(self.folder, run, unpack_logs(logs), self.logs) if logs else None
+        facts = value, preview, names
         return Outcome(
-            CACHED, time.time(), 0.0, value, preview, names, logs=reported, worker="cache"
+            *(CACHED, time.time(), 0.0, *facts), logs=reported, worker="cache", files=files
         )
 
     def _lookup(self, key: StepKey) -> Any:
@@ -392,6 +404,14 @@ class ResultCache:
         return True
 
     # -- fingerprints of values ----------------------------------------------------------------
+
+    def _forget_changed(self, step: Step) -> None:
+        """Forget the fingerprints of inputs whose files have changed since they were made."""
+        for dep in step.inputs:
+            if dep in self._named and self._contents.changed(self._named[dep]) is not None:
+                del self._named[dep], self._prints[dep]
+                if dep.key is not None:
+                    dep.key.fingerprint = None
 
     def _known(self, dep: Step) -> bool:
         """Whether the fingerprint of a value is known without looking at the value."""
@@ -439,7 +459,9 @@ class ResultCache:
     def _told(self, dep: Step, outcome: Outcome) -> None:
         """A worker has fingerprinted a value, or could not."""
         text = unpack(outcome.value, self.blobs) if outcome.state == COMPLETED else None
-        if text is not None and dep.key is not None:
+        if text is not None and len(found := json.loads(text)) > 2:
+            self._named[dep] = [(path, digest) for path, digest in found[2]]
+        elif text is not None and dep.key is not None:
             dep.key.fingerprint = text
             self.fingerprinted(dep)
         why = outcome.error.text if outcome.error is not None else outcome.state
@@ -484,13 +506,19 @@ class ResultCache:
 
     def _counted(self, text: str) -> str:
         """A value's fingerprint with the code that its classes have now."""
-        digest, named = json.loads(text)
+        digest, named = json.loads(text)[:2]
         if digest is None:
             return f"!cannot be compared: {named[0]}"
         try:
             return str(digest) + "".join(f" {self.codes.named(name)}" for name in named)
         except Unproven as error:
             return f"!cannot be compared: {error}"
+
+
+def held_files(parts: str) -> tuple[tuple[str, str | None], ...]:
+    """The files that a step's value names, from the record of its key."""
+    found = json.loads(parts).get("files", ())
+    return tuple((path, digest) for path, digest in found)
 
 
 def _mentions_main(pickle: bytes | memoryview) -> bool:

@@ -263,8 +263,15 @@ def _compare_runs(found: Differences, left: _Side, right: _Side) -> None:
     found.parameters = _changes(*shown, ordered=True)
     if not found.parameters and _differ(one, other, "args"):
         found.parameters.append(Change("(all)", None, None, SAME_LOOK))
-    durations = [f["ended"] - f["started"] if f["ended"] else None for f in (one, other)]
-    found.times.append(_times("(run)", *durations))
+    found.times.append(_times("(run)", _seconds(one), _seconds(other)))
+
+
+def _seconds(facts: Row) -> float | None:
+    """How long a run took; None of one that goes on."""
+    if not facts["ended"]:
+        return None
+    told: float | None = facts["seconds"]
+    return facts["ended"] - facts["started"] if told is None else told
 
 
 def _times(name: str, left: float | None, right: float | None) -> Times:
@@ -313,7 +320,7 @@ def _git(capture: dict[str, Any]) -> dict[str, str | None]:
     size, digest = git.get("diff_bytes"), git.get("diff_digest")
     if digest:
         known["uncommitted diff"] = f"{size:,} bytes, {digest[:12]}"
-    elif git.get("dirty"):
+    elif git.get("commit") and git.get("dirty") is not False:
         known["uncommitted diff"] = "not recorded"
     untracked = git.get("untracked", {})
     return {

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
+    from pipedeco.clock import RunClock
     from pipedeco.graph import Graph
     from pipedeco.runners import UnderWay
 
@@ -46,7 +47,7 @@ class Shown(Protocol):
 
     id: str
     graph: Graph
-    started: float
+    clock: RunClock
     status: str
     children: list[Any]
 
@@ -274,7 +275,7 @@ def _under_way(run: Shown) -> list[tuple[str, str]]:
     for child in list(run.children):
         step_name = child.plan.parent_step
         done = f"{step_name} {child.ended_steps}/{_known(child)}"
-        found.append((done, duration(time.time() - child.started)))
+        found.append((done, duration(child.clock.elapsed)))
         found += [(f"{step_name} / {name}", text) for name, text in _under_way(child)]
     return found
 
@@ -287,7 +288,7 @@ def _clock(run: Shown) -> str:
     """How long it has gone, and how long the last run says that it still will."""
     if run.stopping is not None:
         return f"stopping: {plain_text(run.stopping)}; once more Ctrl-C does not wait"
-    elapsed = time.time() - run.started
+    elapsed = run.clock.elapsed
     waits = bool(run.waiting()) and not run.running()  # who knows how long
     left = 0.0 if waits else run.expected[1] * (1.0 - _share(run))
     return duration(elapsed) + (f", about {duration(left)} left" if left >= 1.0 else "")
@@ -337,7 +338,7 @@ def _headline(run: Shown, steps: list[Step]) -> str:
     work = sum(_seconds(step) for step in steps)
     return (
         f"{SIGNS.get(run.status, '·')} {plain_text(run.name)} {run.status} in "
-        f"{duration(time.time() - run.started)}: {len(steps)} step{'s' * (len(steps) != 1)}{others}"
+        f"{duration(run.clock.elapsed)}: {len(steps)} step{'s' * (len(steps) != 1)}{others}"
         f", {duration(work)} of work"
     )
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pipedeco.ambient.numbers import separate
 from pipedeco.blobs import blobs_of
 from pipedeco.callbacks import EVENTS, functions_for
+from pipedeco.clock import RunClock
 from pipedeco.components import bound_arguments
 from pipedeco.config import SETTINGS, absolute, find_blobs, project_folder
 from pipedeco.display import Display
@@ -115,6 +116,7 @@ class Execution:
         self.graph = Graph()
         self.thread: threading.Thread | None = None
         self.started = time.time()
+        self.clock = RunClock()
         self.status = "running"
         self.error: BaseException | None = None
         self.value: Any = None
@@ -473,9 +475,11 @@ class Execution:
         if isinstance(packed, str):
             self.blobs.sync(packed)  # what leaves the run outlives a power cut
         known = StepError("", "", "", None) if error is None else describe_error(error)
+        ended = time.time()
         facts = {
             "status": status,
-            "ended": time.time(),
+            "ended": ended,
+            "seconds": self.clock.seconds(self.log.facts["started"], ended),
             "steps": len(self.graph),
             "reads": array("I", self.graph.reads).tobytes(),
             "value": packed,
@@ -545,14 +549,21 @@ class Execution:
             self.recorder.owner.name,
             mode=self.plan.mode,
             completed=child,  # its parent has not recorded its value
+            step=self.plan.parent_step,
         )
 
     def _resume(self, taken: TakenOver) -> None:
         """Go on with what was recorded."""
         from pipedeco.resuming import Resumption
 
+        self.clock.before = taken.seconds
+        self.log.facts["started"] = taken.row["started"]
         self.resumption = Resumption(
-            taken.earlier, self.blobs, self.session, self._code_keys, self.recorder.attempt
+            *(taken, self.blobs, self.session),
+            codes=self._code_keys,
+            attempt=self.recorder.attempt,
+            moved=self.recorder.moved,
+            seeded=self.seed is not None,
         )
         self.scheduler.recall = self.resumption
         self.recorder.resume(self, self.log, taken.row, taken.epoch)
@@ -670,7 +681,7 @@ class Execution:
     def _run_child(self, call: StepCall) -> None:
         """Execute a pipeline that is a step of this run."""
         step = call.step
-        begin = time.time()
+        begin, clock = time.time(), time.perf_counter()
         interrupt: BaseException | None = None
         try:
             args, kwargs = self.session.arguments(step)
@@ -696,14 +707,14 @@ class Execution:
                 value = child.execute()
             finally:
                 self.children.remove(child)
-            outcome = self._outcome_of(value, begin)
+            outcome = self._outcome_of(value, begin, time.perf_counter() - clock)
         except RunCancelled:
-            outcome = Outcome(CANCELLED, begin, time.time() - begin)
+            outcome = Outcome(CANCELLED, begin, time.perf_counter() - clock)
         except (KeyboardInterrupt, Terminated) as error:
             interrupt = error
-            outcome = Outcome(CANCELLED, begin, time.time() - begin)
+            outcome = Outcome(CANCELLED, begin, time.perf_counter() - clock)
         except BaseException as error:  # noqa: BLE001 - the child's body is the user's
-            outcome = failed(error, (), begin, time.time() - begin)
+            outcome = failed(error, (), begin, time.perf_counter() - clock)
         self.session.post(self.scheduler.finished, call, outcome)
         if interrupt is not None:
             raise interrupt
@@ -723,13 +734,10 @@ class Execution:
         """The child run that this step began before its own run was resumed."""
         if self.resumption is None:
             return None
-        from pipedeco.resuming import unfinished_child
-
         bound = bound_arguments(step.called.component.fn, args, kwargs)
-        return unfinished_child(self.plan.store, self.id, step.name, self._packed(bound)[0])
+        return self.resumption.unfinished_child(step, self._packed(bound)[0])
 
-    def _outcome_of(self, value: Any, begin: float) -> Outcome:
-        duration = time.time() - begin
+    def _outcome_of(self, value: Any, begin: float, duration: float) -> Outcome:
         if self.session.in_process:
             packed, text = self._packed(value)
             return Outcome(COMPLETED, begin, duration, packed, text, worker="body", kept=(value,))

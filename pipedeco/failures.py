@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.errors import BlobCorrupt, PipedecoError, StepFailed, StepSkipped
-from pipedeco.graph import CANCELLED, FAILED, Outcome, Step, StepError
-from pipedeco.serialization import unpack_exception
+from pipedeco.graph import CACHED, CANCELLED, FAILED, Outcome, Step, StepError
+from pipedeco.serialization import LoadingEnded, unpack_exception
 from pipedeco.text import word
 from pipedeco.worker.perform import CONTROL_FLOW, error_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
+
+
+_TOLD = 3  # inputs in one note
 
 
 class Failures:
@@ -51,14 +54,29 @@ class Failures:
             return self._not_performed(step)
         outcome = step.outcome
         error = exception_of(outcome, f"step {step.name} of run {self.run}")
+        if isinstance(error, LoadingEnded):
+            error = self._not_loaded(error, step)
         if isinstance(error, BlobCorrupt):
             self._name_producer(error, step)
         if isinstance(error, PipedecoError):
             error.__dict__.setdefault("run", self.run)
             error.__dict__.setdefault("step", step.name)
         if outcome.raised_by is None:  # else its note says which callback it was
+            if _misses_file(error):
+                self._name_recalled(error, step)
             error.add_note(self._note(step, outcome))
         return error
+
+    def _not_loaded(self, error: LoadingEnded, step: Step) -> StepFailed:
+        """In place of an exit that a value of the step's arguments has asked for."""
+        whose = "its arguments"
+        if error.input is not None:
+            whose = f"its argument, the value of step {step.inputs[error.input].name},"
+        made = StepFailed(
+            f"step {step.name} of run {self.run} was not called: {whose} cannot be loaded: {error}"
+        )
+        made.__cause__ = error
+        return made
 
     def _name_producer(self, error: BlobCorrupt, step: Step) -> None:
         """Say which step's value it is that this one could not read."""
@@ -66,6 +84,22 @@ class Failures:
             value = dep.outcome.value if dep.outcome is not None else None
             if isinstance(value, str) and value in str(error):
                 error.add_note(f"it is the value of step {dep.name}")
+
+    def _name_recalled(self, error: BaseException, step: Step) -> None:
+        """Say which inputs were not made anew, as their files may be gone since."""
+        for dep in _recalled(step):
+            if dep.state == CACHED:
+                error.add_note(
+                    f"the value of step {dep.name} came from the cache: a file that it names may "
+                    f"be gone since; perform it again with refresh=[{dep.name!r}] of the pipeline, "
+                    "or return pipedeco.File(path), which is looked at before it is served"
+                )
+            else:
+                error.add_note(
+                    f"the value of step {dep.name} was recorded before the run was resumed: a file "
+                    "that it names may be gone since; return pipedeco.File(path), which is looked "
+                    "at before it is kept"
+                )
 
     def _note(self, step: Step, outcome: Outcome) -> str:
         return (
@@ -106,6 +140,34 @@ def _unpacked(known: StepError) -> BaseException | None:
         return unpack_exception(known.pickled) if known.pickled is not None else None
     except Exception:  # noqa: BLE001 - the user's exception class; it survived the trip in the worker
         return None
+
+
+def _recalled(step: Step) -> list[Step]:
+    """The nearest steps that a step's inputs come from and that were not performed now."""
+    found: list[Step] = []
+    seen = {step}
+    todo = [*step.inputs]
+    while todo:
+        dep = todo.pop()
+        if dep in seen or dep.outcome is None:
+            continue
+        seen.add(dep)
+        if dep.state == CACHED or dep.outcome.started < dep.run.started:
+            found.append(dep)
+        else:
+            todo += dep.inputs
+    return sorted(found, key=lambda dep: dep.position)[:_TOLD]
+
+
+def _misses_file(error: BaseException | None) -> bool:
+    """Whether a file that is not there is the cause of an exception."""
+    for _ in range(20):  # causes may lead round in a circle
+        if error is None:
+            return False
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def place(fn: Callable[..., Any], line: int) -> str:

@@ -89,6 +89,9 @@ class Outcome(NamedTuple):
     exception: BaseException | None = None  # the original, where it never left this process
     kept: Any = None  # the same of the value, in a tuple of one
     raised_by: str | None = None  # the callback whose exception it is, where not the step's own
+    files: tuple[
+        tuple[str, str | None], ...
+    ] = ()  # that a cached component's value names, by digest
 
 
 class Attempt(NamedTuple):
@@ -112,6 +115,7 @@ class StepKey:
         "environment",
         "files",
         "fingerprint",
+        "given",
         "inputs",
         "key",
         "note",
@@ -131,6 +135,7 @@ class StepKey:
         self.seed: str | None = None  # of its run, and its name, where there is one
         self.unproven = unproven
         self.files: list[tuple[str, str]] = []  # paths that count by content, and their digests
+        self.given: list[tuple[str, str | None]] = []  # the same of those that inputs' values name
         self.inputs: dict[str, str] = {}  # by step, once they have ended
         self.key: str | None = None
         self.note: str | None = None  # why a known value was not taken

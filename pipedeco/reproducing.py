@@ -32,9 +32,11 @@ def restore(capture: dict[str, Any] | None, file: str | None, folder: str) -> st
             "the run's code was not recorded as files: it was in no git repository with a commit; "
             "leave out --from-run to run the code as it is now"
         )
-    if git["diff_bytes"] and not git["diff"]:
+    missing = missing_diff(git)
+    if missing:
         raise ConfigError(
-            f"what was not committed is too large to be recorded ({git['diff_bytes']:,} bytes)"
+            f"the run's code is commit {git['commit'][:12]} and what was not committed then, which "
+            f"is not recorded: {missing}; leave out --from-run to run the code as it is now"
         )
     _check_out(top, git["commit"], folder)
     if git["diff"]:
@@ -47,6 +49,15 @@ def restore(capture: dict[str, Any] | None, file: str | None, folder: str) -> st
         with open(path, "w", encoding="utf-8") as target:
             target.write(text)
     return os.path.join(folder, os.path.relpath(file, top))
+
+
+def missing_diff(git: dict[str, Any]) -> str | None:
+    """Why what was not committed is not in a record; None where it is, or there was nothing."""
+    if git.get("dirty") is False or git.get("diff") is not None:
+        return None
+    notes: list[str] = git.get("notes", [])
+    known = [note for note in notes if "diff" in note or "git " in note or "not committed" in note]
+    return known[-1] if known else "git did not tell"
 
 
 def _top(file: str | None) -> str | None:

@@ -1,7 +1,7 @@
 """Going on with a run that has not been completed: what it has recorded is not performed again.
 
     take_over     another controller's run becomes ours, in one transaction
-    Resumption    gives a step the value that it had, where name, code and inputs are the same
+    Resumption    gives a step the value that it had, where code and inputs are the same
 
 What was recorded before stands in the table `earlier` until the run is completed, so that a
 resumed run may be killed and resumed again.
@@ -10,15 +10,15 @@ resumed run may be killed and resumed again.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from blake3 import blake3
-
 from pipedeco.blobs import BlobStore, blobs_of
-from pipedeco.cache import Codes
+from pipedeco.cache import Codes, held_files
+from pipedeco.earlier import Children, Earlier, Known, packed_digest
 from pipedeco.errors import (
     BlobCorrupt,
     ConfigError,
@@ -27,11 +27,19 @@ from pipedeco.errors import (
     RunNotFound,
     StoreError,
 )
+from pipedeco.fingerprint.files import Contents, files_met
 from pipedeco.fingerprint.unproven import Unproven
 from pipedeco.fingerprint.values import value_digest
 from pipedeco.graph import SUCCESS, Outcome, Step, StepCall, StepError
 from pipedeco.loading import find_recorded
-from pipedeco.serialization import UNRECORDED, Packed, main_names, unpack, unpack_arguments
+from pipedeco.serialization import (
+    UNRECORDED,
+    Packed,
+    Pickler,
+    main_names,
+    unpack,
+    unpack_arguments,
+)
 from pipedeco.store import rows
 from pipedeco.store.database import connect_to_read, fetch, queries
 from pipedeco.store.owner import is_alive
@@ -48,29 +56,24 @@ Row = dict[str, Any]
 BESIDE = ("args", "value", "error")  # columns of `earlier` that JSON does not hold
 
 
-class Known(NamedTuple):
-    """What was recorded of a step that ended well.
-
-    `row` is of the table step, with component_name, is_pipeline, code, module, qualname, file, key,
-    fingerprint and origin beside; `inputs` are names, `given` the digests of the values that these
-    had, and `attempts` the rows of the attempts before the last.
-    """
-
-    row: Row
-    args: Packed | None
-    value: Packed | None
-
-
 class TakenOver(NamedTuple):
     """A run that is ours now."""
 
     row: Row
     epoch: int
-    earlier: dict[str, Known]
+    earlier: dict[str, Known]  # by what tells the records apart: the step's name, or the like of it
+    children: list[Row]  # its child runs, the newest first
+    seconds: float  # that it has taken
 
 
 def take_over(
-    folder: str, run: str, owner: str, *, mode: str | None = None, completed: bool = False
+    folder: str,
+    run: str,
+    owner: str,
+    *,
+    mode: str | None = None,
+    completed: bool = False,
+    step: str | None = None,
 ) -> TakenOver:
     """Make the run this controller's, with what it has recorded.
 
@@ -81,6 +84,7 @@ def take_over(
     owner: the name of this controller's lock.
     mode: in which it goes on; by default its own.
     completed: whether it may be completed, as a child of a run that is not.
+    step: of its parent, that it is now; by default the one that it was.
 
     Raises RunNotFound, RunBusy where a living process has the run, PipedecoError where it is
     completed, and StoreError.
@@ -93,32 +97,22 @@ def take_over(
             raise RunNotFound(f"run {run} is not in the store {folder}")
         row = found[0]
         check_free(folder, row, completed=completed)
-        _put_aside(connection, row["seq"])
+        seconds = _seconds_of(connection, row)
+        facts = {"run": row["seq"], "seconds": seconds, "began": time.time()}
+        connection.execute(queries()["put_seconds"], facts)
+        children = fetch(connection, "children_to_resume", parent=run)
+        _put_aside(connection, row["seq"], children)
         earlier = {item["name"]: _known(item) for item in fetch(
             connection, "earlier_steps", run=row["seq"]
         )}  # fmt: skip
-        facts = {"seq": row["seq"], "owner": owner, "mode": mode or row["mode"]}
+        facts = {"seq": row["seq"], "owner": owner, "mode": mode or row["mode"], "step": step}
         connection.execute(queries()["take_over"], facts)
         connection.execute("commit")
     except sqlite3.Error as error:
         raise StoreError(f"the store {folder} cannot be written: {error}") from error
     finally:
         connection.close()
-    return TakenOver(row, row["epoch"] + 1, earlier)
-
-
-def unfinished_child(folder: str, run: str, step: str, args: Packed | None) -> str | None:
-    """The id of the child run that a step began with the same arguments and did not complete."""
-    connection = connect_to_read(folder)
-    try:
-        found = fetch(connection, "earlier_child", parent=run, step=step)
-    finally:
-        connection.close()
-    blobs = blobs_of(folder)
-    same = found and _same_content(
-        args, found[0]["args"], lambda packed: value_digest(unpack(packed, blobs))
-    )
-    return found[0]["id"] if same else None
+    return TakenOver(row, row["epoch"] + 1, earlier, children, seconds)
 
 
 def give_up(folder: str, run: str, epoch: int, error: BaseException) -> None:
@@ -148,7 +142,7 @@ def check_free(folder: str, row: Row, *, completed: bool = False) -> None:
         )
 
 
-def _put_aside(connection: sqlite3.Connection, seq: int) -> None:
+def _put_aside(connection: sqlite3.Connection, seq: int, children: list[Row]) -> None:
     """Move the steps that ended well to `earlier`, and forget the others: they are performed."""
     within = {"first": rows.step_id(seq, 0), "last": rows.step_id(seq + 1, 0)}
     steps = fetch(connection, "steps_to_resume", **within)
@@ -156,13 +150,15 @@ def _put_aside(connection: sqlite3.Connection, seq: int) -> None:
     for row in fetch(connection, "run_attempts", **within):
         attempts.setdefault(row["step"], []).append(row)
     _name_inputs(steps)
-    for row in steps:
-        if _has_value(row):
-            beside = {name: row.pop(name) for name in BESIDE}
-            row["after"] = None
-            row["attempts"] = attempts.get(row["id"], [])
-            facts = {"run": seq, "name": row["name"], "row": json.dumps(row), **beside}
-            connection.execute(queries()["put_earlier"], facts)
+    fresh = [row for row in steps if _has_value(row)]
+    _make_room(connection, seq, fresh)
+    for row in fresh:
+        beside = {name: row.pop(name) for name in BESIDE}
+        row["after"] = None
+        row["attempts"] = attempts.get(row["id"], [])
+        row["children"] = [c["id"] for c in children if c["parent_step"] == row["name"]]
+        facts = {"run": seq, "name": row["name"], "row": json.dumps(row), **beside}
+        connection.execute(queries()["put_earlier"], facts)
     for name in (
         *("forget_cached", "forget_origins", "forget_keys", "forget_attempts", "forget_steps"),
     ):
@@ -172,13 +168,45 @@ def _put_aside(connection: sqlite3.Connection, seq: int) -> None:
     connection.execute(queries()["forget_releases"], {"run": seq})  # nobody has heard them
 
 
+def _seconds_of(connection: sqlite3.Connection, row: Row) -> float:
+    """How long a run has gone, without the time that it lay dead.
+
+    Of one whose controller was killed: up to the last that is known of it.
+    """
+    if row["ended"] is not None:
+        taken = row["seconds"] if row["seconds"] is not None else row["ended"] - row["started"]
+        return max(0.0, float(taken))
+    known = fetch(connection, "seconds_of_run", run=row["seq"])
+    before, began = (known[0]["number"], known[0]["time"]) if known else (0.0, row["started"])
+    within = {"first": rows.step_id(row["seq"], 0), "last": rows.step_id(row["seq"] + 1, 0)}
+    seen = fetch(connection, "last_seen", **within)[0]["time"]
+    return float(before) + max(0.0, float(seen or began) - float(began))
+
+
+def _make_room(connection: sqlite3.Connection, seq: int, fresh: list[Row]) -> None:
+    """Leave of the records of before what no step of now has: others may have had its name.
+
+    The next part of the run may have been killed before it came to all that it could keep.
+    """
+    executions = {Known(row, None, None).execution for row in fresh}
+    calls = {row["name"]: (row["args"], row["given"]) for row in fresh}
+    for item in fetch(connection, "earlier_steps", run=seq):
+        known, name = _known(item), item["name"]
+        facts = {"run": seq, "name": name}
+        if known.execution in executions:
+            connection.execute(queries()["forget_earlier_step"], facts)
+        elif name in calls and (known.args, known.row["given"]) != calls[name]:
+            facts["as"] = f"{name} of {known.row['started']!r}"
+            connection.execute(queries()["rename_earlier_step"], facts)
+
+
 def _name_inputs(steps: list[Row]) -> None:
     """Say which steps a step's inputs are, and which values it got from them.
 
     The values, too: the input may be performed again with another one before the step is.
     """
     named = {row["id"] & 0xFFFFFFFF: row["name"] for row in steps}
-    given = {row["id"] & 0xFFFFFFFF: _packed_digest(row["value"]) for row in steps}
+    given = {row["id"] & 0xFFFFFFFF: packed_digest(row["value"]) for row in steps}
     for row in steps:
         positions = rows.unpack_positions(row["inputs"])
         # Of a step that never ran, an input may not have been recorded.
@@ -188,10 +216,6 @@ def _name_inputs(steps: list[Row]) -> None:
 
 def _has_value(row: Row) -> bool:
     return row["state"] in SUCCESS and row["value"] != UNRECORDED
-
-
-def _packed_digest(value: Packed | None) -> str:
-    return blake3(value).hexdigest() if isinstance(value, bytes) else value or "None"
 
 
 def _same_content(
@@ -221,45 +245,68 @@ class Resumption:
 
     Parameters
     ----------
-    earlier: what was recorded, by the names of steps.
+    taken: what was recorded.
     blobs, session: of the run.
     codes: gives the present code's keys.
     attempt: records an attempt that was followed by another.
+    moved: records that a child run is a step of another name.
+    seeded: whether its steps draw from a seed by their names, which count then.
     """
 
     def __init__(
         self,
-        earlier: dict[str, Known],
+        taken: TakenOver,
         blobs: BlobStore,
         session: Session,
+        *,
         codes: Callable[[], Codes],
         attempt: Callable[[Step, int, Outcome], None],
+        moved: Callable[[str, str], None],
+        seeded: bool,
     ) -> None:
-        self.earlier = earlier
         self.blobs = blobs
         self.session = session
         self.codes = codes
         self.attempt = attempt
+        self.moved = moved
         self.cache: ResultCache | None = None  # asked for what is not recorded here
+        self._earlier = Earlier(
+            taken.earlier.values(),
+            arguments=lambda packed: _or_none(self._arguments_digest, packed),
+            value=lambda packed: _or_none(self._value_digest, packed),
+            by_name=seeded,
+        )
+        self._children = Children(taken.children, self._earlier, by_name=seeded)
+        self._contents = Contents()
         self._present: dict[Called, str] = {}  # digests of the code as it is now
         self._sure: dict[Step, tuple[Known, Any]] = {}  # steps that were asked for, and are kept
+        self._remade: set[Step] = set()  # as files that their values name are not what they were
 
     def covers(self, step: Step) -> bool:
-        return step.name in self.earlier or (self.cache is not None and self.cache.covers(step))
+        return self._earlier.has(step) or (self.cache is not None and self.cache.covers(step))
 
     def keeps(self, step: Step) -> bool:
-        known = self.earlier.get(step.name)
-        if known is None:
+        if not self._earlier.has(step):
             return False
         token = current.set(None)  # looking at code may import modules
         try:
-            loaded = self._loaded(known) if self._is_same(step, known) else None
+            for known in self._earlier.candidates(step, self._code(step.called)):
+                loaded = self._loaded(known) if self._is_same(step, known) else None
+                if loaded is not None:
+                    self._earlier.take(known)
+                    self._sure[step] = known, loaded
+                    return True
         finally:
             current.reset(token)
-        if loaded is None:
-            return False
-        self._sure[step] = known, loaded
-        return True
+        return False
+
+    def unfinished_child(self, step: Step, args: Packed | None) -> str | None:
+        """The id of the child run that the step was, with the same arguments."""
+
+        def is_same(known: Packed | None) -> bool:
+            return _same_content(args, known, lambda x: value_digest(unpack(x, self.blobs)))
+
+        return self._children.take(step, is_same)
 
     def take(self, call: StepCall) -> bool:
         step = call.step
@@ -285,14 +332,36 @@ class Resumption:
             return False
         if row["code"] != self._code(step.called):
             return False
-        if row["inputs"] != [dep.name for dep in step.inputs]:
-            return False
         if len(row["given"]) != len(step.inputs) or not _has_same_key(step.key, row):
             return False
         if not all(map(self._has_same_value, step.inputs, row["given"])):
             return False
-        same = _same_content(step.args, known.args, self._arguments_digest)
-        return same and _is_intact(known.value, self.blobs)
+        if not _same_content(step.args, known.args, self._arguments_digest):
+            return False
+        return _is_intact(known.value, self.blobs) and self._has_same_files(step, known)
+
+    def _has_same_files(self, step: Step, known: Known) -> bool:
+        """Whether the files that the value names are there, and, of a cached one, as they were."""
+        changed = self._contents.changed(held_files(known.row.get("key_parts") or "{}"))
+        if changed is None and b"fingerprint.files" in self._main_part(known.value):
+            changed = self._missing_file(known.value)
+        if changed is None:
+            return True
+        self._remade.add(step)
+        if step.key is not None:
+            step.key.note = f"{changed}: it is in the value that was recorded"
+        return False
+
+    def _missing_file(self, packed: Packed | None) -> str | None:
+        """The first file that a value names and that is not there, in words."""
+        with files_met() as met:
+            value = _or_none(lambda x: unpack(x, self.blobs), packed)
+            Pickler.meets({}, value, [])
+        gone = next((path for path in met if not os.path.lexists(path)), None)
+        return None if gone is None else f"File({gone!r}) is not there"
+
+    def _main_part(self, packed: Packed | None) -> bytes:
+        return b"" if packed is None else bytes(self.blobs.main_part(packed))
 
     def _code(self, called: Called) -> str:
         if called not in self._present:
@@ -302,17 +371,15 @@ class Resumption:
     def _has_same_value(self, dep: Step, given: str) -> bool:
         """Whether an input has the value that was given to the step when it was performed."""
         outcome = dep.outcome
-        if outcome is None or outcome.value == UNRECORDED:
+        if outcome is None or outcome.value == UNRECORDED or dep in self._remade:
             return False
-        if _packed_digest(outcome.value) == given:
+        if packed_digest(outcome.value) == given:
             return True
         # The same content may have another pickle; large values are not looked into here.
-        known = self.earlier.get(dep.name)
-        if known is None or not isinstance(known.value, bytes):
+        known = self._earlier.value(given)
+        if not isinstance(known, bytes) or not isinstance(outcome.value, bytes):
             return False
-        if not isinstance(outcome.value, bytes) or _packed_digest(known.value) != given:
-            return False
-        return _same_content(outcome.value, known.value, self._value_digest)
+        return _same_content(outcome.value, known, self._value_digest)
 
     def _value_digest(self, packed: Packed | None) -> str:
         return value_digest(unpack(packed, self.blobs), code_digest=self.codes().digest)
@@ -346,11 +413,15 @@ class Resumption:
             step.key.fingerprint = row["fingerprint"]
             step.key.origin = self._origin(row)
             step.key.inputs = json.loads(row.get("key_parts") or "{}").get("inputs", {})
+        if step.name != row["name"]:
+            for child in row.get("children", ()):
+                self.moved(child, step.name)
         outcome = _outcome_of(row)._replace(
             value=known.value,
             preview=row["preview"],
             names=self._names(known.value),
             kept=loaded or None,
+            files=held_files(row.get("key_parts") or "{}"),
         )
         self.session.post(call.done, call, outcome)  # not at once: chains may be long
 
@@ -361,9 +432,17 @@ class Resumption:
         return None if own else origin
 
     def _names(self, value: Packed | None) -> tuple[str, ...]:
-        if value is None or b"__main__" not in bytes(self.blobs.main_part(value)):
+        if value is None or b"__main__" not in self._main_part(value):
             return ()
         return main_names(self.blobs.main_part(value), sys.modules["__main__"].__dict__)
+
+
+def _or_none(look: Callable[[Packed | None], Any], packed: Packed | None) -> Any:
+    """What a look into a packed value finds; None where that raises."""
+    try:
+        return look(packed)
+    except Exception:  # noqa: BLE001 - users' classes are unpickled there
+        return None
 
 
 def _has_same_key(key: StepKey | None, row: Row) -> bool:
@@ -442,7 +521,7 @@ def plan_of(folder: str, seq: int) -> list[tuple[str, str, str]]:
     that it gave.
     """
     found = _recorded(folder, seq)
-    values = {row["name"]: _packed_digest(row["value"]) for row in found}
+    values = _Values(found)
     present = _Present()
     blobs = blobs_of(folder, lazy=True)
     performed = {row["name"]: why for row in found if (why := _why_lost(row, present, blobs))}
@@ -491,15 +570,31 @@ def _why_lost(row: Row, present: _Present, blobs: BlobStore) -> str:
             return "its function is not found"
         if code != row["code"]:
             return "its code has changed"
-    return "" if _is_intact(row["value"], blobs) else "its value is missing or damaged"
+    if not _is_intact(row["value"], blobs):
+        return "its value is missing or damaged"
+    return Contents().changed(held_files(row.get("key_parts") or "{}")) or ""
 
 
-def _why_after(row: Row, values: dict[str, str], performed: dict[str, str]) -> str:
+class _Values:
+    """The values of recorded steps.
+
+    An input may have had another number when a step took its value, but no other component.
+    """
+
+    def __init__(self, found: list[Row]) -> None:
+        self._components = {row["name"]: row["component_name"] for row in found}
+        self._known = {(row["component_name"], packed_digest(row["value"])) for row in found}
+
+    def has(self, name: str, digest: str) -> bool:
+        return (self._components.get(name), digest) in self._known
+
+
+def _why_after(row: Row, values: _Values, performed: dict[str, str]) -> str:
     needs = [name for name in row["inputs"] if name in performed]
     if needs:
         return f"it needs {', '.join(needs)}"
     given = zip(row["inputs"], row["given"], strict=True)
-    changed = [name for name, value in given if values.get(name) != value]
+    changed = [name for name, value in given if not values.has(name, value)]
     return f"the value of {', '.join(changed)} has changed" if changed else ""
 
 

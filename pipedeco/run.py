@@ -255,9 +255,23 @@ class Run(HasReports):
 
     @property
     def duration(self) -> float | None:
-        """Seconds from the start to the end; None while it runs."""
-        ended = self.ended
-        return None if ended is None else float(ended - self.started)
+        """Seconds from the start to the end, without those that it lay dead before it was resumed;
+        None while it runs."""
+        row = self._fresh()
+        if row["ended"] is None:
+            return None
+        told = row["seconds"]
+        return float(row["ended"] - row["started"] if told is None else told)
+
+    @property
+    def seconds_so_far(self) -> float:
+        """How long it has gone by now, as `duration` tells it at the end."""
+        taken = self.duration
+        if taken is not None:
+            return taken
+        known = self._query("seconds_of_run", run=self._facts["seq"])  # it was resumed
+        before, began = (known[0]["number"], known[0]["time"]) if known else (0.0, self.started)
+        return float(before) + max(0.0, time.time() - began)
 
     @property
     def parent_run(self) -> str | None:
@@ -673,11 +687,25 @@ def get_run(name: str = "latest", *, store: str | None = None) -> Run:
 
     Parameters
     ----------
-    name: "latest", an id, a unique prefix of one, or "pipeline#number".
+    name: "latest", an id, a unique prefix of one, "pipeline#number", or the name of a pipeline,
+        which stands for its latest run.
     store: the folder of the store; by default the one that a run here would use.
 
     Raises RunNotFound where no run, or more than one, answers to it, and StoreError.
     """
+    try:
+        return find_run(name, store=store)
+    except RunNotFound:
+        folder = find_store(store)
+        there = os.path.exists(database_path(folder))
+        newest = query(folder, "newest_of", pipeline=str(name)) if there else []
+        if not newest:
+            raise
+    return _from_row(folder, newest[0])
+
+
+def find_run(name: str, *, store: str | None = None) -> Run:
+    """The same, but that the name of a pipeline alone is refused: it may stand for many runs."""
     folder = find_store(store)
     name = str(name)
     _await_live(folder)
@@ -699,7 +727,7 @@ def get_run(name: str = "latest", *, store: str | None = None) -> Run:
     if found:
         raise RunNotFound(f"more than one run begins with {name!r}; type more of the id")
     newest = query(folder, "newest_of", pipeline=name)
-    hint = f"; did you mean {name}#{newest[0]['number']}?" if newest else ""
+    hint = f"; did you mean {name}#{newest[0]['number']}, the latest of its runs?" if newest else ""
     raise RunNotFound(
         f"there is no run {name!r} in {folder}{hint}; list the runs with: pipedeco runs"
     )

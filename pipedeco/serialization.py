@@ -16,6 +16,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from pipedeco.errors import Terminated
 from pipedeco.picklers import PROTOCOL, ReducingPickler, cloud_pickler_to, dumps_by_dill
 
 if TYPE_CHECKING:
@@ -39,14 +40,36 @@ PLAIN = frozenset({  # opcodes that push bytes or a text
 _inputs: ContextVar[Callable[[int], Any]] = ContextVar("pipedeco inputs")
 
 
+class LoadingEnded(pickle.UnpicklingError):
+    """What a value raised while it was loaded would have ended the process, a thread or a loop.
+
+    `input` says which input of a step it was, where it was one.
+    """
+
+    input: int | None = None
+
+
 def unpack(packed: Packed | None, blobs: BlobStore, *, verify: bool = False) -> Any:
-    """The value that was packed; whatever its classes raise while loading is raised here."""
+    """The value that was packed; whatever its classes raise while loading is raised here.
+
+    Raises LoadingEnded in place of SystemExit and the like; KeyboardInterrupt is a person's.
+    """
     if packed is None:
         return None
-    if isinstance(packed, bytes):
-        return pickle.loads(packed)
-    main, *buffers = blobs.get(packed, verify=verify)
-    return pickle.loads(main, buffers=buffers)
+    try:
+        if isinstance(packed, bytes):
+            return pickle.loads(packed)
+        main, *buffers = blobs.get(packed, verify=verify)
+        return pickle.loads(main, buffers=buffers)
+    except (Exception, KeyboardInterrupt, Terminated):
+        raise
+    except BaseException as error:
+        raise LoadingEnded(_sentence(error)) from error
+
+
+def _sentence(error: BaseException) -> str:
+    text = f": {error}" if str(error) else ""
+    return f"loading it raised {type(error).__name__}{text}"
 
 
 def joined(parts: Sequence[memoryview]) -> bytes | memoryview:
@@ -336,8 +359,14 @@ def contains(value: object, kind: type) -> bool:
     return Pickler.meets({kind: note}, value, found)
 
 
-def loads(data: bytes) -> Any:
-    return pickle.loads(data)
+def loads(data: bytes | memoryview) -> Any:
+    """What was pickled; raises LoadingEnded as `unpack` does."""
+    try:
+        return pickle.loads(data)
+    except (Exception, KeyboardInterrupt, Terminated):
+        raise
+    except BaseException as error:
+        raise LoadingEnded(_sentence(error)) from error
 
 
 def dumps(value: object) -> bytes:
@@ -351,7 +380,7 @@ def pack_exception(error: BaseException) -> bytes | None:
     """
     try:
         data = _dump_raised(error)
-        back = pickle.loads(data)
+        back = loads(data)
         same = type(back) is type(error) and str(back) == str(error)
     except Exception:  # noqa: BLE001 - users' exceptions may do anything here
         return None
@@ -371,6 +400,6 @@ def _dump_raised(error: BaseException) -> bytes:
 
 
 def unpack_exception(data: bytes) -> BaseException:
-    error = pickle.loads(data)
+    error = loads(data)
     assert isinstance(error, BaseException)
     return error

@@ -169,6 +169,28 @@ def test_settings_that_change_a_diff_do_not(repository, tmp_path):
     assert (apply(repository, found, tmp_path) / "main.py").read_text() == "x = 3\n"
 
 
+@pytest.mark.parametrize("kind", ["loose", "packed", "detached", "worktree", "sha256"])
+def test_the_commit_is_known_without_git(repository, tmp_path, kind):
+    """It is read off the repository's files."""
+    folder = repository
+    if kind == "packed":
+        run_git(folder, "pack-refs", "--all")
+    elif kind == "detached":
+        run_git(folder, "checkout", "-q", "--detach")
+    elif kind == "worktree":
+        folder = tmp_path / "tree"
+        run_git(repository, "worktree", "add", "-q", str(folder), "-b", "feature/one")
+    elif kind == "sha256":
+        folder = tmp_path / "other"
+        folder.mkdir()
+        run_git(folder, "init", "-q", "--object-format=sha256")
+        (folder / "main.py").write_text("x = 1\n")
+        commit(folder)
+    found = git.begin(seen(folder, PATH=str(tmp_path)))["git"]
+    assert found["commit"] == run_git(folder, "rev-parse", "HEAD").strip()
+    assert found["dirty"] is None
+
+
 def test_no_repository_is_none(tmp_path):
     """A project without git, and no project at all, start no process."""
     assert git.describe(seen(tmp_path)) == {"git": None}
@@ -579,8 +601,8 @@ def test_a_record_has_every_part(repository, monkeypatch):
     assert json.loads(one.to_json()) == record
     assert one.to_json() is one.to_json()
     assert list(record) == [
-        "format", "made", "python", "platform", "process", "environment", "packages", "origins",
-        "git", "notes",
+        "format", "made", "git", "python", "platform", "process", "environment", "packages",
+        "origins", "notes",
     ]  # fmt: skip
     assert record["notes"] == []
     assert record["git"]["branch"] == "main"
@@ -599,6 +621,7 @@ def test_a_long_command_line_has_an_end(monkeypatch):
 def test_a_capture_that_is_not_there_yet_tells_what_it_has(repository, tmp_path, monkeypatch):
     """A run that ends before git does not wait for it."""
     go = tmp_path / "go"
+    known = run_git(repository, "rev-parse", "HEAD").strip()
     wait = f"while [ ! -e {go} ]; do sleep 0.02; done; exit 3"
     monkeypatch.setattr(git.describe, "__defaults__", (30.0,))
     monkeypatch.setenv("PATH", fake_git(tmp_path / "bin", wait))
@@ -607,7 +630,9 @@ def test_a_capture_that_is_not_there_yet_tells_what_it_has(repository, tmp_path,
     record = one.result(0.1)
     assert not one.done
     assert "not complete" in record["notes"][0]
-    assert "git" not in record
+    assert record["git"]["commit"] == known
+    assert record["git"]["dirty"] is None
+    assert "still being looked at" in record["git"]["notes"][0]
     assert "not complete" in json.loads(one.to_json(0))["notes"][0]
     go.touch()
     assert one.result(10)["git"]["notes"] == ["git status failed: exit code 3"]
@@ -759,7 +784,7 @@ def test_a_forked_child_does_not_wait_for_its_parents_thread(repository, tmp_pat
         pid = os.fork()
         if not pid:
             record = one.result()
-            assert "git" not in record and record["packages"], record
+            assert record["git"]["dirty"] is None and record["packages"], record
             os.environ["PATH"] = ""
             own = begin_capture(sys.argv[1])
             assert own is not one

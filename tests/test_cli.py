@@ -261,6 +261,12 @@ def test_the_command_and_the_module_are_the_same():
     assert err.startswith("pipedeco: there is no run 'nonsense'")
 
 
+@pytest.mark.parametrize("words", [["show"], ["logs"], ["why"], ["metrics"], ["diff", "total#3"]])
+def test_the_name_of_a_pipeline(words):
+    """It stands for the latest run of that name."""
+    assert call(*words, "total") == call(*words, "total#3")
+
+
 def test_help():
     """Each command says what it is for."""
     out, _ = call("--help")

@@ -12,6 +12,7 @@ from conftest import wait_for, wait_until
 from terminal import Terminal
 
 from pipedeco import get_run
+from pipedeco.clock import RunClock
 from pipedeco.display import line
 from pipedeco.graph import Called, Graph
 from pipedeco.options import ComponentOptions
@@ -421,7 +422,8 @@ class Going:
         called = Called(None, "work", ComponentOptions(), is_pipeline=False)
         for _ in range(known):
             self.graph.add(self, called)
-        self.started = time.time() - 10
+        self.clock = RunClock()
+        self.clock._begun -= 10
         self.children = []
         self.ended_steps = self.share = ended
         self.progress = ended / max(known, 1)

@@ -1,5 +1,6 @@
 """Running again: other parameters, the code as it is or as it was."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +114,33 @@ def test_without_a_repository_the_code_is_not_recorded(project):
     code, _, err = call(project, "rerun", "latest", "--from-run")
     assert (code, err.count("\n")) == (2, 1), err
     assert "in no git repository" in err
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_diff_that_is_not_recorded(project, monkeypatch, tmp_path, slow):
+    """The commit is, and what is missing is told."""
+    with monkeypatch.context() as patched:
+        if slow:  # the run ends before git has answered
+            script = tmp_path / "bin" / "git"
+            script.parent.mkdir()
+            script.write_text("#!/bin/sh\nsleep 60\n")
+            script.chmod(0o755)
+            patched.setenv("PATH", f"{script.parent}{os.pathsep}{os.environ['PATH']}")
+        else:
+            with open(project / "src" / "app.py", "a") as file:
+                file.write("# a long line of text\n" * 100_000)
+        call(project, "run", "src/app.py")
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=project, capture_output=True, text=True, check=True
+    ).stdout[:12]
+    why = "still being looked at" if slow else "too large"
+    code, _, err = call(project, "rerun", "latest", "--from-run")
+    assert (code, err.count("\n")) == (2, 1), err
+    assert commit in err
+    assert why in err
+    out = call(project, "show")[1]
+    assert f"commit {commit}; what was not committed is not recorded" in out
+    assert why in out
 
 
 @component

@@ -1,5 +1,6 @@
 """What it takes to perform a run again: code beyond its commit, packages, Python, the machine.
 
+    head.py      the commit, at once
     git.py       the commit, what is not committed, sources that git does not know
     machine.py   Python, packages, system, command line, environment by allow-list
     masks.py     what looks secret, and never reaches a record
@@ -134,7 +135,9 @@ class Capture:
         try:
             from pipedeco.capture import git, machine
 
-            for describe in (machine.describe, machine.describe_packages, git.describe):
+            # The commit first of all: a short run does not wait for what takes longer.
+            parts = (git.begin, machine.describe, machine.describe_packages, git.describe)
+            for describe in parts:
                 try:
                     self._record.update(describe(seen))
                 except Exception as error:  # noqa: BLE001 - a run never fails for its capture

@@ -12,6 +12,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from pipedeco.capture.head import commit_of
 from pipedeco.capture.masks import mask_remote, mask_text
 from pipedeco.capture.processes import Answer, Process, Stopped
 from pipedeco.capture.sources import add_sources
@@ -37,11 +38,20 @@ DIFFERENCE = (
 KEPT = ("GIT_CONFIG_", "GIT_EXEC_PATH", "GIT_DISCOVERY_ACROSS_FILESYSTEM")
 
 
+def begin(seen: Seen) -> dict[str, Any]:
+    """What is known of `git` before git has answered: the commit."""
+    top = _top(seen.folder)
+    if top is None or seen.folder is None:
+        return {"git": None}
+    unknown = "what is not committed was still being looked at when the run ended"
+    return {"git": {**_nothing(top, seen.folder), "notes": [unknown]}}
+
+
 def describe(seen: Seen, limit: float = LIMIT) -> dict[str, Any]:
     """`git`: None where the project is in no repository.
 
     `commit` (None before the first), `branch` (None when detached), `remote` without credentials,
-    `dirty` (whether tracked files differ from the commit), `diff` (for `git apply`; None where it
+    `dirty` (whether tracked files differ from the commit; None where git did not tell), `diff` (for `git apply`; None where it
     is larger than 1 MiB), `diff_bytes`, `diff_digest`, `untracked` (path -> digest of sources that
     are not ignored), `sources` (path -> text of the Python files among them), `notes`.
 
@@ -50,12 +60,7 @@ def describe(seen: Seen, limit: float = LIMIT) -> dict[str, Any]:
     top = _top(seen.folder)
     if top is None or seen.folder is None:
         return {"git": None}
-    found: dict[str, Any] = {
-        "project": os.path.relpath(os.path.realpath(seen.folder), top),
-        "commit": None, "branch": None, "remote": None, "dirty": None,
-        "diff": None, "diff_bytes": None, "diff_digest": None,
-        "untracked": {}, "sources": {}, "notes": [],
-    }  # fmt: skip
+    found = _nothing(top, seen.folder)
     try:
         _Repository(top, seen.environ, time.monotonic() + limit, found).look()
     except FileNotFoundError:
@@ -63,6 +68,16 @@ def describe(seen: Seen, limit: float = LIMIT) -> dict[str, Any]:
     except Stopped:
         found["notes"].append(f"git did not answer within {limit:g} s")
     return {"git": found}
+
+
+def _nothing(top: str, folder: str) -> dict[str, Any]:
+    """The record of a repository of which the commit alone is known."""
+    return {
+        "project": os.path.relpath(os.path.realpath(folder), top),
+        "commit": commit_of(top), "branch": None, "remote": None, "dirty": None,
+        "diff": None, "diff_bytes": None, "diff_digest": None,
+        "untracked": {}, "sources": {}, "notes": [],
+    }  # fmt: skip
 
 
 def _top(folder: str | None) -> str | None:

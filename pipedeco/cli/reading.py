@@ -31,12 +31,14 @@ def complete_run(_context: CompletionContext) -> list[str]:
     from pipedeco.run import runs
 
     found = runs(limit=50)
-    return ["latest", *(run.name for run in found), *(run.id for run in found)]
+    pipelines = dict.fromkeys(run.pipeline for run in found)
+    return ["latest", *pipelines, *(run.name for run in found), *(run.id for run in found)]
 
 
 Name = Annotated[
     str,
-    Parameter(help="An id, a unique prefix of one, pipeline#number, or latest.",
+    Parameter(help="An id, a unique prefix of one, pipeline#number, the name of a pipeline, for its "
+                   "latest run, or latest.",
               completer=complete_run),
 ]  # fmt: skip
 Json = Annotated[bool, Parameter(help="Print JSON.", negative="")]
@@ -139,7 +141,7 @@ def nested(found: list[Run]) -> list[tuple[Run, int]]:
 def _time(run: Run) -> str:
     """What it took; of one that goes on how long it has gone."""
     if run.duration is None and run.status == "running":
-        return f"{duration(time.time() - run.started)} so far"
+        return f"{duration(run.seconds_so_far)} so far"
     return duration(run.duration)
 
 

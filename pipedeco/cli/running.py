@@ -271,7 +271,7 @@ def resume(
     What it has recorded is not performed again, unless its code or its inputs have changed.
 
     Args:
-        run: An id, a unique prefix of one, pipeline#number, or latest.
+        run: An id, a unique prefix of one, pipeline#number, a pipeline's name, or latest.
         mode: debug, local or remote; by default the run's own.
         workers: How many worker processes it may use.
         plan: Only tell which steps would be kept, and which performed.
@@ -303,7 +303,7 @@ def rerun(
     """Run again with a run's parameters, some of them changed.
 
     Args:
-        run: An id, a unique prefix of one, pipeline#number, or latest. The pipeline's own options
+        run: An id, a unique prefix of one, pipeline#number, a pipeline's name, or latest. The pipeline's own options
             change its parameters: `pipedeco rerun RUN --help` lists them with the recorded values.
         mode: debug, local or remote; by default the run's own.
         workers: How many worker processes it may use.
@@ -353,7 +353,7 @@ def cancel(
     """Cancel a run that goes on, whichever process performs it; waits until it has ended.
 
     Args:
-        run: An id, a unique prefix of one, pipeline#number, or latest.
+        run: An id, a unique prefix of one, pipeline#number, a pipeline's name, or latest.
     """
     from pipedeco.run import get_run
 
@@ -384,7 +384,7 @@ def release(
     """Let a draft step go on, which waits for that, whichever process performs its run.
 
     Args:
-        run: An id, a unique prefix of one, pipeline#number, or latest.
+        run: An id, a unique prefix of one, pipeline#number, a pipeline's name, or latest.
         step: Its name.
     """
     from pipedeco.run import get_run

@@ -63,8 +63,22 @@ def _show_head(run: Run) -> None:
         say(f"tags: {plain_text(', '.join(run.tags))}")
     if run.seed is not None:
         say(f"seed: {run.seed}")
+    _show_missing_code(run)
     for name, value in run.param_texts.items():
         say(f"  {name} = {value}")
+
+
+def _show_missing_code(run: Run) -> None:
+    """Which of its code is not recorded, though the commit is."""
+    from pipedeco.reproducing import missing_diff
+
+    git = (run.capture or {}).get("git") or {}
+    commit = git.get("commit")
+    if commit and run.ended is not None:
+        missing = missing_diff(git)
+        if missing:
+            text = f"commit {commit[:12]}; what was not committed is not recorded: {missing}"
+            say(plain_text(text))
 
 
 def _show_reported(run: Run) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.fingerprint.values import value_digest
 from pipedeco.picklers import PROTOCOL
+from pipedeco.serialization import loads
 
 if TYPE_CHECKING:
     from collections.abc import Set
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def same_content(before: bytes, value: Any) -> bool:
     """Whether a value has the content of what was pickled; not where that cannot be proven."""
     try:
-        former = _without_remembered(pickle.loads(before))
+        former = _without_remembered(loads(before))
         return value_digest(former) == value_digest(_without_remembered(value))
     except Exception:  # noqa: BLE001 - users' reducers, and Unproven: it counts as changed
         return False
@@ -31,7 +32,7 @@ def _without_remembered(value: Any) -> Any:
     """A copy in which no object has the values of its cached properties."""
     file = io.BytesIO()
     _Forgetful(file, PROTOCOL).dump(value)
-    return pickle.loads(file.getbuffer())
+    return loads(file.getbuffer())
 
 
 class _Forgetful(pickle.Pickler):

@@ -5,15 +5,21 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.blobs import hasher_for
 from pipedeco.fingerprint.unproven import Unproven
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _PIECE = 1 << 22
+
+# Paths of the File objects that were pickled or fingerprinted, and digests where they are known.
+_met: ContextVar[dict[str, str | None] | None] = ContextVar("pipedeco files", default=None)
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:
@@ -43,6 +49,61 @@ def file_digest(path: str | os.PathLike[str]) -> str:
         hasher.update(b"%d:%b" % (len(name), name))
         hasher.update(entry)
     return hasher.hexdigest()
+
+
+def digest_now(path: str) -> str | None:
+    """The same; None where it cannot be told, as the file is gone or is not a regular one."""
+    try:
+        return file_digest(path)
+    except (OSError, Unproven):
+        return None
+
+
+class Contents:
+    """What files hold now; those that stay as they are, are read once.
+
+    A file that was written within the last two seconds is read each time: a second change may
+    have the time, and the size, of the first.
+    """
+
+    SETTLED = 2.0  # seconds; the times of some file systems are no finer
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[tuple[int, ...], str]] = {}  # by path: its marks, its digest
+
+    def changed(self, held: Iterable[tuple[str, str | None]]) -> str | None:
+        """The first of the files that is another one than it was, in words; None where none is."""
+        for path, digest in held:
+            now = self._digest(path)
+            if now is None:
+                return f"File({path!r}) is not there"
+            if now != digest:
+                return f"File({path!r}) has changed"
+        return None
+
+    def _digest(self, path: str) -> str | None:
+        marks = _marks(path)
+        known = self._known.get(path)
+        if marks is not None and known is not None and known[0] == marks:
+            return known[1]
+        digest = digest_now(path)
+        settled = marks is not None and time.time() - marks[-1] / 1e9 > self.SETTLED
+        if settled and digest is not None and marks == _marks(path):
+            assert marks is not None
+            self._known[path] = marks, digest
+        return digest
+
+
+def _marks(path: str) -> tuple[int, ...] | None:
+    """What another content would change; None of a folder, whose files have marks of their own."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    times = found.st_mtime_ns, found.st_ctime_ns
+    return found.st_dev, found.st_ino, found.st_size, *times, max(times)
 
 
 def _file(path: str, mode: int) -> bytes:
@@ -92,10 +153,11 @@ def _entry(path: str) -> bytes:
 
 
 class File:
-    """A path that counts by the content of its file, or folder, where it is an argument.
+    """A path that counts by the content of its file, or folder.
 
-    It is a `os.PathLike`: `open(file)` and libraries take it as it is.  The content is read at the
-    call of the component.
+    It is a `os.PathLike`: `open(file)` and libraries take it as it is.  As an argument of a cached
+    component it is read at the call.  In the value of one it is read when the step ends, and again
+    before that value is taken from the cache: what changed since, or is gone, is made again.
 
     Parameters
     ----------
@@ -111,7 +173,17 @@ class File:
         return self.path
 
     def __pipedeco_fingerprint__(self) -> str:
-        return file_digest(self.path)
+        digest = file_digest(self.path)
+        met = _met.get()
+        if met is not None:
+            met[self.path] = digest
+        return digest
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        met = _met.get()
+        if met is not None:
+            met.setdefault(self.path, None)
+        return super().__reduce_ex__(protocol)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, File) and other.path == self.path
@@ -124,3 +196,15 @@ class File:
 
     def __repr__(self) -> str:
         return f"File({self.path!r})"
+
+
+@contextmanager
+def files_met() -> Iterator[dict[str, str | None]]:
+    """The paths of the File objects that are pickled or fingerprinted meanwhile; of those that are
+    fingerprinted with their digests."""
+    met: dict[str, str | None] = {}
+    token = _met.set(met)
+    try:
+        yield met
+    finally:
+        _met.reset(token)

@@ -12,12 +12,16 @@ import sys
 from typing import Any
 
 from pipedeco.fingerprint.code import CodeKeys
+from pipedeco.fingerprint.files import files_met
 from pipedeco.fingerprint.unproven import Unproven
 from pipedeco.fingerprint.values import value_digest
 
 
 def fingerprint(value: Any) -> str:
-    """A value's fingerprint as JSON: [digest, [names of code within it]], or [null, [why not]]."""
+    """A value's fingerprint as JSON: [digest, [names of code within it]], or [null, [why not]].
+
+    A third part, where the value has File objects, has their [path, digest].
+    """
     named: set[str] = set()
     keys = CodeKeys(value_digest=value_digest)
 
@@ -32,10 +36,11 @@ def fingerprint(value: Any) -> str:
         return key.digest
 
     try:
-        digest = value_digest(value, code_digest=code_digest)
+        with files_met() as files:
+            digest = value_digest(value, code_digest=code_digest)
     except Unproven as error:
         return json.dumps([None, [str(error)]])
-    return json.dumps([digest, sorted(named)])
+    return json.dumps([digest, sorted(named), *([list(files.items())] if files else [])])
 
 
 def _name(found: Any) -> str | None:

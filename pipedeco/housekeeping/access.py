@@ -12,7 +12,7 @@ from typing import Any
 from pipedeco.errors import RunBusy, RunNotFound, StoreError
 from pipedeco.graph import RUNNING
 from pipedeco.process import CONTROLLER
-from pipedeco.run import Run, get_run
+from pipedeco.run import Run, find_run
 from pipedeco.store.database import as_dicts, connect_to_read, queries
 from pipedeco.store.owner import is_alive
 from pipedeco.store.rows import step_id
@@ -76,10 +76,10 @@ def span(seq: int) -> dict[str, int]:
 
 
 def named_runs(runs: Runs, store: str | None) -> tuple[str, list[str]]:
-    """The store and the ids of runs, given as handles or as names that `get_run` takes."""
+    """The store and the ids of runs, given as handles or as names that `find_run` takes."""
     if isinstance(runs, Run | str):
         runs = [runs]
-    found = [run if isinstance(run, Run) else get_run(run, store=store) for run in runs]
+    found = [run if isinstance(run, Run) else find_run(run, store=store) for run in runs]
     if not found:
         raise RunNotFound("no run was named; list the runs with: pipedeco runs")
     folders = {run.store for run in found}

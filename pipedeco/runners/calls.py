@@ -52,12 +52,26 @@ if TYPE_CHECKING:
 
 OVERHEAD = 15e-6  # seconds that a worker spends on a call besides the step itself
 UNKNOWN = 1e9  # stands for the duration of a component that never ran
+PLAIN = 10  # parts of what a worker says of a call whose value names no files
 
 
 class Function:
     """A component's function as workers get it."""
 
-    __slots__ = ("auto_log", "collect", "id", "line", "mean", "name", "names", "retry_on", "spec")
+    __slots__ = (
+        *(
+            "auto_log",
+            "cached",
+            "collect",
+            "id",
+            "line",
+            "mean",
+            "name",
+            "names",
+            "retry_on",
+            "spec",
+        ),
+    )
 
     def __init__(
         self,
@@ -68,10 +82,12 @@ class Function:
         *,
         auto_log: bool,
         collect: tuple[str, ...],
+        cached: bool,
     ) -> None:
         self.id = number
         self.name = name
         self.auto_log = auto_log
+        self.cached = cached
         self.collect = collect
         self.spec = spec
         self.names = spec.names  # of `__main__`, that each call needs
@@ -82,7 +98,7 @@ class Function:
     def message(self) -> tuple[Any, ...]:
         """What makes a worker know it."""
         spec = self.spec
-        how = self.retry_on, self.name, self.auto_log, self.collect
+        how = self.retry_on, self.name, self.auto_log, self.collect, self.cached
         return ("function", self.id, spec.kind, spec.module, spec.data, *how)
 
     def took(self, seconds: float) -> None:
@@ -207,7 +223,9 @@ class CallSession:
         # Components that differ in other options share what workers know of them.
         retry_on, collect = called.options.retry_on, called.options.collect
         auto_log = auto_logs(called, self.facts)
-        key = id(called.component.fn), called.name, retry_on, auto_log, collect, *self.place(called)
+        cached = called.options.cache is not None
+        how = retry_on, auto_log, collect, cached
+        key = id(called.component.fn), called.name, *how, *self.place(called)
         function = self._functions.get(key)
         if function is None:
             spec = describe(called.component.fn)
@@ -216,7 +234,10 @@ class CallSession:
             pickled = None if retry_on == (Exception,) else self.pickler.dump_inline(retry_on)
             number = next(self.loop.numbers)
             function = Function(
-                number, called.name, spec, pickled, auto_log=auto_log, collect=collect
+                *(number, called.name, spec, pickled),
+                auto_log=auto_log,
+                collect=collect,
+                cached=cached,
             )
             for _, setup in self.setups:
                 function.names += setup.names
@@ -332,6 +353,9 @@ def message_of(call: StepCall) -> tuple[Any, ...]:
 
 def outcome_of(message: tuple[Any, ...], logs: Logs | None, worker: str) -> Outcome:
     """What a worker says of a call that ended."""
+    if len(message) != PLAIN:
+        plain = outcome_of((*message[:8], *message[9:]), logs, worker)
+        return plain._replace(files=message[8])
     _, state, started, duration, value, preview, names, error, retryable, _ = message
     known = None if error is None else StepError(*error)
     return Outcome(state, started, duration, value, preview, names, known, retryable, logs, worker)

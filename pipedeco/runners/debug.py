@@ -336,18 +336,24 @@ class DebugSession:
     def _once(self, step: Step, args: Any, kwargs: Any) -> Outcome:
         """The outcome, once files that are to be collected are logged."""
         options = step.called.options
-        attempt = (
-            step.called.component.fn,
-            lambda: (args, kwargs),
-            lambda value: self._pack(step, value),
-            options.retry_on,
-            "debug",
-        )
-        if not options.collect:
-            return perform(*attempt)
-        from pipedeco.worker.collecting import collected
 
-        return collected(options.collect, self.reporter, lambda: perform(*attempt))
+        def attempt(pack: Callable[[Any], Any]) -> Outcome:
+            function = step.called.component.fn
+            call = function, lambda: (args, kwargs), pack, options.retry_on, "debug"
+            if not options.collect:
+                return perform(*call)
+            from pipedeco.worker.collecting import collected
+
+            return collected(options.collect, self.reporter, lambda: perform(*call))
+
+        def pack(value: Any) -> Any:
+            return self._pack(step, value)
+
+        if step.key is None:
+            return attempt(pack)
+        from pipedeco.worker.noting import noting_files
+
+        return noting_files(attempt, pack)
 
     def arguments(self, step: Step) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The originals, with results replaced by their values."""

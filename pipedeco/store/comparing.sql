@@ -4,7 +4,9 @@
 select seq, pipeline, version, mode, started, ended, args, parameters, value, preview,
        error_type, error_text, python, host, capture,
        (select text from reported
-        where run = run.seq and kind = 'option' and name = 'seed') as seed
+        where run = run.seq and kind = 'option' and name = 'seed') as seed,
+       (select number from reported
+        where run = run.seq and kind = 'time' and name = 'seconds') as seconds
 from run where id = :id;
 
 -- name: compared_components

@@ -11,7 +11,9 @@ values (:id, :pipeline,
 returning seq, number;
 
 -- name: expected_steps
-select steps, ended - started from run
+select steps, coalesce((select number from reported
+                        where run = run.seq and kind = 'time' and name = 'seconds'), ended - started)
+from run
 where pipeline = :pipeline and version is :version and status = 'completed' and epoch = 1
 order by number desc limit 1;
 
@@ -21,8 +23,19 @@ update run set status = :status, ended = :ended, steps = :steps, reads = :reads,
                traceback = :traceback, error = :error
 where seq = :seq and epoch = :epoch;
 
+-- name: put_seconds
+insert or replace into reported (run, kind, name, number, time)
+values (:run, 'time', 'seconds', :seconds, :began);
+
+-- name: seconds_of_run
+select number, time from reported where run = :run and kind = 'time' and name = 'seconds';
+
+-- name: last_seen
+select max(started + coalesce(duration, 0)) as time from step where id >= :first and id < :last;
+
 -- name: take_over
-update run set epoch = epoch + 1, owner = :owner, mode = :mode, status = 'running', ended = null, cancel = null,
+update run set epoch = epoch + 1, owner = :owner, mode = :mode,
+               parent_step = coalesce(:step, parent_step), status = 'running', ended = null, cancel = null,
                steps = null, reads = null, progress = null,
                value = null, preview = null, error_type = null, error_text = null,
                traceback = null, error = null
@@ -67,10 +80,18 @@ delete from component where run = :run;
 update run set status = 'failed', ended = :ended, error_type = :type, error_text = :text
 where id = :id and epoch = :epoch;
 
--- name: earlier_child
-select id, args from run
-where parent_run = :parent and parent_step = :step
-order by seq desc limit 1;
+-- name: forget_earlier_step
+delete from earlier where run = :run and name = :name;
+
+-- name: rename_earlier_step
+update or replace earlier set name = :as where run = :run and name = :name;
+
+-- name: children_to_resume
+select id, parent_step, pipeline, args from run
+where parent_run = :parent and parent_step is not null order by seq desc;
+
+-- name: move_child
+update run set parent_step = :step where id = :id;
 
 -- name: ask_to_cancel
 update run set cancel = :reason where id = :id and status = 'running';
@@ -158,7 +179,8 @@ update step_key set fingerprint = :fingerprint
 where step = :step or (step = :origin and key = :key);
 
 -- name: cached_value
-select step.id, step.value, step.preview, step_key.fingerprint, cache.created, run.id, step.logs
+select step.id, step.value, step.preview, step_key.fingerprint, cache.created, run.id, step.logs,
+       iif(instr(step_key.parts, '"files"'), step_key.parts, null)
 from cache join step on step.id = cache.step join run on run.seq = step.run
 left join step_key on step_key.step = step.id
 where cache.key = :key and not run.archived;
@@ -174,26 +196,44 @@ insert or replace into step
 values
 
 -- name: find_runs
-select * from run where id like :prefix || '%' escape '\' order by seq limit 3;
+select run.*,
+       (select number from reported
+        where run = run.seq and kind = 'time' and name = 'seconds') as seconds
+from run where id like :prefix || '%' escape '\' order by seq limit 3;
 
 -- name: run_by_id
-select * from run where id = :id;
+select run.*,
+       (select number from reported
+        where run = run.seq and kind = 'time' and name = 'seconds') as seconds
+from run where id = :id;
 
 -- name: latest_run
-select * from run where parent_step is null and not archived order by seq desc limit 1;
+select run.*,
+       (select number from reported
+        where run = run.seq and kind = 'time' and name = 'seconds') as seconds
+from run where parent_step is null and not archived order by seq desc limit 1;
 
 -- name: numbered_run
-select * from run where pipeline = :pipeline and number = :number;
+select run.*,
+       (select number from reported
+        where run = run.seq and kind = 'time' and name = 'seconds') as seconds
+from run where pipeline = :pipeline and number = :number;
 
 -- name: list_runs
-select * from run
+select run.*,
+       (select number from reported
+        where run = run.seq and kind = 'time' and name = 'seconds') as seconds
+from run
 where (:pipeline is null or pipeline = :pipeline) and (:version is null or version = :version)
       and (:archived or not archived)
       and (:chosen is null or seq in (select value from json_each(:chosen)))
 order by seq desc limit :limit;
 
 -- name: newest_of
-select number from run where pipeline = :pipeline order by seq desc limit 1;
+select run.*,
+       (select number from reported
+        where run = run.seq and kind = 'time' and name = 'seconds') as seconds
+from run where pipeline = :pipeline order by archived, seq desc limit 1;
 
 -- name: runs_with_tag
 select run from reported where kind in ('tag', 'step_tag') and name = :tag;

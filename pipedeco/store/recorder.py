@@ -199,6 +199,10 @@ class Recorder:
         """Note that the fingerprint of a step's value has become known."""
         self._put(("fingerprint", step))
 
+    def moved(self, child: str, step: str) -> None:
+        """Note that a child run is the step of another name."""
+        self._put(("moved", child, step))
+
     def end(self, run: Any, facts: dict[str, Any]) -> None:
         self._put(("end", run, facts))
 
@@ -519,10 +523,17 @@ class Recorder:
             self.connection.execute(queries()["put_attempt"], row)
             self._reports.write((step, number), log.seq)
 
+    def _write_moved(self, child: str, step: str) -> None:
+        self.connection.execute(queries()["move_child"], {"id": child, "step": step})
+
     def _write_end(self, run: Any, facts: dict[str, Any]) -> None:
         log = self._owned(run)
         if log is not None:
             columns = {**facts, "seq": log.seq, "epoch": log.epoch}
+            seconds = columns.pop("seconds", None)
+            if seconds is not None:
+                told = {"run": log.seq, "seconds": seconds, "began": log.facts["started"]}
+                self.connection.execute(queries()["put_seconds"], told)
             self._reports.write(log.body, log.seq)
             self.connection.execute(queries()["end_run"], columns)
             if facts["status"] == "completed" and log.epoch > 1:
@@ -562,8 +573,11 @@ class Recorder:
         outcome = step.outcome
         if step.state != COMPLETED or outcome is None or outcome.value == UNRECORDED:
             return False
-        if any(digest != _digest_now(path) for path, digest in key.files):
-            return False  # nobody knows which content the step has read
+        if key.files or key.given:
+            from pipedeco.fingerprint.files import digest_now
+
+            if any(digest != digest_now(path) for path, digest in (*key.files, *key.given)):
+                return False  # nobody knows which content the step has read
         if isinstance(outcome.value, str):
             self.blobs.sync(outcome.value)
         return True
@@ -654,14 +668,3 @@ def _multi_row(statement: str, count: int) -> str:
 def _end_of(step: Step) -> float:
     assert step.outcome is not None
     return step.outcome.started + step.outcome.duration
-
-
-def _digest_now(path: str) -> str | None:
-    """The content of a file that was an argument, after the step; None where it is gone."""
-    from pipedeco.fingerprint.files import file_digest
-    from pipedeco.fingerprint.unproven import Unproven
-
-    try:
-        return file_digest(path)
-    except (OSError, Unproven):
-        return None

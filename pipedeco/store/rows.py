@@ -83,6 +83,7 @@ def key_row(seq: int, step: Step, key: StepKey) -> tuple[Any, ...]:
         "inputs": key.inputs,
         "unproven": key.unproven,
         "note": key.note,
+        "files": step.outcome.files if step.outcome is not None else None,
     }
     return (
         step_id(seq, step.position),

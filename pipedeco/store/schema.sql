@@ -135,9 +135,9 @@ create table attempt (                  -- only attempts that were followed by a
 
 create table reported (                 -- what runs are searched by; the rest stands in their events
     run integer not null,
-    kind text not null,                 -- metric, param, tag, step_tag, option (of the pipeline)
+    kind text not null,                 -- metric, param, tag, step_tag, option (of the pipeline), time
     name text not null,
-    number real,                        -- the last value of a metric
+    number real,                        -- the last value of a metric; seconds that the run took
     text text,                          -- the preview of a parameter, the value of an option
     time real not null default 0,       -- when it was reported; the last counts
     primary key (run, kind, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import sys
 from collections import OrderedDict, deque
 from contextvars import ContextVar
@@ -11,6 +10,7 @@ from typing import Any
 
 from pipedeco.main_file import MAIN, is_users
 from pipedeco.module_state import Change, Global, dump_global, dumped_globals, with_paths_moved
+from pipedeco.serialization import loads
 
 MISSING = object()
 PLAIN = ("Namespace", "SimpleNamespace")  # of argparse and types: mere attributes
@@ -86,7 +86,7 @@ class Changes:
         known = self._objects.setdefault(id(own), (own, change.object))
         if own is not MISSING and _dumped(own) == data:
             return
-        value = pickle.loads(data)
+        value = loads(data)
         if isinstance(own, ContextVar):
             own.set(value)
         elif own is MISSING or known[1] != change.object or not changed_in_place(own, value):

@@ -8,7 +8,7 @@ runs nobody's code.
                     ("modules", (StrayModule, ...))            as the run's, with others since
                     ("changes", [(module, name, data, object), ...])   globals of modules that it imports
                     ("function", id, kind, module, data, retry_on, component's name, auto_log,
-                     collect)
+                     collect, cached)
                     ("moment", data)                           how things stand at the calls that come
                     ("calls", [(id, function, args, inputs, call number, attempt), ...])
                     ("give_back",)                             calls that are not begun

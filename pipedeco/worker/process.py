@@ -32,7 +32,14 @@ from pipedeco.graph import CANCELLED, COMPLETED, FAILED, Outcome, numbered
 from pipedeco.interrupts import ENDS
 from pipedeco.main_file import MainFile
 from pipedeco.reporter import ADDRESS, Reporter, StepName
-from pipedeco.serialization import Pickler, loads, main_names, unpack, unpack_arguments
+from pipedeco.serialization import (
+    LoadingEnded,
+    Pickler,
+    loads,
+    main_names,
+    unpack,
+    unpack_arguments,
+)
 from pipedeco.text import preview
 from pipedeco.tracing import inside_step, reporting, watch_threads
 from pipedeco.worker.changes import Changes
@@ -49,7 +56,7 @@ MILLION = 1_000_000
 FLUSH = 0.001  # seconds of short steps after which their outcomes are sent
 TICK = 0.004  # seconds; with the time that sending takes, outcomes leave within 5 ms
 # Where these stand in what is known of a function, see messages.
-AUTO_LOG, COLLECT = 5, 6
+AUTO_LOG, COLLECT, CACHED = 5, 6, 7
 POLL = 50  # ticks between two looks at the files that a step's libraries write
 PARK_AFTER = 12  # idle ticks after which the watch thread sleeps until it is needed
 WORD = 3.0  # seconds for which the word of a controller is awaited that cancels a run
@@ -334,7 +341,8 @@ class Worker:
         known = None if outcome.error is None else tuple(outcome.error)
         if outcome.state == COMPLETED:
             self.made[number] = outcome.value
-        self.outcomes.append((number, *outcome[:6], known, outcome.retryable, logs))
+        files = (outcome.files,) if outcome.files else ()
+        self.outcomes.append((number, *outcome[:6], known, *files, outcome.retryable, logs))
         self.page[0] = 0
 
     def retire(self, status: int = 0) -> NoReturn:
@@ -404,6 +412,17 @@ class Worker:
             return failed(error, (), time.time(), 0.0)
         facts = self.functions[function_id]
         call = function, lambda: self.arguments(args, inputs), self.pack, retry_on
+        if facts[CACHED]:
+            from pipedeco.worker.noting import noting_files
+
+            begin, ends = call[:2], call[3:]
+            return noting_files(
+                lambda pack: self.perhaps_collected((*begin, pack, *ends), facts), self.pack
+            )
+        return self.perhaps_collected(call, facts)
+
+    def perhaps_collected(self, call: tuple[Any, ...], facts: tuple[Any, ...]) -> Outcome:
+        """Perform a call, and keep the files that its component collects."""
         if facts[COLLECT]:
             from pipedeco.worker.collecting import collected
 
@@ -434,7 +453,11 @@ class Worker:
 
         def load_input(number: int) -> Any:
             if number not in values:
-                values[number] = unpack(inputs[number], self.blobs)
+                try:
+                    values[number] = unpack(inputs[number], self.blobs)
+                except LoadingEnded as error:
+                    error.input = number
+                    raise
             return values[number]
 
         found = unpack_arguments(args, self.blobs, load_input)

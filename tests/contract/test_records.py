@@ -22,6 +22,7 @@ from pipedeco import (
     runs,
     value,
 )
+from pipedeco.housekeeping.removal import archive, remove
 
 in_workers = pytest.mark.parametrize("mode", ["local", "remote"], indirect=True)
 
@@ -514,6 +515,29 @@ def test_get_run(mode):
     assert get_run(first.id[:9]).id == first.id
     assert get_run("simple#1").id == first.id
     assert get_run("simple#2").id == second.id
+
+
+def test_get_run_by_the_name_of_a_pipeline(mode):
+    """It is the latest run of that name, where no id answers; archived ones come last."""
+    other = pipeline(name="other")(simple.fn)
+    inner = simple.with_options(name="inner")
+    outer = pipeline(name="outer")(lambda x: inner(x))  # noqa: PLW0108
+    runs_of = [p.start(1) for p in (simple, simple, other, outer)]
+    for run in runs_of:
+        run.wait(10)
+    assert get_run("simple").name == "simple#2"
+    assert get_run("other").id == runs_of[2].id
+    assert get_run("inner").parent_run == runs_of[3].id
+    assert get_run(runs_of[0].id[:9]).id == runs_of[0].id
+    named = pipeline(name=runs_of[0].id)(simple.fn).start(1)
+    named.wait(10)
+    assert get_run(runs_of[0].id).id == runs_of[0].id  # an id comes first
+    archive("simple#2")
+    assert get_run("simple").name == "simple#1"
+    archive("simple#1")
+    assert get_run("simple").name == "simple#2"
+    with pytest.raises(RunNotFound, match="did you mean simple#2, the latest of its runs"):
+        remove("simple")  # which would leave others
 
 
 @pytest.mark.parametrize("name", ["zzz", "simple#9", "other#1", "simple#x", "", "%", "_" * 12])

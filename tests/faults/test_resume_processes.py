@@ -390,6 +390,59 @@ def test_another_hash_seed(lab):
     assert inner[0][0] == 5
 
 
+REORDERED = (
+    COUNTED
+    + """
+from concurrent.futures import as_completed
+
+
+@component
+def each(name):
+    count(f"each-{name}")
+    while name != os.environ["FIRST"] and not Path("ended").exists():
+        time.sleep(0.005)
+    Path("ended").touch()
+    return name
+
+
+@component
+def post(name):
+    count(f"post-{name}")
+    return name
+
+
+@component
+def last(rows):
+    if not Path("go").exists():
+        raise ValueError("not yet")
+    return "".join(sorted(rows))
+
+
+@pipeline(workers=3)
+def by_set():
+    return last([post(each(name)) for name in {"a", "b", "c"}])
+
+
+@pipeline(workers=3)
+def by_time():
+    return last([post(one) for one in as_completed([each(name) for name in "abc"])])
+"""
+)
+
+
+@pytest.mark.parametrize("name", ["by_set", "by_time"])
+def test_a_fan_out_in_another_order(lab, name):
+    """A set has another order in each process, `as_completed` that of the clock."""
+    lab.write("app.py", REORDERED)
+    first = {"PYTHONHASHSEED": "1", "FIRST": "c"}
+    assert cli(lab, "run", f"app.py:{name}", **first).finish().code == 1
+    assert set(performed(lab).values()) == {1}
+    (lab.folder / "go").touch()
+    done = resume(lab, lab.latest(), PYTHONHASHSEED="2", FIRST="a")
+    assert "abc" in done.out
+    assert performed(lab) == {}
+
+
 def test_interrupted_at_once(lab):
     """`pipedeco runs` says so at the first question after the kill, and a resumption is refused
     as long as a process has the run."""
