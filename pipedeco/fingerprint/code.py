@@ -17,6 +17,7 @@ place, and a change of layout may cost a miss.  What cannot be proven is said in
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import namedtuple
 from types import BuiltinFunctionType, FunctionType, MethodType
@@ -215,7 +216,9 @@ class _Global:
 
 def _is_itself(found: Any) -> bool:
     """Whether nothing can change about a value but which one it is."""
-    return id(type(found)) in PLAIN or (
+    if id(type(found)) in PLAIN or found is os.environ:
+        return True
+    return (
         type(found) in (MethodType, BuiltinFunctionType)
         and holder_of(found.__self__, anywhere=True) is not None
     )

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.fingerprint.nodes import name_of
 from pipedeco.fingerprint.unproven import Unproven
+from pipedeco.reductions import stream_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+UNDEFINED_FUNCTION = "sympy.core.function.UndefinedFunction"  # a metaclass
 _SETTING = (bool, int, float, str, type(None))
 
 # ---- pydantic
@@ -30,6 +32,19 @@ def _pydantic_decorator(value: Any) -> Any:
 def _computed_field(value: Any) -> Any:
     names = [name for name in type(value).__dataclass_fields__ if name != "wrapped_property"]
     return {name: getattr(value, name) for name in names}
+
+
+def _validated_call(value: Any) -> Any:
+    """The function whose arguments it validates, by their annotations, and how."""
+    return value.function, value.validate_return, value.config_wrapper.config_dict
+
+
+# ---- sympy
+
+
+def _undefined_function(value: Any) -> Any:
+    """A class that `Function("f")` makes: its name and what is assumed of it."""
+    return value.name, value._kwargs
 
 
 # ---- omegaconf
@@ -87,6 +102,16 @@ def _vectorized(value: Any) -> Any:
     return value._dispatcher, types, value.identity
 
 
+def _callback(value: Any) -> Any:
+    return value._pyfunc, str(value._sig)
+
+
+def _jit_class(value: Any) -> Any:
+    """What a jitclass is compiled from: its fields by type, and its functions."""
+    methods = value.jit_methods, value.jit_props, value.jit_static_methods
+    return value.class_name, list(_texts(value.struct).items()), methods
+
+
 def _texts(value: Any) -> dict[str, str]:
     return {str(name): str(item) for name, item in value.items()}
 
@@ -119,6 +144,14 @@ def _random_state(value: Any) -> Any:
 
 
 # ---- instruments
+
+
+def _stream(value: Any) -> Any:
+    """A standard stream, by its name."""
+    name = stream_name(value)
+    if not name:
+        raise Unproven("it is open, and stands somewhere in its file; pass the path")
+    return name
 
 
 def _logger(_value: Any) -> Any:
@@ -168,7 +201,12 @@ def _transport(value: Any) -> Any:
 EXACT: dict[str, Callable[[Any], Any]] = {
     "pydantic._internal._decorators.Decorator": _pydantic_decorator,
     "pydantic.fields.ComputedFieldInfo": _computed_field,
+    "pydantic._internal._validate_call.ValidateCallWrapper": _validated_call,
+    UNDEFINED_FUNCTION: _undefined_function,
     "numba.np.ufunc.dufunc.DUFunc": _vectorized,
+    "numba.core.ccallback.CFunc": _callback,
+    "numba.core.types.misc.ClassType": _jit_class,
+    "_io.TextIOWrapper": _stream,
     "spacy.tokens.doc.Doc": _document,
     "numpy.random.mtrand.RandomState": _random_state,
     "loguru._logger.Logger": _logger,

@@ -10,6 +10,7 @@ Content is written as nested tuples of constants.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from marshal import dumps
 from typing import TYPE_CHECKING, Any
@@ -197,6 +198,8 @@ class Writer:
             return "variable", found.name, self._write(found.get(MISSING))
         if found is MISSING:
             return ("missing",)
+        if name == "os._Environ" and found is os.environ:  # as `os.environ` does
+            return "name", "os.environ"
         if name == "pipedeco.components.Bound":
             return self._method(found)
         return self._inline(found, self._digested)

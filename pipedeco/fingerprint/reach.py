@@ -27,6 +27,8 @@ from pipedeco.definitions import Decorated
 from pipedeco.fingerprint import lookup, wrappers
 from pipedeco.fingerprint.bytecode import Read, Root
 from pipedeco.fingerprint.held import holder_of
+from pipedeco.fingerprint.libraries import UNDEFINED_FUNCTION
+from pipedeco.fingerprint.nodes import name_of
 from pipedeco.fingerprint.packages import file_digest, public_name
 from pipedeco.fingerprint.parts import PLAIN, Part, Writer
 
@@ -330,6 +332,8 @@ class Reach(Writer):
     # ---- classes
 
     def _class_or_reference(self, found: type) -> Any:
+        if name_of(type(found)) == UNDEFINED_FUNCTION:  # a value of sympy's
+            return self._inline(found, self._digested)
         label = self._named(found)
         module = lookup.module_of(found)
         if not self._is_users(module):
