@@ -50,9 +50,9 @@ class Uncached:
 
 
 def _sentence(component: Any, why: str, cure: str) -> str:
-    """A cure is for what has no fingerprint, and not for code that may do anything."""
+    """With a cure for what has no fingerprint, unless the reason has one of its own."""
     said = f"{component.name} is cached, but will be performed each time: {why}"
-    return f"{said}; {cure}" if "has no fingerprint" in why else said
+    return f"{said}; {cure}" if "has no fingerprint" in why and "; " not in why else said
 
 
 def _warn_at(fn: Any, message: str) -> None:

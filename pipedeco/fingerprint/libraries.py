@@ -159,11 +159,14 @@ def _logger(_value: Any) -> Any:
 
 
 def _console(value: Any) -> Any:
-    """A console of rich: how it renders, as it was told; not what it found out of a terminal."""
-    names = vars(value)
+    """A console of rich: how it renders; not whether there is a terminal just now."""
+    names = sorted(vars(value).keys() - _OF_TERMINALS)
+    settings = [(name, vars(value)[name]) for name in names if type(vars(value)[name]) in _SETTING]
     themes = getattr(value._thread_locals.theme_stack, "_entries", ())
-    styles = [{name: str(style) for name, style in theme.items()} for theme in themes]
-    return [(name, item) for name, item in sorted(names.items()) if type(item) in _SETTING], styles
+    return settings, [{name: str(style) for name, style in theme.items()} for theme in themes]
+
+
+_OF_TERMINALS = frozenset(("is_interactive", "is_jupyter", "_is_alt_screen"))
 
 
 def _engine(value: Any) -> Any:
