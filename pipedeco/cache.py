@@ -50,6 +50,7 @@ from pipedeco.store.database import connect_to_read, queries
 from pipedeco.store.reports import adopt
 from pipedeco.store.rows import unpack_logs
 from pipedeco.tracing import current
+from pipedeco.uncached import Uncached
 
 if TYPE_CHECKING:
     import sqlite3
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from pipedeco.runners import Session
     from pipedeco.serialization import Packed
 
+NOT_COMPARED = "!cannot be compared: "  # in place of a value's fingerprint, and why
 POLL = 0.02  # seconds between two looks at a key that another process computes
 
 
@@ -166,6 +168,7 @@ class ResultCache:
         self._sent: dict[str, str] = {}  # values of `__main__` as keys first had them
         self._helpers: dict[str, Called] = {}
         self._agreed: dict[Any, bool] = {}  # by function: whether workers have the same code
+        self._uncached = Uncached()
         self._doubted: dict[Any, list[StepCall]] = {}  # who waits for that
 
     # -- at the call, in the body's thread ---------------------------------------------------
@@ -182,12 +185,16 @@ class ResultCache:
         token = current.set(None)  # modules that the code imports late are imported now
         try:
             code = self.codes.of(component.fn)
+            if code.unproven:
+                self._uncached.tell_of_code(component, code.unproven[0])
             unproven = code.unproven[0] if code.unproven else self._moved(code)
             if unproven:
                 return StepKey(cache, code.digest, {}, unproven)
             try:
                 arguments = self._arguments(component, args, kwargs, inputs)
             except Unproven as error:
+                if all(os.path.exists(file.path) for file in _files((args, kwargs))):
+                    self._uncached.tell_of_argument(component, str(error))
                 return StepKey(cache, code.digest, {}, str(error))
             key = StepKey(cache, code.digest, arguments, None)
             key.files = [(file.path, file_digest(file.path)) for file in _files((args, kwargs))]
@@ -263,6 +270,7 @@ class ResultCache:
         return self._held.pop(call, self) is None
 
     def close(self) -> None:
+        self._uncached.tell_noted()
         for name in list(self._claimed):  # of a run that could not be recorded
             self._release(name)
         if self._connection is not None:
@@ -336,6 +344,8 @@ class ResultCache:
         for name, found in key.inputs.items():
             if found.startswith("!"):
                 key.unproven = f"the value of step {name} {found[1:]}"
+                if found.startswith(NOT_COMPARED):
+                    self._uncached.note(step.called.component, key.unproven)
                 return None
         content = [
             key.code,
@@ -508,11 +518,11 @@ class ResultCache:
         """A value's fingerprint with the code that its classes have now."""
         digest, named = json.loads(text)[:2]
         if digest is None:
-            return f"!cannot be compared: {named[0]}"
+            return f"{NOT_COMPARED}{named[0]}"
         try:
             return str(digest) + "".join(f" {self.codes.named(name)}" for name in named)
         except Unproven as error:
-            return f"!cannot be compared: {error}"
+            return f"{NOT_COMPARED}{error}"
 
 
 def held_files(parts: str) -> tuple[tuple[str, str | None], ...]:

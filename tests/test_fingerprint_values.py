@@ -592,6 +592,72 @@ def test_arrays():
         assert value_digest(pickle.loads(pickle.dumps(value))) == value_digest(value)
 
 
+def test_what_stands_for_a_missing_text_counts():
+    """None, which is also the lack of it in other places, too."""
+    np = pytest.importorskip("numpy")
+    kinds = [np.dtypes.StringDType(), np.dtypes.StringDType(na_object=None)]
+    kinds += [np.dtypes.StringDType(na_object=float("nan")), np.dtypes.StringDType(coerce=False)]
+    values = [*kinds, *(np.array(["a", "b"], dtype=kind) for kind in kinds)]
+    assert len({value_digest(value) for value in values}) == len(values)
+
+
+class Tensor:
+    """As much of torch.Tensor as is looked at, on an array of numpy."""
+
+    __module__ = "torch"
+    is_meta = is_quantized = requires_grad = False
+    is_leaf = True
+    grad = None
+    layout = "strided"
+    device = types.SimpleNamespace(type="cpu")
+
+    def __init__(self, array):
+        self._array = array
+        self.shape = array.shape
+        self.dtype = array.dtype
+
+    @property
+    def __dict__(self):
+        return {}
+
+    def detach(self):
+        return self
+
+    resolve_conj = resolve_neg = cpu = detach
+
+    def contiguous(self):
+        return Tensor(self._array.copy(order="C"))
+
+    def is_contiguous(self):
+        return self._array.flags.c_contiguous
+
+    def stride(self):
+        return tuple(step // self._array.itemsize for step in self._array.strides)
+
+    def numel(self):
+        return self._array.size
+
+    def element_size(self):
+        return self._array.itemsize
+
+    def data_ptr(self):
+        return self._array.ctypes.data
+
+
+def test_the_strides_of_a_tensor_count(monkeypatch):
+    """`view()` of a transposed one fails, of its copy it does not."""
+    np = pytest.importorskip("numpy")
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(strided="strided"))
+    array = np.arange(6.0).reshape(2, 3)
+    turned = np.ascontiguousarray(array.T)
+    one, other = Tensor(turned.T), Tensor(array)
+    assert value_digest(other) == value_digest(Tensor(array.copy()))
+    assert value_digest(one) != value_digest(other)
+    assert value_digest(one) == value_digest(Tensor(turned.copy().T))
+    column = np.arange(3.0).reshape(3, 1)
+    assert value_digest(Tensor(column)) == value_digest(Tensor(np.asfortranarray(column)))
+
+
 def test_what_lies_between_the_fields_of_an_array_does_not_count():
     """Nor does what fills a long double."""
     np = pytest.importorskip("numpy")

@@ -1,8 +1,8 @@
 """Arrays of numbers: their buffers go to the hash directly, without a copy where they are contiguous.
 
 Content counts in C order with the exact type of its items, byte order included. A view equals its
-copy, a mapped file an array in memory, Fortran order C order. Numbers count by their bits: 0.0 is not
--0.0, and nan equals nan of the same bits. Where a tensor lies (its device) does not count.
+copy in the same order, a mapped file an array in memory. Numbers count by their bits: 0.0 is not -0.0,
+and nan equals nan of the same bits. The order of axes in memory counts, as code may ask for it. Where a tensor lies (its device) does not count.
 """
 
 from __future__ import annotations
@@ -85,9 +85,14 @@ def dtype_key(dtype: Any) -> Any:
         base, shape = dtype.subdtype
         return "subarray", dtype_key(base), shape
     if dtype.kind == "T":  # texts of any length; not its str, which shows na_object
-        return "text", dtype.coerce, getattr(dtype, "na_object", None), metadata
+        return "text", dtype.coerce, _missing(dtype), metadata
     # Types of other packages, such as bfloat16, may share their str with a plain one.
     return _type_of(dtype), dtype.name, dtype.str, metadata
+
+
+def _missing(dtype: Any) -> tuple[Any, ...]:
+    """What stands for a missing text; None is another thing than nothing."""
+    return (dtype.na_object,) if hasattr(dtype, "na_object") else ()
 
 
 def array_content(array: Any) -> Any:
@@ -162,9 +167,17 @@ def _tensor(value: Any) -> Any:
             f"a tensor of layout {value.layout} or without plain data is not looked into"
         )
     plain = value.detach().resolve_conj().resolve_neg()
-    kind = (str(value.dtype), tuple(value.shape), value.requires_grad)
+    kind = (str(value.dtype), tuple(value.shape), _strides(plain), value.requires_grad)
     gradient = value.grad if value.is_leaf else None
     return kind, digest_of_pieces(_tensor_pieces(plain)), gradient, dict(value.__dict__)
+
+
+def _strides(tensor: Any) -> tuple[int, ...] | None:
+    """How a tensor lies in memory, where that is not C's order: `view()` and kernels ask for it."""
+    if tensor.is_contiguous():
+        return None
+    pairs = zip(tensor.shape, tensor.stride(), strict=True)
+    return tuple(step for size, step in pairs if size > 1)
 
 
 def _tensor_pieces(tensor: Any) -> Iterator[Any]:

@@ -52,6 +52,9 @@ _FROM = opmap["IMPORT_FROM"]
 _SMALL_INT = opmap.get("LOAD_SMALL_INT", -1)
 # ---- names
 
+_GLOBALS = Root("global", "globals")
+_MEMO = Root("from", "TypeCheckMemo", "typeguard")  # as in TypeCheckMemo(globals(), locals())
+
 
 def reads(code: CodeType) -> set[Read]:
     """What a function and all within it look up outside of it."""
@@ -76,6 +79,7 @@ class _Scan:
         self._pending: Root | None = None  # imported, and not yet stored
         self._modules: dict[int, Root] = {}  # locals that stand for an import, and nothing else
         self._unused: set[int] = set()
+        self._last: Root | None = None  # the one before
 
     def run(self) -> None:
         steps = list(instructions(self._code))
@@ -115,15 +119,17 @@ class _Scan:
         return value if type(value) is str else None
 
     def _close(self, text: str | None) -> None:
-        root = self._root
+        root, last = self._root, self._last
         if root is None:
             return
+        attributes = self._attributes
+        self._root, self._last, self._attributes = None, root, []
+        if root == _GLOBALS and last == _MEMO:  # typeguard's own: it looks annotations up
+            return
         if self._asks and text is not None:  # getattr(module, "name")
-            self._attributes.append(text)
-        self._found.add(Read(root, tuple(self._attributes), text))
-        self._asks = root.name in ("getattr", "hasattr") and not self._attributes
-        self._root = None
-        self._attributes = []
+            attributes.append(text)
+        self._found.add(Read(root, tuple(attributes), text))
+        self._asks = root.name in ("getattr", "hasattr") and not attributes
 
     def _imported(self, op: int, name: str) -> None:
         if op == _IMPORT:

@@ -17,13 +17,15 @@ place, and a change of layout may cost a miss.  What cannot be proven is said in
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import namedtuple
-from types import FunctionType
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.definitions import Decorated
 from pipedeco.fingerprint.codes import Codes, digest_of
+from pipedeco.fingerprint.held import holder_of
 from pipedeco.fingerprint.lookup import place_of
 from pipedeco.fingerprint.packages import Owners, python_part
 from pipedeco.fingerprint.parts import PLAIN
@@ -194,7 +196,7 @@ class _Global:
         self.name = name
         self.found = found
         self.digest = digest
-        self.content = None if id(type(found)) in PLAIN else self._content()
+        self.content = None if _is_itself(found) else self._content()
 
     def is_same(self) -> bool:
         if self.names.get(self.name, self) is not self.found:
@@ -210,6 +212,16 @@ class _Global:
             return self.digest(self.found, code_digest=lambda item: str(id(item)), what=self.name)
         except Unproven:
             return ""  # no key is made of it anyway
+
+
+def _is_itself(found: Any) -> bool:
+    """Whether nothing can change about a value but which one it is."""
+    if id(type(found)) in PLAIN or found is os.environ:
+        return True
+    return (
+        type(found) in (MethodType, BuiltinFunctionType)
+        and holder_of(found.__self__, anywhere=True) is not None
+    )
 
 
 def _function_content(found: FunctionType) -> Any:

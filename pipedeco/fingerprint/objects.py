@@ -15,6 +15,7 @@ from collections import OrderedDict
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from pipedeco.fingerprint.held import opened_bound
 from pipedeco.fingerprint.nodes import (
     KEPT,
     PACKED_FROM,
@@ -77,7 +78,18 @@ def _mappingproxy(value: types.MappingProxyType[Any, Any]) -> Node:
 
 
 def _bound_method(value: types.MethodType) -> Node:
+    held = opened_bound(value)
+    if held is not None:
+        return held
     return Node(b"6:method", (value.__func__, value.__self__), KEPT, _part_of_method)
+
+
+def _property(value: property) -> Node:
+    return Node(b"8:property", (value.fget, value.fset, value.fdel))
+
+
+def _wrapping(value: Any) -> Node:
+    return Node(b"8:wrapping", (type(value).__name__, value.__func__))
 
 
 def _part_of_method(_value: Any, index: int) -> str:
@@ -88,7 +100,8 @@ def _built_in_function(value: types.BuiltinFunctionType) -> Node:
     owner = value.__self__
     if owner is None or type(owner) is types.ModuleType:
         return Node(b"8:built-in", (value.__module__, value.__qualname__))
-    return Node(b"15:built-in method", (value.__name__, owner), KEPT, _part_of_method)
+    held = opened_bound(value)
+    return held or Node(b"15:built-in method", (value.__name__, owner), KEPT, _part_of_method)
 
 
 # ---- parts of objects
@@ -111,13 +124,31 @@ _DERIVED = "_attrs_cached_hash"
 
 
 def _state(value: State) -> Opened:
-    parts = [part for pair in value.items() for part in pair if pair[0] != _DERIVED]
+    parts = [part for pair in value.items() for part in pair if not _is_derived(value, pair[0])]
     return b"5:state", parts, PAIRS, _attribute
 
 
 def _attribute(value: Any, index: int) -> str:
-    names = [name for name in value if name != _DERIVED]
+    names = [name for name in value if not _is_derived(value, name)]
     return f".{names[index // 2]}"
+
+
+def _is_derived(state: State, name: Any) -> bool:
+    """Whether an attribute is a hash or an address, which no other process has again."""
+    return name == _DERIVED or (
+        type(name) is str and name.endswith("_id") and _is_address(state, name)
+    )
+
+
+def _is_address(state: State, name: str) -> bool:
+    """Whether `_x_id` is the `id()` of what is, or was, the attribute `x` beside it."""
+    value, of = state[name], name[:-3]
+    if type(value) is not int or not name.startswith("_") or value < _LOWEST or value % 8:
+        return False
+    return of in state or of[1:] in state
+
+
+_LOWEST = 1 << 24  # below are no objects; numbers of things are
 
 
 def _bag(value: Bag) -> Opened:
@@ -157,15 +188,15 @@ def object_opener(kind: type) -> Callable[[Any], Node]:
         return _set_object
     if issubclass(kind, tuple) and isinstance(kind.__dict__.get("_fields"), tuple):
         return _named_tuple
-    return _object
+    return opened_object
 
 
 def _enum(value: Any) -> Node:
     return Node(b"4:enum", (type(value), value._name_, value._value_))
 
 
-def _object(value: Any) -> Node:
-    """Raises what reducing it raises, where it cannot be."""
+def opened_object(value: Any) -> Node:
+    """What pickle would store of it.  Raises what reducing it raises, where it cannot be."""
     return _reduced(value, _reduce(value))
 
 
@@ -189,7 +220,7 @@ def _set_object(value: Any) -> Node:
 def _named_tuple(value: Any) -> Node:
     names = type(value)._fields
     if getattr(value, "__dict__", None) or len(names) != tuple.__len__(value):
-        return _object(value)
+        return opened_object(value)
     return Node(
         b"10:namedtuple",
         (type(value), *tuple.__iter__(value)),
@@ -231,12 +262,19 @@ def _reduced(value: Any, reduced: Any) -> Node:
 def _module_of(value: Any, name: str) -> str:
     """The module in which a name leads to this very object."""
     named = getattr(value, "__module__", None) or type(value).__module__
-    if vars(sys.modules.get(str(named), types)).get(name) is value:
+    if _named(sys.modules.get(str(named)), name) is value:
         return str(named)
     for module, found in list(sys.modules.items()):
         if getattr(found, "__dict__", {}).get(name) is value:
             return module
     raise Unproven(f"calls itself {name}, which leads nowhere")
+
+
+def _named(found: Any, name: str) -> Any:
+    """What a dotted name leads to in a module and its classes, as pickle looks for it."""
+    for part in name.split("."):
+        found = getattr(found, "__dict__", {}).get(part)
+    return found
 
 
 def _items(items: Any) -> list[Any] | None:
@@ -316,6 +354,9 @@ OPENERS: dict[int, Callable[[Any], Opened]] = {
     id(types.MappingProxyType): _mappingproxy,
     id(types.MethodType): _bound_method,
     id(types.BuiltinFunctionType): _built_in_function,
+    id(property): _property,
+    id(staticmethod): _wrapping,
+    id(classmethod): _wrapping,
     id(State): _state,
     id(Bag): _bag,
     id(Pairs): _pairs,

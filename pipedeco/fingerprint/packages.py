@@ -53,6 +53,18 @@ def public_name(module: str) -> str:
     return MAIN if module in _MAINS else module
 
 
+def is_foreign(name: str) -> bool:
+    """Whether an imported module is Python's or a package's, told by where it lies alone."""
+    top = name.partition(".")[0]
+    if top == _OWN or name in _MAINS:
+        return top == _OWN
+    module = sys.modules.get(name) or sys.modules.get(top)
+    path = _path_of(module) if module is not None else None
+    if path is None:
+        return top in sys.stdlib_module_names
+    return _is_installed(path) or (top in sys.stdlib_module_names and _is_standard(path))
+
+
 class Owners:
     """The owners of modules, each found once."""
 

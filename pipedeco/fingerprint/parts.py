@@ -10,17 +10,20 @@ Content is written as nested tuples of constants.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from marshal import dumps
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.fingerprint import lookup
 from pipedeco.fingerprint.codes import Codes, Features, digest_of
+from pipedeco.fingerprint.held import holder_of
 from pipedeco.fingerprint.packages import Owners, public_name
 from pipedeco.fingerprint.unproven import Unproven
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from types import ModuleType
     from typing import Protocol
 
     class ValueDigest(Protocol):
@@ -195,6 +198,8 @@ class Writer:
             return "variable", found.name, self._write(found.get(MISSING))
         if found is MISSING:
             return ("missing",)
+        if name == "os._Environ" and found is os.environ:  # as `os.environ` does
+            return "name", "os.environ"
         if name == "pipedeco.components.Bound":
             return self._method(found)
         return self._inline(found, self._digested)
@@ -205,13 +210,18 @@ class Writer:
         try:
             digest = self._value_digest(found, code_digest=self._code_digest, what=self._where)
         except Unproven as error:
-            return self._amiss(str(error))
+            held = holder_of(found)
+            return self._amiss(str(error)) if held is None else self._held(*held)
         except RecursionError:
             raise
         except Exception as error:  # noqa: BLE001 - users' reducers; what fails is not proven
             name = kind.__qualname__
             return self._amiss(f"{self._where} is a {name}, which fails to be compared: {error!r}")
         return "value", owner, digest
+
+    def _held(self, module: ModuleType, name: str) -> Any:
+        """What a module of Python or of a package holds counts as `module.name` does."""
+        return "name", self._package(module.__name__), f"{module.__name__}.{name}"
 
     def _code_digest(self, found: Any) -> str:
         """For functions, classes and modules inside a value."""

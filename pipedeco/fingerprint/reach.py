@@ -24,8 +24,11 @@ from types import (
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.definitions import Decorated
-from pipedeco.fingerprint import lookup
+from pipedeco.fingerprint import lookup, wrappers
 from pipedeco.fingerprint.bytecode import Read, Root
+from pipedeco.fingerprint.held import holder_of
+from pipedeco.fingerprint.libraries import UNDEFINED_FUNCTION
+from pipedeco.fingerprint.nodes import name_of
 from pipedeco.fingerprint.packages import file_digest, public_name
 from pipedeco.fingerprint.parts import PLAIN, Part, Writer
 
@@ -70,7 +73,7 @@ class Reach(Writer):
         """
         self._part = Part(None)  # no part needs what is asked for
         label = self._named(fn)
-        if label is None or not self._is_users(fn.__module__):
+        if label is None or not self._is_users(_module_name(fn)):
             part = Part(fn)
             label = f"function {_describe(fn)}"
             label += "" if "<" in label else " (as it was given)"  # not what has this name
@@ -83,6 +86,9 @@ class Reach(Writer):
         return label, part
 
     def _contents(self, fn: Any) -> Callable[[Any], Any]:
+        """How a root is written: what a package has under a name is as its version says."""
+        if self._named(fn) is not None and not self._is_users(_module_name(fn)):
+            return self._write
         if isinstance(fn, FunctionType):
             return self._function
         return self._class if lookup.is_class(fn) else self._write
@@ -118,6 +124,15 @@ class Reach(Writer):
     def _function(self, found: FunctionType) -> Any:
         if hasattr(found, "registry") and found.__globals__.get("__name__") == "functools":
             return self._dispatch(found)
+        checked = wrappers.checked_by_beartype(found)
+        if checked is not None:
+            function, settings = checked
+            return (
+                "checked",
+                self._package("beartype"),
+                *map(self._write, settings),
+                self._function(function),
+            )
         module = found.__globals__.get("__name__")
         users = self._is_users(module)
         code = found.__code__
@@ -317,6 +332,8 @@ class Reach(Writer):
     # ---- classes
 
     def _class_or_reference(self, found: type) -> Any:
+        if name_of(type(found)) == UNDEFINED_FUNCTION:  # a value of sympy's
+            return self._inline(found, self._digested)
         label = self._named(found)
         module = lookup.module_of(found)
         if not self._is_users(module):
@@ -351,15 +368,22 @@ class Reach(Writer):
         return "decorated", self._write(found.fn)
 
     def _method(self, found: MethodType) -> Any:
-        return self._inline(
+        held = self._held_method(found)
+        return held or self._inline(
             found, lambda _: ("method", self._write(found.__func__), self._write(found.__self__))
         )
+
+    def _held_method(self, found: Any) -> Any:
+        """A method of what a module of Python or a package holds; None of any other."""
+        held = holder_of(found.__self__, anywhere=True)
+        return None if held is None else ("method", self._held(*held), found.__name__)
 
     def _built_in(self, found: Any) -> Any:
         owner = getattr(found, "__self__", None)
         name = getattr(found, "__qualname__", None) or getattr(found, "__name__", "")
         if owner is not None and not lookup.is_module(owner) and type(found) is not type:
-            return "built-in", str(name), self._write(owner)
+            held = self._held_method(found)
+            return held or ("built-in", str(name), self._write(owner))
         home = getattr(found, "__objclass__", None)
         module = getattr(found, "__module__", None) or getattr(home, "__module__", None)
         if type(module) is not str:
@@ -414,6 +438,10 @@ def _home(namespace: dict[str, Any]) -> str:
     name = namespace.get("__name__")
     module = sys.modules.get(name) if type(name) is str else None
     return str(name) if module is not None and module.__dict__ is namespace else ""
+
+
+def _module_name(fn: Any) -> Any:
+    return lookup.module_of(fn) if lookup.is_class(fn) else fn.__module__
 
 
 def _describe(fn: Any) -> str:

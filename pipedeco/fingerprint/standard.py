@@ -88,6 +88,12 @@ def _forward_reference(value: Any) -> Any:
     return value.__forward_arg__, value.__forward_module__
 
 
+def _type_variable(value: Any) -> Any:
+    """Its name and what it allows: whose module it is decides nothing."""
+    names = ("__bound__", "__constraints__", "__covariant__", "__contravariant__", "__default__")
+    return value.__name__, [getattr(value, name, None) for name in names]
+
+
 def _identity(_value: Any) -> Any:
     raise Unproven("it is equal to nothing but itself")
 
@@ -109,6 +115,7 @@ EXACT: dict[str, Callable[[Any], Any]] = {
     "array.array": _array,
     "collections.OrderedDict": _ordered_dict,
     "typing.ForwardRef": _forward_reference,
+    **dict.fromkeys(("typing.TypeVar", "typing.ParamSpec", "typing.TypeVarTuple"), _type_variable),
     "builtins.object": _identity,
     f"{_Kept.__module__}._Kept": _kept,
 }

@@ -199,7 +199,7 @@ class _Walk:
 
     def _find(self, kind: type) -> Callable[[Any], Opened]:
         if is_reference(kind):
-            return self._reference
+            return (issubclass(kind, type) and self._registry.find(kind)) or self._reference
         if any(METHOD in base.__dict__ for base in kind.__mro__):
             return _by_method
         return self._registry.find(kind) or object_opener(kind)

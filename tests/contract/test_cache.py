@@ -1,6 +1,7 @@
 """The cache: which steps are performed again, and which get the value that is known."""
 
 import dataclasses
+import linecache
 import os
 import sqlite3
 import threading
@@ -513,22 +514,31 @@ def test_an_input_without_a_fingerprint(mode, log, producer):
 
     @pipeline
     def body():
-        return take(log, producer())
+        return [take(log, producer()), take(log, producer())]
 
-    kinds = [body(), body()]
-    assert kinds[0] == kinds[1]
-    assert count(log) == 2
+    with pytest.warns(UserWarning, match="take is cached, but .* each time: the value of") as said:
+        kinds = body()
+    assert len(said) == 1
+    assert said[0].filename == __file__
+    with pytest.warns(UserWarning, match="take is cached"):
+        assert kinds == body()
+    assert count(log) == 4
 
 
 def test_an_argument_without_a_fingerprint(mode, log):
-    """As an input without one."""
+    """As an input without one; a run says so once, at the call."""
 
     @pipeline
     def body():
-        return take(log, [Opaque()])
+        return [take(log, [Opaque()]), take(log, [Opaque()])]
 
-    assert [body(), body()] == ["list", "list"]
-    assert count(log) == 2
+    with pytest.warns(UserWarning, match=r"take is cached.*item\[0\] is a .*Opaque") as said:
+        assert body() == ["list", "list"]
+    assert len(said) == 1
+    assert linecache.getline(said[0].filename, said[0].lineno).strip().startswith("return [take(")
+    with pytest.warns(UserWarning, match=r"Cache\(ignore=\.\.\.\)"):
+        body()
+    assert count(log) == 4
 
 
 def test_a_local_function_as_a_value(mode, log):
@@ -567,7 +577,10 @@ def test_code_that_may_reach_anything(mode, log):
     def body():
         return dynamic(log, "1 + 1")
 
-    assert [body(), body()] == [2, 2]
+    with pytest.warns(UserWarning, match="dynamic is cached, .* eval, which may reach anything$"):
+        assert body() == 2
+    with pytest.warns(UserWarning, match="dynamic is cached"):
+        assert body() == 2
     assert count(log) == 2
 
 

@@ -1,0 +1,60 @@
+"""Objects that a module of Python or of a package holds under a name: `random._inst`, `loguru.logger`.
+
+Such an object is the module's own, and made anew in each process.  Code that names the module
+(`random.shuffle`) counts by the module's version; what a script takes out of it (`from random
+import shuffle`) is to count as much, and not by a state that is another in each process.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+from pipedeco.fingerprint.nodes import KEPT, Node
+from pipedeco.fingerprint.packages import is_foreign
+
+# What these modules hold for the user: results at a prompt, exceptions, callbacks
+_NOT_THEIRS = frozenset(("builtins", "sys", "gc", "atexit", "__main__"))
+
+
+def holder_of(found: Any, *, anywhere: bool = False) -> tuple[ModuleType, str] | None:
+    """The module that holds an object of its own, and under which name; None of any other object.
+
+    Parameters
+    ----------
+    found: what may be held by the module of its class, or a package above that.
+    anywhere: by any other module of Python or a package as well, of which the first is taken.
+    """
+    home = type(found).__module__
+    if type(home) is not str or home in _NOT_THEIRS or not is_foreign(home):
+        return None  # an object of the user's or a plain one, wherever it was put
+    while home:
+        held = _held_in(sys.modules.get(home), found)
+        if held is not None:
+            return held
+        home = home.rpartition(".")[0]
+    return _first_holder(found) if anywhere else None
+
+
+def _first_holder(found: Any) -> tuple[ModuleType, str] | None:
+    for name, module in sorted(sys.modules.items()):
+        held = None if name in _NOT_THEIRS else _held_in(module, found)
+        if held is not None and is_foreign(name):
+            return held
+    return None
+
+
+def _held_in(module: Any, found: Any) -> tuple[ModuleType, str] | None:
+    if type(module) is not ModuleType:
+        return None
+    names = [name for name, value in list(vars(module).items()) if value is found]
+    return (module, min(names)) if names else None
+
+
+def opened_bound(value: Any) -> Node | None:
+    """The node of a method that is bound to a held object; None of any other method."""
+    held = holder_of(value.__self__, anywhere=True)
+    if held is None:
+        return None
+    return Node(b"11:held method", (*held, value.__name__), KEPT)
