@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overlo
 from pipedeco.callbacks import Callback, callback_name
 from pipedeco.definitions import Decorated
 from pipedeco.errors import ConfigError, GraphError
-from pipedeco.options import Cache, ComponentOptions
+from pipedeco.options import Cache, ComponentOptions, PipelineOptions
 from pipedeco.tracing import current, refuse_foreign_thread
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ _OF_FUNCTIONS = (
     "__qualname__",
     "__doc__",
     "__annotations__",
+    "__annotate__",  # from Python 3.14
     "__defaults__",
     "__kwdefaults__",
     "__type_params__",  # from Python 3.12
@@ -43,35 +44,44 @@ _OF_FUNCTIONS = (
 
 class _Call:
     # What `component.__call__` gives: the call with the function's signature, which IPython and
-    # others ask it for.  No docstring, for that would be shown as one of the user's.
+    # others ask it for.  It holds what makes the component, not the component: a circle would keep
+    # the results in its options.  No docstring, which would be shown as one of the user's.
 
-    def __init__(self, traced: Any) -> None:
-        self._traced = traced
-        self.__wrapped__ = traced.fn
+    __slots__ = ("__wrapped__", "_kind", "_options")
+
+    def __init__(self, kind: Any, fn: Any, options: Any) -> None:
+        self._kind = kind
+        self._options = options
+        self.__wrapped__ = fn
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        return self._traced(*args, **kwargs)
+        return self._kind(self.__wrapped__, self._options)(*args, **kwargs)
 
 
 class Traced(Decorated):
     """What tracing asks of a component or a pipeline."""
 
     is_pipeline = False
+    options: ComponentOptions | PipelineOptions
     step_options: ComponentOptions
     name: str
 
-    def _adopt(self, fn: Any, name: str | None) -> None:
+    def _adopt(self, fn: Any, options: ComponentOptions | PipelineOptions) -> None:
         if not callable(fn):
             raise ConfigError(f"only a function can be decorated, not {fn!r}")
         if isinstance(fn, Decorated):
             raise ConfigError(f"{fn!r} is decorated already; use its with_options(...)")
         self.fn = fn
-        self.name = name or function_name(fn)
+        self.options = options
+        self.name = options.name or function_name(fn)
         for attribute in _OF_FUNCTIONS:
-            if hasattr(fn, attribute):
+            try:
                 self.__dict__[attribute] = getattr(fn, attribute)
+            except (AttributeError, NameError):  # from Python 3.14 annotations are made when asked
+                pass
         self.__dict__["__wrapped__"] = fn
-        self.__dict__["__call__"] = _Call(self)  # for who looks at it; a call takes the class's
+        # For who looks at it; a call takes that of the class.
+        self.__dict__["__call__"] = _Call(type(self), fn, options)
 
     def __dir__(self) -> list[str]:
         return [
@@ -146,11 +156,12 @@ class Component(Traced, Generic[P, R_co]):
     """
 
     fn: Callable[P, R_co]
+    options: ComponentOptions
 
     def __init__(self, fn: Callable[P, R_co], options: ComponentOptions) -> None:
-        self._adopt(fn, options.name)
+        self._adopt(fn, options)
         _check_ignored(fn, options.cache)
-        self.options = self.step_options = options
+        self.step_options = options
         self._arity = _arity(fn)
 
     @overload
@@ -216,6 +227,8 @@ class Bound:
     def __init__(self, decorated: Any, instance: Any) -> None:
         self.__func__ = decorated
         self.__self__ = instance
+        self.__doc__ = decorated.__doc__
+        self.__dict__["__call__"] = MethodType(decorated, instance)  # for who looks at it
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self.__func__(self.__self__, *args, **kwargs)
@@ -226,10 +239,8 @@ class Bound:
         return MethodType(self.__func__.fn, self.__self__)
 
     @property
-    def __signature__(self) -> Any:
-        import inspect
-
-        return inspect.signature(self.fn)
+    def __wrapped__(self) -> Any:
+        return self.fn
 
     def with_options(self, **changes: Any) -> Bound:
         return Bound(self.__func__.with_options(**changes), self.__self__)

@@ -45,10 +45,10 @@ class Pipeline(Traced, Generic[P, R_co]):
     is_pipeline = True
     step_options = ComponentOptions()
     fn: Callable[P, R_co]
+    options: PipelineOptions
 
     def __init__(self, fn: Callable[P, R_co], options: PipelineOptions) -> None:
-        self._adopt(fn, options.name)
-        self.options = options
+        self._adopt(fn, options)
         self._advised = False
         code = getattr(fn, "__code__", None)
         if code is not None and code.co_flags & (COROUTINE | ASYNC_GENERATOR):
