@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         WorkerDied,
     )
     from pipedeco.fingerprint.files import File
+    from pipedeco.futures import as_completed, future, wait
     from pipedeco.options import Cache
     from pipedeco.pipelines import Pipeline, pipeline
     from pipedeco.result import StepResult, value
@@ -65,12 +66,15 @@ _HOMES = (
         "Pipeline": "pipelines",
         "Run": "run",
         "StepResult": "result",
+        "as_completed": "futures",
         "component": "components",
         "configure": "config",
+        "future": "futures",
         "get_run": "run",
         "pipeline": "pipelines",
         "runs": "run",
         "value": "result",
+        "wait": "futures",
     }
     | dict.fromkeys(
         (
@@ -143,10 +147,12 @@ __all__ = [
     "StoreError",
     "WorkerDied",
     "add_tags",
+    "as_completed",
     "component",
     "configure",
     "current_run",
     "current_step",
+    "future",
     "get_logger",
     "get_run",
     "log_artifact",
@@ -162,6 +168,7 @@ __all__ = [
     "runs",
     "set_progress",
     "value",
+    "wait",
 ]
 
 

@@ -3,46 +3,92 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from pipedeco.callbacks import Callback, callback_name
 from pipedeco.definitions import Decorated
 from pipedeco.errors import ConfigError, GraphError
-from pipedeco.options import Cache, ComponentOptions
+from pipedeco.options import Cache, ComponentOptions, PipelineOptions
 from pipedeco.tracing import current, refuse_foreign_thread
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from typing import Concatenate, Self, Unpack
 
     from pipedeco.callbacks import StepView
+    from pipedeco.keywords import ComponentChanges
     from pipedeco.result import StepResult
 
 P = ParamSpec("P")
+Rest = ParamSpec("Rest")  # the parameters of a method after `self`
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)  # so that `async def` is one whose R is a Coroutine
+Awaited = TypeVar("Awaited")
+Instance = TypeVar("Instance")
+
+# What introspection finds on a function beside its signature, which `__wrapped__` leads to.
+_OF_FUNCTIONS = (
+    "__module__",
+    "__name__",
+    "__qualname__",
+    "__doc__",
+    "__annotations__",
+    "__annotate__",  # from Python 3.14
+    "__defaults__",
+    "__kwdefaults__",
+    "__type_params__",  # from Python 3.12
+)
+
+
+class _Call:
+    # What `component.__call__` gives: the call with the function's signature, which IPython and
+    # others ask it for.  It holds what makes the component, not the component: a circle would keep
+    # the results in its options.  No docstring, which would be shown as one of the user's.
+
+    __slots__ = ("__wrapped__", "_kind", "_options")
+
+    def __init__(self, kind: Any, fn: Any, options: Any) -> None:
+        self._kind = kind
+        self._options = options
+        self.__wrapped__ = fn
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        return self._kind(self.__wrapped__, self._options)(*args, **kwargs)
 
 
 class Traced(Decorated):
     """What tracing asks of a component or a pipeline."""
 
     is_pipeline = False
+    options: ComponentOptions | PipelineOptions
     step_options: ComponentOptions
     name: str
 
-    def _adopt(self, fn: Any, name: str | None) -> None:
+    def _adopt(self, fn: Any, options: ComponentOptions | PipelineOptions) -> None:
         if not callable(fn):
             raise ConfigError(f"only a function can be decorated, not {fn!r}")
         if isinstance(fn, Decorated):
             raise ConfigError(f"{fn!r} is decorated already; use its with_options(...)")
         self.fn = fn
-        self.name = name or function_name(fn)
-        for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
-            if hasattr(fn, attribute):
+        self.options = options
+        self.name = options.name or function_name(fn)
+        for attribute in _OF_FUNCTIONS:
+            try:
                 self.__dict__[attribute] = getattr(fn, attribute)
+            except (AttributeError, NameError):  # from Python 3.14 annotations are made when asked
+                pass
         self.__dict__["__wrapped__"] = fn
+        # For who looks at it; a call takes that of the class.
+        self.__dict__["__call__"] = _Call(type(self), fn, options)
 
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self if instance is None else Bound(self, instance)
+    def __dir__(self) -> list[str]:
+        return [
+            name
+            for name in super().__dir__()
+            if name not in _INTERNAL and (not name.startswith("_") or name.endswith("__"))
+        ]
 
     @property
     def output_count(self) -> int | None:
@@ -89,6 +135,10 @@ class Traced(Decorated):
         return cast("tuple[int | None, frozenset[str]]", known)
 
 
+# What is public for the rest of the package alone; editors do not offer it.
+_INTERNAL = frozenset({*vars(Traced), "prepare", "step_options"}) - {"__dir__"}
+
+
 def _option_text(value: Any) -> str:
     """An option for the record, functions and callbacks by name: addresses change."""
     if isinstance(value, Callback):
@@ -98,28 +148,45 @@ def _option_text(value: Any) -> str:
     return (callback_name(value) if callable(value) else repr(value))[:200]
 
 
-class Component(Traced, Generic[P, R]):
-    """A decorated function: its code (`fn`) and its options."""
+class Component(Traced, Generic[P, R_co]):
+    """A decorated function: its code (`fn`) and its options.
 
-    def __init__(self, fn: Callable[P, R], options: ComponentOptions) -> None:
-        self._adopt(fn, options.name)
+    Types: a call is typed as returning what the function returns, and that of an `async def` as
+    what awaiting it gives, as it is in a pipeline's body.  Elsewhere, `await load.fn(...)`.
+    """
+
+    fn: Callable[P, R_co]
+    options: ComponentOptions
+
+    def __init__(self, fn: Callable[P, R_co], options: ComponentOptions) -> None:
+        self._adopt(fn, options)
         _check_ignored(fn, options.cache)
-        self.options = self.step_options = options
+        self.step_options = options
         self._arity = _arity(fn)
 
-    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    @overload
+    def __call__(
+        self: Component[P, Coroutine[Any, Any, Awaited]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Awaited: ...
+    @overload
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         trace = current.get()
         if trace is None:
             refuse_foreign_thread(self.name)
-            return cast("R", self.fn(*args, **kwargs))
+            return self.fn(*args, **kwargs)
         arity = self._arity
         if arity is None or kwargs or not arity[0] <= len(args) <= arity[1]:
             check_arguments(self.fn, args, kwargs)
-        future: Any = trace.call(self, args, kwargs)
-        stands_for: R = future  # `cast` would take time at each call
-        return stands_for
+        return trace.call(self, args, kwargs)
 
-    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> StepResult[R]:
+    @overload
+    def submit(
+        self: Component[P, Coroutine[Any, Any, Awaited]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> StepResult[Awaited]: ...
+    @overload
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> StepResult[R_co]: ...
+    def submit(self, /, *args: Any, **kwargs: Any) -> Any:
         """The same call, typed as the StepResult that it is.
 
         Raises GraphError outside a pipeline's body.
@@ -130,12 +197,22 @@ class Component(Traced, Generic[P, R]):
         check_arguments(self.fn, args, kwargs)
         return trace.call(self, args, kwargs)
 
-    def with_options(self, **changes: Any) -> Component[P, R]:
+    def with_options(self, **changes: Unpack[ComponentChanges]) -> Component[P, R_co]:
         """This component with other options, for one call or more.
 
         Raises ConfigError for an option that there is not, or a value that it cannot have.
         """
         return Component(self.fn, self.options.replace(**changes))
+
+    # A method taken from an instance is a Bound, which has what the component has.
+    @overload
+    def __get__(self, instance: None, owner: Any = None) -> Self: ...
+    @overload
+    def __get__(
+        self: Component[Concatenate[Instance, Rest], R_co], instance: Instance, owner: Any = None
+    ) -> Component[Rest, R_co]: ...
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else Bound(self, instance)
 
     def __reduce__(self) -> Any:
         return reduce_decorated(self)
@@ -150,9 +227,20 @@ class Bound:
     def __init__(self, decorated: Any, instance: Any) -> None:
         self.__func__ = decorated
         self.__self__ = instance
+        self.__doc__ = decorated.__doc__
+        self.__dict__["__call__"] = MethodType(decorated, instance)  # for who looks at it
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self.__func__(self.__self__, *args, **kwargs)
+
+    @property
+    def fn(self) -> Any:
+        """The undecorated method."""
+        return MethodType(self.__func__.fn, self.__self__)
+
+    @property
+    def __wrapped__(self) -> Any:
+        return self.fn
 
     def with_options(self, **changes: Any) -> Bound:
         return Bound(self.__func__.with_options(**changes), self.__self__)
@@ -163,17 +251,11 @@ class Bound:
             return found
         return lambda *args, **kwargs: found(self.__self__, *args, **kwargs)
 
+    def __dir__(self) -> list[str]:
+        return sorted({*dir(self.__func__), "__self__", "__func__"})
+
     def __repr__(self) -> str:
         return f"<bound {self.__func__!r} of {self.__self__!r}>"
-
-
-class _Decorator(Protocol):
-    """`@component(...)`: a call of an async function is typed as its value, too."""
-
-    @overload
-    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Component[P, R]: ...
-    @overload
-    def __call__(self, fn: Callable[P, R], /) -> Component[P, R]: ...
 
 
 def _check_ignored(fn: Any, cache: Cache | None) -> None:
@@ -191,8 +273,6 @@ def _check_ignored(fn: Any, cache: Cache | None) -> None:
             )
 
 
-@overload
-def component(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Component[P, R]: ...
 @overload
 def component(fn: Callable[P, R], /) -> Component[P, R]: ...
 @overload
@@ -227,7 +307,7 @@ def component(
     after_step: Callable[[StepView], Any] | None = None,
     on_status_change: Callable[[StepView, str], Any] | None = None,
     callbacks: Sequence[Callback] = (),
-) -> _Decorator: ...
+) -> Callable[[Callable[P, R]], Component[P, R]]: ...
 def component(fn: Any = None, /, **options: Any) -> Any:
     """Make a component of a function: in a pipeline its calls are steps.
 

@@ -25,7 +25,9 @@ from pipedeco.requirements import Requirements, requirements_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Unpack
 
+    from pipedeco.keywords import Progress, SettingsChanges
     from pipedeco.options import ComponentOptions
 
 
@@ -59,7 +61,7 @@ class Settings:
         self.store: str | None = None
         self.blobs: str | None = None
         self.start_method: str | None = None
-        self.progress: str | None = None
+        self.progress: Progress | None = None
         self.queues: dict[str, str] | None = None
         self.code_limit: int | None = None
         self.main: str | None = None
@@ -91,7 +93,7 @@ class Settings:
 SETTINGS = Settings()
 
 
-def configure(**changes: Any) -> None:
+def configure(**changes: Unpack[SettingsChanges]) -> None:
     """Set what holds for every later run of this process.
 
     Parameters
@@ -252,12 +254,13 @@ def find_start_method(asked: str | None) -> str:
     return chosen
 
 
-def find_progress(default: str = "auto") -> str:
+def find_progress(default: Progress = "auto") -> Progress:
     """How runs are shown: auto, full or off."""
     if SETTINGS.progress:
         return SETTINGS.progress
     environment = os.environ.get("PIPEDECO_PROGRESS")
-    return str(_checked("PIPEDECO_PROGRESS", check_progress, environment) or default)
+    asked: Progress | None = _checked("PIPEDECO_PROGRESS", check_progress, environment)
+    return asked or default
 
 
 def find_store(asked: str | None = None) -> str:

@@ -10,6 +10,7 @@ from pipedeco.requirements import check_packages, check_python
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import timedelta
     from typing import Self
 
 MODES = ("debug", "local", "remote")
@@ -92,12 +93,12 @@ class Cache(_Frozen):
     def __init__(
         self,
         *,
-        ttl: Any = None,
+        ttl: float | timedelta | None = None,
         ignore: Sequence[str] = (),
-        version: Any = None,
+        version: object = None,
         refresh: bool = False,
     ) -> None:
-        if hasattr(ttl, "total_seconds"):
+        if ttl is not None and hasattr(ttl, "total_seconds"):
             ttl = ttl.total_seconds()
         names = (ignore,) if isinstance(ignore, str) else _sequence("ignore", ignore)
         self._set(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from pipedeco.components import Traced, check_arguments, reduce_decorated
+from pipedeco.components import Bound, Traced, check_arguments, reduce_decorated
 from pipedeco.errors import ConfigError, GraphError
 from pipedeco.graph import Graph
 from pipedeco.options import ComponentOptions, PipelineOptions
@@ -19,29 +19,36 @@ from pipedeco.tracing import (
 )
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Sequence
+    from typing import Concatenate, Self, Unpack
 
     from pipedeco.callbacks import Callback, StepView
     from pipedeco.execution import Execution
     from pipedeco.graph import Step
+    from pipedeco.keywords import Mode, OnFailure, PipelineChanges, StartMethod
     from pipedeco.run import Run
 
 P = ParamSpec("P")
+Rest = ParamSpec("Rest")  # the parameters of a method after `self`
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+Instance = TypeVar("Instance")
 
 COROUTINE = 0x80  # CO_COROUTINE
 ASYNC_GENERATOR = 0x200  # CO_ASYNC_GENERATOR
 
 
-class Pipeline(Traced, Generic[P, R]):
+class Pipeline(Traced, Generic[P, R_co]):
     """A decorated function: calling it runs it, records the run, and returns its value."""
 
     is_pipeline = True
     step_options = ComponentOptions()
+    fn: Callable[P, R_co]
+    options: PipelineOptions
 
-    def __init__(self, fn: Callable[P, R], options: PipelineOptions) -> None:
-        self._adopt(fn, options.name)
-        self.options = options
+    def __init__(self, fn: Callable[P, R_co], options: PipelineOptions) -> None:
+        self._adopt(fn, options)
         self._advised = False
         code = getattr(fn, "__code__", None)
         if code is not None and code.co_flags & (COROUTINE | ASYNC_GENERATOR):
@@ -50,28 +57,31 @@ class Pipeline(Traced, Generic[P, R]):
                 "side anyway, and components may be async"
             )
 
-    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         trace = current.get()
         if trace is not None:
             check_arguments(self.fn, args, kwargs)
-            return cast("R", trace.call(self, args, kwargs))
+            future: Any = trace.call(self, args, kwargs)
+            stands_for: R_co = future
+            return stands_for
         if inside_step.get():
-            return cast("R", self.fn(*args, **kwargs))
-        return cast("R", self.prepare(args, kwargs).execute())
+            return self.fn(*args, **kwargs)
+        found: R_co = self.prepare(args, kwargs).execute()
+        return found
 
-    def debug(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def debug(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run with every step in this process and thread, at its call."""
         return self.with_options(mode="debug")(*args, **kwargs)
 
-    def local(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def local(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run with the steps in worker processes on this machine."""
         return self.with_options(mode="local")(*args, **kwargs)
 
-    def remote(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def remote(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run with each step on its queue, performed by the engine that serves it."""
         return self.with_options(mode="remote")(*args, **kwargs)
 
-    def start(self, /, *args: P.args, **kwargs: P.kwargs) -> Run:
+    def start(self, /, *args: P.args, **kwargs: P.kwargs) -> Run[R_co]:
         """Begin a run and return its handle at once; in debug mode it has ended by then.
 
         Raises GraphError inside a run, where a call is what starts a child run.
@@ -111,12 +121,22 @@ class Pipeline(Traced, Generic[P, R]):
 
         return prepare_run(self, args, kwargs)
 
-    def with_options(self, **changes: Any) -> Pipeline[P, R]:
+    def with_options(self, **changes: Unpack[PipelineChanges]) -> Pipeline[P, R_co]:
         """This pipeline with other options (mode=, workers=, ...).
 
         Raises ConfigError for an option that there is not, or a value that it cannot have.
         """
         return Pipeline(self.fn, self.options.replace(**changes))
+
+    # A method taken from an instance is a Bound, which has what the pipeline has.
+    @overload
+    def __get__(self, instance: None, owner: Any = None) -> Self: ...
+    @overload
+    def __get__(
+        self: Pipeline[Concatenate[Instance, Rest], R_co], instance: Instance, owner: Any = None
+    ) -> Pipeline[Rest, R_co]: ...
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else Bound(self, instance)
 
     def __reduce__(self) -> Any:
         return reduce_decorated(self)
@@ -205,11 +225,11 @@ def pipeline(
     *,
     name: str | None = None,
     version: str | None = None,
-    mode: str | None = None,
+    mode: Mode | None = None,
     workers: int | None = None,
-    on_failure: str = "continue",
-    start_method: str | None = None,
-    store: Any = None,
+    on_failure: OnFailure = "continue",
+    start_method: StartMethod | None = None,
+    store: str | os.PathLike[str] | None = None,
     default_queue: str | None = None,
     cache: bool = True,
     refresh: bool | str | Sequence[str] = False,
@@ -220,7 +240,7 @@ def pipeline(
     before_step: Callable[[StepView, dict[str, Any]], Any] | None = None,
     after_step: Callable[[StepView], Any] | None = None,
     on_status_change: Callable[[StepView, str], Any] | None = None,
-    on_run_end: Callable[[Run], Any] | None = None,
+    on_run_end: Callable[[Run[Any]], Any] | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Callable[[Callable[P, R]], Pipeline[P, R]]: ...
 def pipeline(fn: Any = None, /, **options: Any) -> Any:

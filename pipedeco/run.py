@@ -6,7 +6,7 @@ import json
 import os
 import time
 from itertools import islice
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 from pipedeco.blobs import BlobStore, blobs_of
 from pipedeco.config import (
@@ -59,7 +59,18 @@ from pipedeco.store.reports import storable
 from pipedeco.text import duration, plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
+    from typing import Unpack
+
+    from typing_extensions import TypeVar
+
+    from pipedeco.keywords import PipelineChanges
+
+    R_co = TypeVar("R_co", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    R_co = TypeVar("R_co", covariant=True)  # defaults begin with Python 3.13
 
 
 def plan_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
@@ -198,11 +209,12 @@ def start_execution(execution: Execution) -> Run:
     return Run(plan.store, execution.id, execution)
 
 
-class Run(HasReports):
+class Run(HasReports, Generic[R_co]):
     """One execution of a pipeline.
 
     A handle: of a run that this process performs, or of a recorded one.  Made by
-    `Pipeline.start`, `get_run` and `runs`.
+    `Pipeline.start`, `get_run` and `runs`.  `await run` gives its result, and so does
+    `run.result()`; both are typed as the pipeline's function is.
 
     Attributes: `id`, `name`, `number`, `pipeline`, `version`, `mode`, `status` (pending, running,
     completed, failed, cancelled, interrupted), `progress` (0 to 1), `params` (name -> value), `seed`,
@@ -459,7 +471,7 @@ class Run(HasReports):
             wait_in_parts(self._execution.over.wait, None)
             raise
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None) -> R_co:
         """The value of the pipeline; waits at most `timeout` seconds.
 
         Raises TimeoutError, what left the body, RunFailed or RunCancelled.
@@ -470,11 +482,20 @@ class Run(HasReports):
             CONTROLLER.unread.pop(self.id, None)
             if self._execution.error is not None:
                 raise self._execution.error
-            return self._execution.value
+            value: R_co = self._execution.value
+            return value
         row = self._fresh()
         if row["status"] != "completed":
             raise recorded_error(row, f"run {self.id} of {row['pipeline']} is {self.status}")
-        return load(row["value"], self.blobs, f"the result of run {self.id}")
+        recorded: R_co = load(row["value"], self.blobs, f"the result of run {self.id}")
+        return recorded
+
+    def __await__(self) -> Generator[Any, None, R_co]:
+        """Wait without holding up the event loop.  A task that is cancelled cancels the run."""
+        from pipedeco.awaiting import awaited
+
+        yield from awaited(self)
+        return self.result()
 
     def cancel(self) -> None:
         """Cancel the run: nothing new starts, running steps are stopped.  Returns at once.
@@ -535,7 +556,7 @@ class Run(HasReports):
             step=step,
         )
 
-    def resume(self, **options: Any) -> Run:
+    def resume(self, **options: Unpack[PipelineChanges]) -> Run[R_co]:
         """Go on with a run that was interrupted, failed or cancelled; returns at once.
 
         Steps that are recorded, whose code and inputs have not changed, keep their values; the
@@ -550,7 +571,7 @@ class Run(HasReports):
         """
         return start_execution(prepare_resume(self, **options))
 
-    def rerun(self, **params: Any) -> Run:
+    def rerun(self, **params: Any) -> Run[R_co]:
         """Begin a new run with this one's parameters, some of them changed; returns at once.
 
         The code is what it is now, the mode that of this run.  The new run names this one as its
