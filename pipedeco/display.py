@@ -1,7 +1,7 @@
 """What a person sees of a run while it goes, and at its end; on stderr alone.
 
-On a terminal a region is drawn and drawn again below what the steps print; elsewhere a plain
-line comes now and then.  Nothing is drawn in a run's first half second.  A thread of its own
+On a terminal a region is drawn and drawn again below what the steps print; elsewhere, and on a
+terminal of unknown size, a plain line comes now and then.  Nothing is drawn in a run's first half second.  A thread of its own
 looks at the run a few times a second, so that steps pay nothing for being watched.
 """
 
@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pipedeco.draw.text import COLOURS, SIGNS
 from pipedeco.graph import CANCELLED, COMPLETED, FAILED, SUCCESS, Step
-from pipedeco.terminal import OFF_TERMINAL, Region, is_terminal, is_typed_to, make_console
+from pipedeco.terminal import (
+    OFF_TERMINAL,
+    Region,
+    can_be_drawn_into,
+    is_terminal,
+    is_typed_to,
+    make_console,
+)
 from pipedeco.text import duration, plain_text, shortened
 
 if TYPE_CHECKING:
@@ -70,6 +77,10 @@ class Shown(Protocol):
 
     def running(self) -> list[UnderWay]:
         """The steps under way."""
+        ...
+
+    def preparing(self) -> list[str]:
+        """What must happen before more steps can be performed."""
         ...
 
     def waiting(self) -> list[str]:
@@ -189,13 +200,12 @@ class Displays:
 
     def _show(self) -> None:
         displays = [display for display in self._shown if display.age >= FIRST]
-        terminal = is_terminal(sys.stderr)
         try:
-            if terminal and displays:
-                self._draw([picture(display.run) for display in displays])
-            elif not terminal:
+            if self._region is None and not can_be_drawn_into(sys.stderr):
                 for display in displays:
                     display.write_line()
+            elif displays:
+                self._draw([picture(display.run) for display in displays])
         except (OSError, ValueError, AttributeError):  # stderr is closed, or None
             pass
 
@@ -216,7 +226,7 @@ class Displays:
 
 def line(run: Shown) -> str:
     """One plain line of how far a run is."""
-    now = [plain_text(name) for name, _ in _under_way(run)]
+    now = [plain_text(name) for name, _ in _under_way(run, plain=True)]
     more = f" and {len(now) - 4} more" if len(now) > 4 else ""
     parts = [f"{plain_text(run.name)}: {run.ended_steps} of {_known(run)} steps", _clock(run)]
     if now:
@@ -254,8 +264,9 @@ def _step_rows(run: Shown) -> Iterable[tuple[str, str]]:
 def _component_rows(run: Shown) -> list[tuple[str, str]]:
     """One line a component that is not done: its steps, and how long the present one takes."""
     longest: dict[str, float] = {}
-    for step, seconds, _ in run.running():
-        longest[step.called.name] = max(seconds, longest.get(step.called.name, 0.0))
+    for step, seconds, _, _ in run.running():
+        if step.position >= 0:
+            longest[step.called.name] = max(seconds, longest.get(step.called.name, 0.0))
     found = []
     for called in list(run.graph.called.values()):
         if called.ended < called.steps:
@@ -263,22 +274,38 @@ def _component_rows(run: Shown) -> list[tuple[str, str]]:
             failed = f", {called.failed} failed" if called.failed else ""
             found.append((called.name, f"{called.ended}/{called.steps}{failed}  {now}".rstrip()))
     found.sort(key=lambda row: row[0] not in longest)
-    return found
+    return [(text, "") for text in _doings(run)] + found
 
 
-def _under_way(run: Shown) -> list[tuple[str, str]]:
-    """The steps that run now and what is known of them, those of child runs behind their parents'."""
-    found = []
-    for step, seconds, progress in run.running():
+def _under_way(run: Shown, *, plain: bool = False) -> list[tuple[str, str]]:
+    """The steps that run now and what is known of them, those of child runs behind their parents'.
+
+    Before them what else goes on; in a `plain` line what stands beside a name is left out.
+    """
+    found = [(text, "") for text in run.preparing()]
+    helpers = dict.fromkeys(doing for step, _, _, doing in run.running() if step.position < 0)
+    for step, seconds, progress, doing in run.running():
+        if step.position < 0:
+            continue
         told = f"{progress:.0%}  " if progress else ""
-        found.append((step.name, told + duration(seconds)))
+        name = f"{step.name} ({doing})" if plain and doing else step.name
+        found.append((name, doing or told + duration(seconds)))
+    found = found or [(text, "") for text in helpers if text]
     found += [(name, "waits to be released") for name in run.waiting()]
     for child in list(run.children):
         step_name = child.plan.parent_step
         done = f"{step_name} {child.ended_steps}/{_known(child)}"
         found.append((done, duration(time.time() - child.started)))
-        found += [(f"{step_name} / {name}", text) for name, text in _under_way(child)]
+        found += [(f"{step_name} / {name}", text) for name, text in _under_way(child, plain=plain)]
     return found
+
+
+def _doings(run: Shown) -> list[str]:
+    """What goes on where no step is performed yet."""
+    running = run.running()
+    if any(step.position >= 0 and not doing for step, _, _, doing in running):
+        return run.preparing()
+    return list(dict.fromkeys([*run.preparing(), *(one.doing for one in running if one.doing)]))
 
 
 def _known(run: Shown) -> int:
@@ -306,7 +333,7 @@ def show_summary(run: Shown, *, full: bool) -> None:
     """How a run went: its slowest steps, its failures, and what to type next."""
     from rich.text import Text
 
-    console = make_console(sys.stderr, None if is_terminal(sys.stderr) else OFF_TERMINAL)
+    console = make_console(sys.stderr, None if can_be_drawn_into(sys.stderr) else OFF_TERMINAL)
     steps = list(run.graph.steps)
     failed = [step for step in steps if step.state == FAILED]
     console.print(Text(_headline(run, steps), style=COLOURS.get(run.status, "")))

@@ -10,7 +10,6 @@ from cyclopts import Parameter
 from pipedeco.cli.output import say
 from pipedeco.cli.reading import Name, Store
 from pipedeco.errors import ConfigError, PipedecoError, RunNotFound
-from pipedeco.graph import SUCCESS
 
 if TYPE_CHECKING:
     from cyclopts.completion import CompletionContext
@@ -81,6 +80,7 @@ def _choose(run: Run, step: str | None) -> StepRecord:
     record = _named(run, step) if step is not None else _failed(run)
     if record.child_run is None:
         return record
+    from pipedeco.graph import SUCCESS
     from pipedeco.run import get_run
 
     child = get_run(record.child_run, store=run.store)
