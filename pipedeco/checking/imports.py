@@ -115,6 +115,8 @@ def _uses(tree: ast.Module) -> dict[str, set[str]]:
         elif isinstance(node, ast.Assign | ast.AnnAssign) and not _calls(node):
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 uses.setdefault(_last_name(target), set()).update(names)
+        elif isinstance(node, ast.If) and _is_never(node.test):
+            uses[""].update(n.id for e in node.orelse for n in ast.walk(e) if isinstance(n, ast.Name))
         else:
             uses[""].update(names)
     return uses
