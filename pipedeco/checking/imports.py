@@ -116,7 +116,9 @@ def _uses(tree: ast.Module) -> dict[str, set[str]]:
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 uses.setdefault(_last_name(target), set()).update(names)
         elif isinstance(node, ast.If) and _is_never(node.test):
-            uses[""].update(n.id for e in node.orelse for n in ast.walk(e) if isinstance(n, ast.Name))
+            uses[""].update(
+                n.id for e in node.orelse for n in ast.walk(e) if isinstance(n, ast.Name)
+            )
         else:
             uses[""].update(names)
     return uses
