@@ -432,6 +432,55 @@ def test_the_cold_path_does_not_import_rich(folder):
     assert done.returncode == 0, done.stderr
 
 
+SLOW = """
+import time
+open("importing", "w").close()
+print("at import", flush=True)
+while not os.path.exists("go"):
+    time.sleep(0.01)
+
+class Box:
+    def __init__(self, n):
+        self.n = n
+"""
+USING = """
+import box
+from pipedeco import component, pipeline
+
+@component(cache={cache})
+def first(b: box.Box) -> int:
+    return b.n
+
+@pipeline
+def run_it() -> int:
+    return first(box.Box(1)) + 0
+
+if {guard}:
+    run_it()
+"""
+
+
+@pytest.mark.parametrize("guard", ["True", "__name__ == '__main__'"])
+@pytest.mark.parametrize("cache", [True, False])
+def test_what_workers_import_is_told_and_is_no_step(folder, terminal, cache, guard):
+    """Neither a function of ours that imports it, nor its output, has the name of a step."""
+    slow = (
+        "import os\nif 'PARENT' not in os.environ or os.getppid() != int(os.environ['PARENT']):\n"
+    )
+    body = "".join(f"    {line}\n" for line in SLOW.strip().splitlines()[:-3] if line)
+    (folder / "box.py").write_text(slow + body + "\n".join(SLOW.strip().splitlines()[-3:]))
+    (folder / "app.py").write_text(USING.format(cache=cache, guard=guard))
+    screen = terminal(sys.executable, "app.py", env={"PARENT": str(os.getpid())})
+    screen.wait_for("importing ")
+    assert "parts_of" not in screen.text
+    (folder / "go").touch()
+    assert screen.wait() == 0
+    raw = screen.raw.decode()
+    assert "parts_of" not in raw
+    assert "fingerprint" not in raw
+    assert "1 step, " in raw
+
+
 # -- its parts ---------------------------------------------------------------------------------
 
 

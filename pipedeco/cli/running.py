@@ -69,8 +69,12 @@ def run(
     Args:
         source: FILE_OR_MODULE[:PIPELINE]. The pipeline's own options come from its signature:
             `pipedeco run FILE --help` lists them.
-        mode: debug, local or remote.
-        workers: How many worker processes it may use.
+        mode: debug (one step after the other in this process, where breakpoints hold), local (worker
+            processes of this machine) or remote (the engines of the queues). By default what
+            PIPEDECO_MODE or [tool.pipedeco] mode of pyproject.toml say, and else local; debug under
+            a debugger.
+        workers: How many worker processes it may use; by default what PIPEDECO_WORKERS or
+            [tool.pipedeco] workers say, and else as many as this machine has CPUs.
         no_cache: Perform every step, and keep nothing for later.
         refresh: Perform the cached steps of this component, too, and replace what is known; `all`
             for all of them.

@@ -27,8 +27,8 @@ def doing_of(step: Step, page: Any, number: int, main: str | None) -> str:
     helper: str | None = getattr(step.called.component, "doing", None)
     if page[0] == SETTING_UP:
         return "calling setup="
-    if page[0] != number:
-        return f"importing {os.path.basename(main)}" if main is not None else "starting a worker"
+    if page[0] != number:  # a worker itself starts within milliseconds
+        return f"importing {'modules' if main is None else os.path.basename(main)}"
     if helper is not None:
         return helper
     return f"importing {step.called.component.fn.__module__}" if page[LOADING] else ""
