@@ -888,3 +888,52 @@ def test_what_stands_behind_a_main_guard_reaches_nothing(project):
     script = "import lib\n@component\ndef add(n):\n    return n\n@pipeline\ndef p():\n    return add(lib.load(1))\n"
     report = project(script + parts, mode="local", lib=lib)
     assert report.findings == ()
+
+
+def test_functions_of_other_modules_that_nobody_mentions(project):
+    """Their imports are nobody's; those of functions that are called, named or registered count."""
+    lib = """
+        import util
+        from pipedeco import component
+
+        @component
+        def load(n):
+            return util.called(n), getattr(util, "by_name")(), util.Reader().read()
+        """
+    util = """
+        from pipedeco import component
+
+        KNOWN = []
+
+        def called(n):
+            return _deeper(n)
+
+        def _deeper(n):
+            import none_deeper
+
+        def by_name():
+            import none_by_name
+
+        class Reader:
+            def read(self):
+                import none_read
+
+        @KNOWN.append
+        def registered():
+            import none_registered
+
+        @component
+        def another(n):
+            import none_another
+
+        def main():
+            import none_main
+        """
+    report = project(
+        "import lib\n@pipeline\ndef p():\n    return lib.load(1)\n",
+        mode="local",
+        lib=lib,
+        util=util,
+    )
+    found = {finding.text.split()[1].rstrip(",") for finding in report.findings}
+    assert found == {"none_deeper", "none_by_name", "none_read", "none_registered"}
