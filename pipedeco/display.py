@@ -27,7 +27,7 @@ from pipedeco.terminal import (
 from pipedeco.text import duration, plain_text, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from rich.console import Console, RenderableType
     from rich.table import Table
@@ -45,6 +45,7 @@ SLOWEST = 5  # steps of the summary
 INDENT = 2  # characters before a column
 LEAST = 6  # characters of a result
 FAILURES = 10  # of the summary
+NOTABLE = 1.0  # seconds without a step that the summary tells
 
 
 class Shown(Protocol):
@@ -104,6 +105,8 @@ class Display:
         self.full = full
         self.begin = time.monotonic()
         self.told = False  # whether a plain line was written
+        self.spent: dict[str, float] = {}  # seconds in which no step was performed, and on what
+        self._looked = self.begin
         self._times = chain(LINES, count(60.0, 30.0))
         self.due = self.begin + next(self._times)
 
@@ -114,7 +117,15 @@ class Display:
     def summarise(self) -> None:
         """The run has ended: tell how it went."""
         if self.full or (is_terminal(sys.stderr) and self.age > FIRST) or self.told:
-            show_summary(self.run, full=self.full)
+            show_summary(self.run, full=self.full, spent=self.spent)
+
+    def look(self) -> None:
+        """Note what went on since the last look, where no step was performed."""
+        now = time.monotonic()
+        seconds, self._looked = now - self._looked, now
+        if not _performs(self.run):
+            for text in _doings(self.run)[:1]:
+                self.spent[text] = self.spent.get(text, 0.0) + seconds
 
     def write_line(self) -> None:
         """Off a terminal: a line now and then."""
@@ -190,7 +201,12 @@ class Displays:
 
     def _is_over(self, pause: float) -> bool:
         """Wait; whether there is nothing more to show, so that the thread may end."""
-        self._changed.wait(pause)
+        end = time.monotonic() + pause
+        while not self._changed.wait(max(0.0, min(INTERVAL, end - time.monotonic()))):
+            for display in list(self._shown):  # which costs little; drawing may have to wait
+                display.look()
+            if time.monotonic() >= end:
+                break
         with self._lock:
             self._changed.clear()
             if not self._shown:
@@ -302,10 +318,14 @@ def _under_way(run: Shown, *, plain: bool = False) -> list[tuple[str, str]]:
 
 def _doings(run: Shown) -> list[str]:
     """What goes on where no step is performed yet."""
-    running = run.running()
-    if any(step.position >= 0 and not doing for step, _, _, doing in running):
-        return run.preparing()
-    return list(dict.fromkeys([*run.preparing(), *(one.doing for one in running if one.doing)]))
+    others = [] if _performs(run) else [one.doing for one in run.running() if one.doing]
+    return list(dict.fromkeys([*run.preparing(), *others]))
+
+
+def _performs(run: Shown) -> bool:
+    """Whether a step is performed, in a child run, too."""
+    own = any(step.position >= 0 and not doing for step, _, _, doing in run.running())
+    return own or any(_performs(child) for child in list(run.children))
 
 
 def _known(run: Shown) -> int:
@@ -329,8 +349,13 @@ def _share(run: Shown) -> float:
 # -- at the end ----------------------------------------------------------------------------
 
 
-def show_summary(run: Shown, *, full: bool) -> None:
-    """How a run went: its slowest steps, its failures, and what to type next."""
+def show_summary(run: Shown, *, full: bool, spent: Mapping[str, float] | None = None) -> None:
+    """How a run went: its slowest steps, its failures, and what to type next.
+
+    Parameters
+    ----------
+    spent: seconds without a step, and on what.
+    """
     from rich.text import Text
 
     console = make_console(sys.stderr, None if can_be_drawn_into(sys.stderr) else OFF_TERMINAL)
@@ -348,6 +373,10 @@ def show_summary(run: Shown, *, full: bool) -> None:
         left_out.append(f"{len(well) - SLOWEST} more took less time")
     if left_out:
         console.print(Text(f"  {', '.join(left_out)}", style="dim"))
+    notable = [(text, seconds) for text, seconds in (spent or {}).items() if seconds >= NOTABLE]
+    if notable:
+        told = ", ".join(f"{duration(seconds)} {plain_text(text)}" for text, seconds in notable)
+        console.print(Text(f"  no step for {told}", style="dim"))
     if full:
         for step in failed[:FAILURES]:
             if not step.read and not step.called.options.allow_failure:  # else it is dealt with

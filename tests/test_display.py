@@ -473,12 +473,14 @@ def test_what_workers_import_is_told_and_is_no_step(folder, terminal, cache, gua
     screen = terminal(sys.executable, "app.py", env={"PARENT": str(os.getpid())})
     screen.wait_for("importing ")
     assert "parts_of" not in screen.text
+    time.sleep(1.2)  # a time that is worth to be told
     (folder / "go").touch()
     assert screen.wait() == 0
     raw = screen.raw.decode()
     assert "parts_of" not in raw
     assert "fingerprint" not in raw
     assert "1 step, " in raw
+    assert re.search(r"  no step for [0-9.]+ m?s importing ", raw)
 
 
 # -- its parts ---------------------------------------------------------------------------------
