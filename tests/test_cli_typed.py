@@ -246,6 +246,18 @@ def test_an_option_that_is_missing_is_told_as_missing():
         parse(p, "app.py", ("--n", "5", "--text"))
 
 
+def test_help_is_no_value(capsys):
+    """Behind an option it is asked for, too."""
+
+    @pipeline
+    def p(text: str = ""):
+        return text
+
+    for words in (("--help",), ("--text", "--help"), ("--text", "-h")):
+        assert parse(p, "app.py", words) is None
+        assert "--text" in capsys.readouterr().out
+
+
 def test_a_rerun_reads_values_by_the_same_rules():
     """Recorded values stand where nothing is typed."""
 

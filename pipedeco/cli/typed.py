@@ -52,6 +52,7 @@ LISTS: dict[Any, Any] = {
     abc.Set: set,
     abc.MutableSet: set,
 }
+HELP = ("--help", "-h")
 DICTS = (dict, abc.Mapping, abc.MutableMapping)
 
 
@@ -374,7 +375,7 @@ def join_dashed(words: Sequence[str], options: ArgumentCollection) -> list[str]:
         if word == "--":
             return [*found, *words[position:]]
         known = _option(word, options) if word.startswith("-") else None
-        dashed = word.startswith("-") and known is None
+        dashed = word.startswith("-") and known is None and word not in HELP
         if known is not None:
             count, several = known.token_count()
             option = word if count and "=" not in word else ""
