@@ -42,6 +42,22 @@ class Strange:
         raise RuntimeError("nor that")
 
 
+class Marked(int):
+    pass
+
+
+def marked(number, mark):
+    found = Marked(number)
+    found.mark = mark
+    return found
+
+
+def noted(text):
+    error = ValueError(text)
+    error.add_note("here")
+    return error
+
+
 @dataclasses.dataclass
 class Point:
     x: int
@@ -92,6 +108,9 @@ DIFFERENT = [
     (Model(1), Model(2), [".weight: 1 / 2"]),
     (Model(GRID), Model(OTHER), [f".weight: {TWO} [1, 2]: [1, 2] 6.0 / 50.0, [2, 3] 11.0 / nan"]),
     (Slotted(1), Slotted(2), [".__hidden: -1 / -2", ".size: 1 / 2"]),
+    (marked(1, "x"), marked(2, "x"), ["1 / 2"]),
+    (marked(1, "x"), marked(1, "y"), [".mark: 'x' / 'y'"]),
+    (noted("a"), noted("b"), ["ValueError('a') / ValueError('b')"]),
     (Point(1, [2]), Point(1, [3]), [".more[0]: 2 / 3"]),
     (Colour.RED, Colour.BLUE, ["<Colour.RED: 1> / <Colour.BLUE: 2>"]),
     (cyclic(1), cyclic(2), ["[0]: 1 / 2"]),
@@ -176,6 +195,8 @@ EQUAL = [
     (pd.Series([1, None], dtype="Int64"), pd.Series([1, None], dtype="Int64")),
     (Model(GRID), Model(GRID.copy())),
     (nested(50, "x"), nested(50, "x")),
+    (noted("a"), noted("a")),
+    (marked(1, "x"), marked(1, "x")),
 ]
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 DEPTH = 100  # levels; each takes a few calls of Python
 MANY = 1_000_000  # items of an object that is no list
 FEW = 5  # elements of a set
+HEAP = 1 << 9  # the flag of a class that is made at run time, as by a class statement
 PLAIN = frozenset({type(None), bool, int, float, complex})
 QUICK = PLAIN | {str, bytes}  # which two are equal, is soon known
 
@@ -84,8 +85,9 @@ class Walk:
                 if comparing in (self._compare_dicts, self._compare_lists):
                     self._compare_attributes(path, left, right)  # of a subclass
                 return
-        if not self._compare_attributes(path, left, right):
-            self._compare_reduced(path, left, right)
+        has_any = self._compare_attributes(path, left, right)
+        if not has_any or _is_built_in(type(left)):
+            self._compare_reduced(path, left, right, with_state=not has_any)
 
     def _compare_texts(self, path: str, left: str, right: str) -> None:
         if left != right:
@@ -178,13 +180,13 @@ class Walk:
                 self.compare(f"{path}.{name}", value, others[name])
         return bool(own or others)
 
-    def _compare_reduced(self, path: str, left: Any, right: Any) -> None:
+    def _compare_reduced(self, path: str, left: Any, right: Any, *, with_state: bool) -> None:
         """By what their pickles would be made from: a date, a path, a pattern, a queue."""
         before = self.found.count, len(self.found.doubts)
         inner, outer = Found(1.0), self.found
         self.found = inner
         try:
-            self.compare("", *(_reduced(value) for value in (left, right)))
+            self.compare("", *(_reduced(value, with_state) for value in (left, right)))
         finally:
             self.found = outer
         if inner.count:
@@ -237,9 +239,15 @@ def _is_private(name: str) -> bool:
     return name.startswith("__") and not name.endswith("__")
 
 
-def _reduced(value: Any) -> Any:
+def _is_built_in(kind: type) -> bool:
+    """Whether it is made from a class of C, which may keep more than attributes: an exception."""
+    return any(not base.__flags__ & HEAP for base in kind.__mro__ if base is not object)
+
+
+def _reduced(value: Any, with_state: bool) -> Any:
     parts = value.__reduce_ex__(4)
     if isinstance(parts, str):
         return parts
     items = [list(islice(part, MANY)) for part in parts[3:5] if part is not None]
-    return [getattr(parts[0], "__qualname__", type_name(parts[0])), *parts[1:3], *items]
+    made = [getattr(parts[0], "__qualname__", type_name(parts[0])), parts[1]]
+    return [*made, *(parts[2:3] if with_state else ()), *items]
