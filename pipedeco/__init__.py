@@ -183,4 +183,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    """The public names, for completion, and what every module has."""
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])

@@ -631,12 +631,19 @@ class _Helped:
         pass
 
 
+DOING: dict[Callable[..., Any], str] = {
+    fingerprint: "fingerprinting values",
+    parts_of: "importing the code of cached steps",
+}
+
+
 class _Helper:
     """Stands for a component where a function of ours is performed."""
 
     def __init__(self, fn: Callable[..., Any]) -> None:
         self.fn = fn
         self.name = fn.__name__
+        self.doing = DOING[fn]  # for who looks at the run
 
     def parameter_names(self) -> Sequence[str]:
         return ("value",)

@@ -2,43 +2,50 @@
 
 Times are told and are no difference.  Neither is a value from the cache instead of a performed
 step.  Steps are compared by name, and values by their fingerprint where both have one, else by
-their stored bytes: values that are equal and have other bytes (a set in another order) count as
-different, and are said to look the same.
+their stored bytes.  Values that differ are loaded, to tell in what; those that turn out to be equal
+(a set in another order) are no difference.
 """
 
 from __future__ import annotations
 
 import json
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.errors import RunNotFound, StoreError
 from pipedeco.graph import INTERRUPTED, RUNNING, SUCCESS
+from pipedeco.recorded_values import RecordedValues, tells_all
 from pipedeco.serialization import UNRECORDED
 from pipedeco.store import rows
 from pipedeco.store.database import as_dicts, connect_to_read, queries
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from pipedeco.run import Run
 
     Row = dict[str, Any]
 
 FILE = "comparing.sql"
-SAME_LOOK = "looks the same, its stored bytes differ"
+WITHIN = "differs within"
+NOT_FOUND = "no difference is found in it, though its fingerprint is another"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something that is not the same: as text on either side, None where it is not there."""
+    """Something that is not the same: as text on either side, None where it is not there.
+
+    `details`: in what two values differ, a line each.
+    """
 
     name: str
     left: str | None
     right: str | None
     note: str | None = None
+    details: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +115,23 @@ def compare(left: Run, right: Run) -> Differences:
     # Asking for the status waits until a run that has just begun is recorded.
     named = _named(left)
     found = Differences(named, named if same else _named(right))
-    with closing(connect_to_read(left.store)) as one, closing(connect_to_read(right.store)) as two:
+    with (
+        closing(connect_to_read(left.store)) as one,
+        closing(connect_to_read(right.store)) as two,
+        RecordedValues(left, right) as values,
+    ):
         try:
             side = _read(one, found.left)
             sides = side, side if same else _read(two, found.right)
-            _compare_runs(found, *sides)
+            _compare_runs(found, *sides, values)
             _compare_captures(found, *sides)
             _compare_components(found, *sides)
-            _compare_steps(found, *sides)
+            _compare_steps(found, *sides, values)
         except sqlite3.Error as error:
             stores = " and ".join(dict.fromkeys([left.store, right.store]))
             raise StoreError(f"the store {stores} cannot be read: {error}") from error
+    if values.skipped:
+        found.notes.append(f"values that were not looked at: {values.skipped:,}")
     return found
 
 
@@ -142,6 +155,10 @@ class _Side:
         """The text of a function or a class; empty where there is none."""
         found = _fetch(self.connection, "source_text", digest=digest)
         return str(found[0]["text"]) if found else ""
+
+    def value(self, step: int) -> Any:
+        """What is stored of a step's value."""
+        return _fetch(self.connection, "compared_value", id=step)[0]["value"]
 
 
 @dataclass(slots=True)
@@ -241,7 +258,7 @@ def _error(row: Row) -> str | None:
     return ": ".join(filter(None, parts)) or None
 
 
-def _compare_runs(found: Differences, left: _Side, right: _Side) -> None:
+def _compare_runs(found: Differences, left: _Side, right: _Side, values: RecordedValues) -> None:
     sides = [
         {
             "pipeline": side.facts["pipeline"],
@@ -250,19 +267,17 @@ def _compare_runs(found: Differences, left: _Side, right: _Side) -> None:
             "seed": side.facts["seed"],
             "status": side.status,
             "error": _error(side.facts),
-            "result": side.facts["preview"],
         }
         for side in (left, right)
     ]
     found.run = _changes(*sides, ordered=True)
     one, other = left.facts, right.facts
-    completed = left.status == right.status == "completed"
-    if completed and one["preview"] == other["preview"] and _differ(one, other):
-        found.run.append(Change("result", one["preview"], other["preview"], SAME_LOOK))
-    shown = [json.loads(facts["parameters"]) for facts in (one, other)]
-    found.parameters = _changes(*shown, ordered=True)
-    if not found.parameters and _differ(one, other, "args"):
-        found.parameters.append(Change("(all)", None, None, SAME_LOOK))
+    if one["preview"] is None or other["preview"] is None:
+        found.run += _changes({"result": one["preview"]}, {"result": other["preview"]})
+    elif one["preview"] != other["preview"] or _differ(one, other):
+        change = Change("result", one["preview"], other["preview"])
+        found.run += _within(change, lambda: (one["value"], other["value"]), values, certain=False)
+    found.parameters = _compare_parameters(one, other, values)
     found.times.append(_times("(run)", _seconds(one), _seconds(other)))
 
 
@@ -272,6 +287,51 @@ def _seconds(facts: Row) -> float | None:
         return None
     told: float | None = facts["seconds"]
     return facts["ended"] - facts["started"] if told is None else told
+
+
+def _compare_parameters(one: Row, other: Row, values: RecordedValues) -> list[Change]:
+    shown = [json.loads(facts["parameters"]) for facts in (one, other)]
+    changes = _changes(*shown, ordered=True)
+    both = [change for change in changes if None not in (change.left, change.right)]
+    if not _differ(one, other, "args") or (both and all(map(_tells_all, both))):
+        return changes
+    names = list(shown[0])
+    if names != list(shown[1]):
+        return changes
+
+    def named(call: tuple[tuple[Any, ...], dict[str, Any]]) -> dict[str, Any]:
+        return dict(zip(names, (*call[0], *call[1].values()), strict=False))
+
+    contrast = values.contrast(one["args"], other["args"], named)
+    if changes or contrast.equal:
+        return [*changes[:-1], *(replace(c, details=contrast.lines) for c in changes[-1:])]
+    return [Change("(all)", None, None, WITHIN, contrast.lines)]
+
+
+def _tells_all(change: Change) -> bool:
+    return tells_all(change.left) and tells_all(change.right)
+
+
+def _within(
+    change: Change, packed: Callable[[], tuple[Any, Any]], values: RecordedValues, *, certain: bool
+) -> list[Change]:
+    """A change of a value with what differs in it; nothing where the values turn out to be equal.
+
+    Parameters
+    ----------
+    packed: gives what is stored of both.
+    certain: fingerprints say that they differ.
+    """
+    alike = change.left == change.right
+    if not alike and _tells_all(change):
+        return [change]
+    pair = packed()
+    if UNRECORDED in pair:
+        return [replace(change, note="what differs was not recorded")]
+    contrast = values.contrast(*pair)
+    if contrast.equal and alike:
+        return [replace(change, note=NOT_FOUND)] if certain else []
+    return [replace(change, note=WITHIN if alike else None, details=contrast.lines)]
 
 
 def _times(name: str, left: float | None, right: float | None) -> Times:
@@ -364,32 +424,36 @@ def _unified(left: str, right: str) -> str:
     return "\n".join(list(lines)[2:])  # without the names of files, which there are not
 
 
-def _compare_steps(found: Differences, left: _Side, right: _Side) -> None:
+def _compare_steps(found: Differences, left: _Side, right: _Side, values: RecordedValues) -> None:
     for name in dict.fromkeys([*left.steps, *right.steps]):
         one, other = left.steps.get(name), right.steps.get(name)
         if one is None or other is None:
             found.steps.append(Change(name, _told(one), _told(other)))
             continue
-        change = _compare_step(one, other)
-        if change is not None:
-            found.steps.append(change)
+        packed = partial(_packed, left, one, right, other)
+        found.steps += _compare_step(one, other, packed, values)
         found.times.append(_times(name, one["duration"], other["duration"]))
 
 
-def _compare_step(one: Row, other: Row) -> Change | None:
-    name, told = one["name"], (_told(one), _told(other))
+def _packed(left: _Side, one: Row, right: _Side, other: Row) -> tuple[Any, Any]:
+    return left.value(one["id"]), right.value(other["id"])
+
+
+def _compare_step(
+    one: Row, other: Row, packed: Callable[[], tuple[Any, Any]], values: RecordedValues
+) -> list[Change]:
+    """At most one change."""
+    change = Change(one["name"], _told(one), _told(other))
     if one["component"] != other["component"]:
-        return Change(name, *told, f"component {one['component']} and {other['component']}")
+        return [replace(change, note=f"component {one['component']} and {other['component']}")]
     if one["state"] not in SUCCESS or other["state"] not in SUCCESS:
-        return Change(name, *told) if told[0] != told[1] else None
+        return [change] if change.left != change.right else []
     prints = (one["fingerprint"], other["fingerprint"])
     if None not in prints:
         differ = prints[0] != prints[1]
     else:
-        differ = _differ(one, other) or one["preview"] != other["preview"]
-    if not differ:
-        return None
-    return Change(name, *told, SAME_LOOK if told[0] == told[1] else None)
+        differ = _differ(one, other) or change.left != change.right
+    return _within(change, packed, values, certain=None not in prints) if differ else []
 
 
 def _told(row: Row | None) -> str | None:

@@ -1,7 +1,7 @@
 """What a person sees of a run while it goes, and at its end; on stderr alone.
 
-On a terminal a region is drawn and drawn again below what the steps print; elsewhere a plain
-line comes now and then.  Nothing is drawn in a run's first half second.  A thread of its own
+On a terminal a region is drawn and drawn again below what the steps print; elsewhere, and on a
+terminal of unknown size, a plain line comes now and then.  Nothing is drawn in a run's first half second.  A thread of its own
 looks at the run a few times a second, so that steps pay nothing for being watched.
 """
 
@@ -17,11 +17,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pipedeco.draw.text import COLOURS, SIGNS
 from pipedeco.graph import CANCELLED, COMPLETED, FAILED, SUCCESS, Step
-from pipedeco.terminal import OFF_TERMINAL, Region, is_terminal, is_typed_to, make_console
+from pipedeco.terminal import (
+    OFF_TERMINAL,
+    Region,
+    can_be_drawn_into,
+    is_terminal,
+    is_typed_to,
+    make_console,
+)
 from pipedeco.text import duration, plain_text, shortened, write_stderr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from rich.console import Console, RenderableType
     from rich.table import Table
@@ -40,6 +47,7 @@ SLOWEST = 5  # steps of the summary
 INDENT = 2  # characters before a column
 LEAST = 6  # characters of a result
 FAILURES = 10  # of the summary
+NOTABLE = 1.0  # seconds without a step that the summary tells
 
 
 class Shown(Protocol):
@@ -74,6 +82,10 @@ class Shown(Protocol):
         """The steps under way."""
         ...
 
+    def preparing(self) -> list[str]:
+        """What must happen before more steps can be performed."""
+        ...
+
     def waiting(self) -> list[str]:
         """The names of drafts that wait for a person."""
         ...
@@ -95,6 +107,8 @@ class Display:
         self.full = full
         self.begin = time.monotonic()
         self.told = False  # whether a plain line was written
+        self.spent: dict[str, float] = {}  # seconds in which no step was performed, and on what
+        self._looked = self.begin
         self._times = chain(LINES, count(60.0, 30.0))
         self.due = self.begin + next(self._times)
 
@@ -105,7 +119,15 @@ class Display:
     def summarise(self) -> None:
         """The run has ended: tell how it went."""
         if self.full or (is_terminal(sys.stderr) and self.age > FIRST) or self.told:
-            show_summary(self.run, full=self.full)
+            show_summary(self.run, full=self.full, spent=self.spent)
+
+    def look(self) -> None:
+        """Note what went on since the last look, where no step was performed."""
+        now = time.monotonic()
+        seconds, self._looked = now - self._looked, now
+        if not _performs(self.run):
+            for text in _doings(self.run)[:1]:
+                self.spent[text] = self.spent.get(text, 0.0) + seconds
 
     def write_line(self) -> None:
         """Off a terminal: a line now and then."""
@@ -178,7 +200,12 @@ class Displays:
 
     def _is_over(self, pause: float) -> bool:
         """Wait; whether there is nothing more to show, so that the thread may end."""
-        self._changed.wait(pause)
+        end = time.monotonic() + pause
+        while not self._changed.wait(max(0.0, min(INTERVAL, end - time.monotonic()))):
+            for display in list(self._shown):  # which costs little; drawing may have to wait
+                display.look()
+            if time.monotonic() >= end:
+                break
         with self._lock:
             self._changed.clear()
             if not self._shown:
@@ -188,14 +215,13 @@ class Displays:
 
     def _show(self) -> None:
         displays = [display for display in self._shown if display.age >= FIRST]
-        terminal = is_terminal(sys.stderr)
         try:
-            if terminal and displays:
-                self._draw([picture(display.run) for display in displays])
-            elif not terminal:
+            if self._region is None and not can_be_drawn_into(sys.stderr):
                 for display in displays:
                     display.write_line()
-        except (OSError, ValueError, AttributeError):  # the terminal is gone
+            elif displays:
+                self._draw([picture(display.run) for display in displays])
+        except (OSError, ValueError, AttributeError):  # stderr is closed, or None
             pass
 
     def _draw(self, pictures: list[RenderableType]) -> None:
@@ -215,7 +241,7 @@ class Displays:
 
 def line(run: Shown) -> str:
     """One plain line of how far a run is."""
-    now = [plain_text(name) for name, _ in _under_way(run)]
+    now = [plain_text(name) for name, _ in _under_way(run, plain=True)]
     more = f" and {len(now) - 4} more" if len(now) > 4 else ""
     parts = [f"{plain_text(run.name)}: {run.ended_steps} of {_known(run)} steps", _clock(run)]
     if now:
@@ -253,8 +279,9 @@ def _step_rows(run: Shown) -> Iterable[tuple[str, str]]:
 def _component_rows(run: Shown) -> list[tuple[str, str]]:
     """One line a component that is not done: its steps, and how long the present one takes."""
     longest: dict[str, float] = {}
-    for step, seconds, _ in run.running():
-        longest[step.called.name] = max(seconds, longest.get(step.called.name, 0.0))
+    for step, seconds, _, _ in run.running():
+        if step.position >= 0:
+            longest[step.called.name] = max(seconds, longest.get(step.called.name, 0.0))
     found = []
     for called in list(run.graph.called.values()):
         if called.ended < called.steps:
@@ -262,22 +289,42 @@ def _component_rows(run: Shown) -> list[tuple[str, str]]:
             failed = f", {called.failed} failed" if called.failed else ""
             found.append((called.name, f"{called.ended}/{called.steps}{failed}  {now}".rstrip()))
     found.sort(key=lambda row: row[0] not in longest)
-    return found
+    return [(text, "") for text in _doings(run)] + found
 
 
-def _under_way(run: Shown) -> list[tuple[str, str]]:
-    """The steps that run now and what is known of them, those of child runs behind their parents'."""
-    found = []
-    for step, seconds, progress in run.running():
+def _under_way(run: Shown, *, plain: bool = False) -> list[tuple[str, str]]:
+    """The steps that run now and what is known of them, those of child runs behind their parents'.
+
+    Before them what else goes on; in a `plain` line what stands beside a name is left out.
+    """
+    found = [(text, "") for text in run.preparing()]
+    helpers = dict.fromkeys(doing for step, _, _, doing in run.running() if step.position < 0)
+    for step, seconds, progress, doing in run.running():
+        if step.position < 0:
+            continue
         told = f"{progress:.0%}  " if progress else ""
-        found.append((step.name, told + duration(seconds)))
+        name = f"{step.name} ({doing})" if plain and doing else step.name
+        found.append((name, doing or told + duration(seconds)))
+    found = found or [(text, "") for text in helpers if text]
     found += [(name, "waits to be released") for name in run.waiting()]
     for child in list(run.children):
         step_name = child.plan.parent_step
         done = f"{step_name} {child.ended_steps}/{_known(child)}"
         found.append((done, duration(child.clock.elapsed)))
-        found += [(f"{step_name} / {name}", text) for name, text in _under_way(child)]
+        found += [(f"{step_name} / {name}", text) for name, text in _under_way(child, plain=plain)]
     return found
+
+
+def _doings(run: Shown) -> list[str]:
+    """What goes on where no step is performed yet."""
+    others = [] if _performs(run) else [one.doing for one in run.running() if one.doing]
+    return list(dict.fromkeys([*run.preparing(), *others]))
+
+
+def _performs(run: Shown) -> bool:
+    """Whether a step is performed, in a child run, too."""
+    own = any(step.position >= 0 and not doing for step, _, _, doing in run.running())
+    return own or any(_performs(child) for child in list(run.children))
 
 
 def _known(run: Shown) -> int:
@@ -301,11 +348,16 @@ def _share(run: Shown) -> float:
 # -- at the end ----------------------------------------------------------------------------
 
 
-def show_summary(run: Shown, *, full: bool) -> None:
-    """How a run went: its slowest steps, its failures, and what to type next."""
+def show_summary(run: Shown, *, full: bool, spent: Mapping[str, float] | None = None) -> None:
+    """How a run went: its slowest steps, its failures, and what to type next.
+
+    Parameters
+    ----------
+    spent: seconds without a step, and on what.
+    """
     from rich.text import Text
 
-    console = make_console(sys.stderr, None if is_terminal(sys.stderr) else OFF_TERMINAL)
+    console = make_console(sys.stderr, None if can_be_drawn_into(sys.stderr) else OFF_TERMINAL)
     steps = list(run.graph.steps)
     failed = [step for step in steps if step.state == FAILED]
     console.print(Text(_headline(run, steps), style=COLOURS.get(run.status, "")))
@@ -320,6 +372,10 @@ def show_summary(run: Shown, *, full: bool) -> None:
         left_out.append(f"{len(well) - SLOWEST} more took less time")
     if left_out:
         console.print(Text(f"  {', '.join(left_out)}", style="dim"))
+    notable = [(text, seconds) for text, seconds in (spent or {}).items() if seconds >= NOTABLE]
+    if notable:
+        told = ", ".join(f"{duration(seconds)} {plain_text(text)}" for text, seconds in notable)
+        console.print(Text(f"  no step for {told}", style="dim"))
     if full:
         for step in failed[:FAILURES]:
             if not step.read and not step.called.options.allow_failure:  # else it is dealt with

@@ -340,7 +340,7 @@ class Execution:
     @property
     def share(self) -> float:
         """Ended steps, and of those under way the part that they have told of."""
-        own = sum(step.progress for step in self.session.running())
+        own = sum(one.progress for one in self.session.running())
         return self.scheduler.ended + own + sum(child.progress for child in list(self.children))
 
     @property
@@ -352,6 +352,9 @@ class Execution:
 
     def running(self) -> list[UnderWay]:
         return self.session.running()
+
+    def preparing(self) -> list[str]:
+        return self.session.preparing()
 
     # -- the body ------------------------------------------------------------------------
 

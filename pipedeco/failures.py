@@ -105,9 +105,14 @@ class Failures:
         return (
             f"in step {step.name}, attempt {step.attempt} on worker {outcome.worker or '-'}, of run "
             f"{self.run} ({self.pipeline.name}), called at {place(self.pipeline.fn, step.line)}\n"
-            f"see it with: pipedeco show {self.run}; step through it with: "
-            f"pipedeco debug {self.run} {word(step.name)}"
+            f"see it with: pipedeco show {self.run}{self._debug_hint(step)}"
         )
+
+    def _debug_hint(self, step: Step) -> str:
+        """Nothing for a child run: the step that failed there has a note of its own."""
+        if step.called.is_pipeline:
+            return ""
+        return f"; step through it with: pipedeco debug {self.run} {word(step.name)}"
 
     def _not_performed(self, step: Step) -> BaseException:
         from pipedeco.errors import StepCancelled

@@ -161,11 +161,7 @@ def _refuse(recorded: Recorded, facts: Row) -> None:
     """Raise where a step cannot be replayed whatever its code is."""
     what = facts["what"]
     if facts["is_pipeline"]:
-        child = recorded.child_run
-        cure = (
-            f"replay a step of its run: pipedeco debug {child} STEP" if child else "it never began"
-        )
-        raise ConfigError(f"{what} is a pipeline; {cure}")
+        raise ConfigError(f"{what} is a pipeline; {_instead(recorded)}")
     for position in rows.unpack_positions(facts["inputs"]):
         needed = _query(recorded.store, "step_state", rows.step_id(facts["seq"], position))[0]
         if needed["state"] not in SUCCESS:
@@ -177,6 +173,18 @@ def _refuse(recorded: Recorded, facts: Row) -> None:
             )
     if facts["args"] == UNRECORDED:
         raise StoreError(f"the arguments of {what} could not be recorded: they cannot be pickled")
+
+
+def _instead(recorded: Recorded) -> str:
+    """What to do where a step is a child run."""
+    child = recorded.child_run
+    if child is None:
+        return "it never began"
+    if recorded.state == FAILED:
+        return f"replay the step that failed in its run: pipedeco debug {child}"
+    return (
+        f"replay a step of its run: pipedeco debug {child} STEP, which pipedeco show {child} lists"
+    )
 
 
 def _tell_place(recorded: Recorded, facts: Row) -> None:

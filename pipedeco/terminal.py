@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 OFF_TERMINAL = 160  # columns of what goes into a file
 AGAIN = 0.1  # seconds between two drawings that only put the lines back
+NARROWEST, LOWEST = 20, 4  # columns and rows of a terminal that is drawn into
 ERASE = "\x1b[J"  # from the cursor to the screen's end
 READ = {"x86_64": "0", "aarch64": "63"}  # number of the system call
 
@@ -32,6 +33,34 @@ def is_terminal(stream: Any) -> bool:
         return stream.isatty() and os.environ.get("TERM") not in (None, "dumb", "unknown")
     except (AttributeError, ValueError):  # None, or closed
         return False
+
+
+def room_of(stream: Any) -> tuple[int, int] | None:
+    """Columns and rows of a terminal; None where they are not known, or too few to draw into.
+
+    A terminal that nobody has told its size, as in a container, says that it has none.
+    """
+    try:
+        columns, rows = os.get_terminal_size(stream.fileno())
+    except (
+        OSError,
+        ValueError,
+        AttributeError,
+    ):  # closed, None, or it leads to no terminal any more
+        return None
+    columns = columns or _number("COLUMNS")
+    rows = rows or _number("LINES")
+    return (columns, rows) if columns >= NARROWEST and rows >= LOWEST else None
+
+
+def can_be_drawn_into(stream: Any) -> bool:
+    """Whether lines of a terminal can be drawn again."""
+    return is_terminal(stream) and room_of(stream) is not None
+
+
+def _number(variable: str) -> int:
+    text = os.environ.get(variable, "")
+    return int(text) if text.isdecimal() else 0
 
 
 def make_console(file: Any, width: int | None = None) -> Console:
@@ -80,14 +109,19 @@ class Region:
             self._patched.pop().__dict__.pop("write", None)
 
     def draw(self, renderable: RenderableType) -> None:
-        columns, rows = os.get_terminal_size(self._stream.fileno())
+        room = room_of(self._stream)
+        if room is None:
+            self.hide()
+            return
+        columns, rows = room
         text = io.StringIO()
         console = make_console(text, columns)
         console._force_terminal = True
         console.print(renderable)
         with self._lock:
-            self._lines = text.getvalue().splitlines()[: max(1, rows - 2)]
-            self._put()
+            self._lines = text.getvalue().splitlines()[: rows - 2]
+            if self._lines:
+                self._put()
 
     def hide(self) -> None:
         with self._lock:

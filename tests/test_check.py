@@ -793,3 +793,161 @@ def test_relative_imports(statement, module, is_package, full):
     """As Python resolves them."""
     [found] = read_source(statement).imports
     assert absolute(found, module, is_package=is_package) == full
+
+
+# -- results that nobody uses -------------------------------------------------------------------
+
+SIDE_EFFECTS = """
+from pipedeco import value
+
+@component
+def make_folder(path="x"): ...
+@component
+def download(url="u"): return 1
+@component
+def convert(path=1): return 1
+@component
+def save(x, path=""): ...
+@component
+def cleanup(): ...
+
+@pipeline
+def body(files=(), flag=False):
+"""
+
+
+def unused(project, body):
+    """What is said of the order of calls, a (call, cure) each."""
+    text = SIDE_EFFECTS + textwrap.indent(textwrap.dedent(body).strip(), "    ") + "\n"
+    found = [f for f in project(text, mode="local").findings if "nobody uses" in f.text]
+    return [
+        (f.text.partition("the result of ")[2].partition("(")[0], f.advice.split(": ")[1])
+        for f in found
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (
+            "make_folder(); download(); convert()",
+            [
+                (
+                    "make_folder",
+                    "download.with_options(depends_on=[the result of make_folder])(...)",
+                ),
+                ("download", "convert.with_options(depends_on=[the result of download])(...)"),
+            ],
+        ),
+        (
+            "x = convert(download()); save(x); cleanup(); return x",
+            [("cleanup", "cleanup.with_options(depends_on=[the result of save])(...)")],
+        ),
+        (
+            "folder = make_folder()\nreturn download()",
+            [("make_folder", "download.with_options(depends_on=[the result of make_folder])(...)")],
+        ),
+        (
+            "for file in files:\n    convert(file)\nreturn download()",
+            [("convert", "download.with_options(depends_on=[the result of convert])(...)")],
+        ),
+        (
+            "[convert(file) for file in files]\nreturn download()",
+            [("convert", "download.with_options(depends_on=[the result of convert])(...)")],
+        ),
+    ],
+)
+def test_a_call_whose_result_nobody_uses_has_no_order(project, body, found):
+    """It begins at once, beside what stands before and after it; the cure names both."""
+    assert unused(project, body) == found
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "x = convert(download()); save(x, 'a'); save(x, 'b'); return x",  # they begin after x
+        "for file in files: convert(file)",  # the same for many
+        "cleanup()",
+        "make_folder() if flag else cleanup()",
+        "if flag:\n    make_folder()\nelse:\n    cleanup()",
+        "try:\n    download().bit_length()\nexcept ValueError:\n    cleanup()",
+        "d = make_folder()\nreturn download.with_options(depends_on=[d])()",
+        "value(make_folder())\nreturn download()",
+        "make_folder().result()\nreturn download()",
+        "x = download(); print(x); cleanup(); return x",  # the body has waited
+        "x = download()\nif x > 3:\n    cleanup()\nreturn x",
+        "found = []\nfor file in files:\n    found.append(convert(file))\nreturn found + [download()]",
+        "for file in files:\n    save(convert(file))\nreturn [convert(file) for file in files]",
+        "a, b = download(), convert()\nreturn a",
+        "return download(), convert()",
+    ],
+)
+def test_order_that_is_kept_or_not_asked_for_is_not_told(project, body):
+    """No false alarm for what takes results, is returned, awaited, or done for many things."""
+    assert unused(project, body) == []
+
+
+def test_what_stands_behind_a_main_guard_reaches_nothing(project):
+    """Neither in the script nor in a module that it imports: nobody calls that main()."""
+    main = """
+        def main():
+            from nowhere import _save
+            _save()
+
+        if __name__ == "__main__":
+            main()
+        """
+    parts = textwrap.dedent(main)
+    lib = HEAD + "@component\ndef load(n):\n    return n\n" + parts
+    script = "import lib\n@component\ndef add(n):\n    return n\n@pipeline\ndef p():\n    return add(lib.load(1))\n"
+    report = project(script + parts, mode="local", lib=lib)
+    assert report.findings == ()
+
+
+def test_functions_of_other_modules_that_nobody_mentions(project):
+    """Their imports are nobody's; those of functions that are called, named or registered count."""
+    lib = """
+        import util
+        from pipedeco import component
+
+        @component
+        def load(n):
+            return util.called(n), getattr(util, "by_name")(), util.Reader().read()
+        """
+    util = """
+        from pipedeco import component
+
+        KNOWN = []
+
+        def called(n):
+            return _deeper(n)
+
+        def _deeper(n):
+            import none_deeper
+
+        def by_name():
+            import none_by_name
+
+        class Reader:
+            def read(self):
+                import none_read
+
+        @KNOWN.append
+        def registered():
+            import none_registered
+
+        @component
+        def another(n):
+            import none_another
+
+        def main():
+            import none_main
+        """
+    report = project(
+        "import lib\n@pipeline\ndef p():\n    return lib.load(1)\n",
+        mode="local",
+        lib=lib,
+        util=util,
+    )
+    found = {finding.text.split()[1].rstrip(",") for finding in report.findings}
+    assert found == {"none_deeper", "none_by_name", "none_read", "none_registered"}

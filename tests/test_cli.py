@@ -273,6 +273,12 @@ def test_help():
     assert "List the recorded runs" in out
     assert "Show one run with its steps" in out
     assert "pipeline#number" in call("show", "--help")[0]
+    for words in (("--help",), ("run", "--help"), ()):
+        text = call(*words)[0]
+        for variable in ("MODE", "WORKERS", "STORE", "PROGRESS", "START_METHOD"):
+            assert f"\n  PIPEDECO_{variable} " in text
+    assert "PIPEDECO_MODE or" in call("run", "--help")[0]
+    assert "PIPEDECO_WORKERS" not in call("runs", "--help")[0]
 
 
 @pytest.mark.parametrize("arguments", [["runs"], ["show", "latest"], ["show", "total#3", "--json"]])

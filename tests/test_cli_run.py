@@ -199,8 +199,11 @@ def test_help_of_a_pipeline(folder):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["app.py:typed"], "--path requires an argument"),
+        (["app.py:typed"], "the option --path is missing; see pipedeco run app.py:typed --help"),
         (["app.py:typed", "--path", "x", "--n", "many"], 'unable to convert "many" into int'),
+        (["app.py:typed", "5"], "'5' follows no option: write --path 5"),
+        (["app.py:typed", "--path"], "--path requires an argument"),
+        (["app.py:typed", "--path", "x", "--n", "1.5"], 'unable to convert "1.5" into int'),
         (["app.py:typed", "--path", "x", "--nn", "1"], "Unknown option: --nn. Did you mean --n?"),
         (["app.py:typed", "--path", "x", "--kind", "c"], 'Choose from: "a", "b"'),
         (["app.py:typed", "--path", "x", "stray"], "stray"),

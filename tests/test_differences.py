@@ -3,6 +3,8 @@
 import json
 import re
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import pytest
@@ -11,7 +13,7 @@ from conftest import wait_until
 import pipedeco
 from pipedeco import StoreError, component, differences, get_run, pipeline
 from pipedeco.cli import main
-from pipedeco.differences import SAME_LOOK, Change, compare
+from pipedeco.differences import NOT_FOUND, WITHIN, Change, compare
 from pipedeco.store.database import connect, connect_to_read, database_path, queries
 
 CONTROLS = "\x1b[31mred\x1b]0;title\x07\r\b\x00\x9b2J\u202egnp.exe"
@@ -171,9 +173,12 @@ def test_values_that_look_the_same_are_told_apart():
     """A preview shows the beginning only; blobs and inline values alike."""
     found = compare(make(sized, "a"), make(sized, "b"))
     assert [c.name for c in found.steps] == ["large"]
+    assert found.steps[0].details[0].startswith("100,000 / 100,000 characters, from 0 on: 'aaa")
     found = compare(make(nested, ["z"] * 9 + [1]), make(nested, ["z"] * 9 + [2]))
-    assert found.run == [Change("result", *[get_run("latest")._fresh()["preview"]] * 2, SAME_LOOK)]
-    assert found.parameters == [Change("(all)", None, None, SAME_LOOK)]
+    looks = [get_run("latest")._fresh()["preview"]] * 2
+    lines = ["['x'][0][9]: 1 / 2"]  # and not at each place where the list stands again
+    assert found.run == [Change("result", *looks, WITHIN, lines)]
+    assert found.parameters == [Change("(all)", None, None, WITHIN, ["['x'][9]: 1 / 2"])]
 
 
 def test_a_failure_beside_a_success():
@@ -198,7 +203,9 @@ def test_a_value_from_the_cache_is_no_difference(store):
         store,
         "update step set value = cast(x'00' || value as blob) where run = 2 and name = 'maybe'",
     )
-    assert [c.note for c in compare(*refresh(*runs)).steps] == [SAME_LOOK]
+    (step,) = compare(*refresh(*runs)).steps
+    assert step.note == WITHIN
+    assert step.details[0].startswith("not compared: it cannot be loaded in this process")
     for seq in (1, 2):
         change(
             store,
@@ -207,7 +214,24 @@ def test_a_value_from_the_cache_is_no_difference(store):
         )
     assert not compare(*refresh(*runs))
     change(store, "update step_key set fingerprint = step")
-    assert len(compare(*refresh(*runs)).steps) == 2
+    found = compare(*refresh(*runs)).steps
+    assert [(c.name, c.note) for c in found] == [("maybe", WITHIN), ("double", NOT_FOUND)]
+
+
+def test_a_set_in_another_order_is_no_difference(store):
+    """Its bytes are others; loaded, the two are equal."""
+    import pickle
+
+    runs = make(total, 1), make(total, 1)
+    for run, order in zip(runs, (["a", "b"], ["b", "a"]), strict=True):
+        change(
+            store,
+            "update step set value = ?, preview = '{...}' where name = 'maybe' and run ="
+            " (select seq from run where id = ?)",
+            pickle.dumps({order[0], order[1]}) + pickle.dumps(order),  # what follows is not read
+            run.id,
+        )
+    assert not compare(*refresh(*runs))
 
 
 def test_what_was_not_recorded_is_not_known_to_differ(store):
@@ -433,3 +457,70 @@ def test_a_user_s_mistake_is_a_sentence(capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert "Traceback" not in err
+
+
+# -- values ----------------------------------------------------------------------------------
+
+SCRIPT = """
+import numpy, pandas
+from pipedeco import component, pipeline
+
+print("top level")
+
+class Model:
+    def __init__(self, weight):
+        self.weight = weight
+
+@component
+def fit(k):
+    return {"model": Model(k), "all": numpy.full(3, k)}
+
+@component
+def table(k):
+    return pandas.DataFrame({"a": [k, 1], "b": [0, 0]})
+
+@pipeline
+def training(k: int = 1):
+    return [fit(k), table(k)]
+
+training(1)
+training(2)
+"""
+
+
+def test_values_of_a_script_are_looked_into(tmp_path):
+    """Its classes are in the script, which is loaded for its definitions; stdout is the report's."""
+    (tmp_path / "app.py").write_text(SCRIPT)
+
+    def called(*command):
+        return subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    assert called("app.py").returncode == 0
+    done = called("-m", "pipedeco", "diff", "training#1", "training#2")
+    assert done.returncode == 1, done.stderr
+    assert "top level" not in done.stdout
+    for line in (
+        "step fit\n  ['model'].weight: 1 / 2\n  ['all']: 3 of 3 values differ",
+        "step table\n  ['a']: 1 of 2 cells differ, the largest difference is 1: 0: 1 / 2\n",
+        "\nresult\n  [0]['model'].weight: 1 / 2\n",
+    ):
+        assert line in done.stdout
+    found = json.loads(called("-m", "pipedeco", "diff", "training#1", "latest", "--json").stdout)
+    assert [step["note"] for step in found["steps"]] == [WITHIN, WITHIN]
+    (tmp_path / "app.py").unlink()
+    done = called("-m", "pipedeco", "diff", "training#1", "training#2")
+    assert done.returncode == 1
+    assert "step fit\n  not compared: it cannot be loaded in this process" in done.stdout
+
+
+def test_not_all_of_many_values_are_looked_at(monkeypatch):
+    """That there are more is told."""
+    monkeypatch.setattr("pipedeco.recorded_values.MANY", 1)
+    found = compare(make(sized, "a"), make(sized, "b"))
+    assert "values that were not looked at: 1" in found.notes
+    monkeypatch.setattr("pipedeco.recorded_values.LARGEST", 10)
+    monkeypatch.setattr("pipedeco.recorded_values.MANY", 20)
+    (step,) = compare(make(sized, "a"), make(sized, "b")).steps
+    assert step.details == ["not compared: its 100 kB are too much to be loaded for that"]

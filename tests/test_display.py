@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -13,10 +14,12 @@ from terminal import Terminal
 
 from pipedeco import get_run
 from pipedeco.clock import RunClock
-from pipedeco.display import line
-from pipedeco.graph import Called, Graph
+from pipedeco.display import line, picture
+from pipedeco.graph import Called, Graph, Step
 from pipedeco.options import ComponentOptions
 from pipedeco.runners import UnderWay
+from pipedeco.runners.doing import opening
+from pipedeco.terminal import plain_lines
 from pipedeco.text import duration
 
 COMMAND = str(Path(sys.executable).with_name("pipedeco"))
@@ -261,6 +264,26 @@ def test_the_region_follows_the_terminals_size(folder, terminal):
     assert "completed" in screen.text
 
 
+@pytest.mark.parametrize("size", [(0, 0), (10, 30), (80, 2), (1, 1)])
+def test_a_terminal_without_room_gets_plain_lines(folder, terminal, size):
+    """Nothing that stands there is written over, and the cursor goes nowhere."""
+    screen = terminal(*script("few"), size=size, env={"COLUMNS": "", "LINES": "", "AFTER": "0.1"})
+    wait_until(lambda: b"0 of 3 steps" in screen.raw.replace(b"\r\n", b""), "a line is written")
+    (folder / "go").touch()
+    assert screen.wait() == 0
+    assert b"completed in" in screen.raw
+    assert re.search(rb"\x1b\[[0-9]*[A-Hfd]|\x1b[78DM]|\x1b\[[0-9]*J", screen.raw) is None
+
+
+def test_a_size_that_the_environment_tells(folder, terminal):
+    """COLUMNS and LINES count where the terminal itself has none."""
+    screen = terminal(*script("few"), size=(0, 0), env={"COLUMNS": "80", "LINES": "24"})
+    wait_until(lambda: b"0/3" in screen.raw, "the region is drawn")
+    (folder / "go").touch()
+    assert screen.wait() == 0
+    assert b"\x1b[0A" not in screen.raw
+
+
 def test_a_short_run_draws_nothing(folder, terminal):
     """Not within its first half second."""
     (folder / "go").touch()
@@ -410,6 +433,57 @@ def test_the_cold_path_does_not_import_rich(folder):
     assert done.returncode == 0, done.stderr
 
 
+SLOW = """
+import time
+open("importing", "w").close()
+print("at import", flush=True)
+while not os.path.exists("go"):
+    time.sleep(0.01)
+
+class Box:
+    def __init__(self, n):
+        self.n = n
+"""
+USING = """
+import box
+from pipedeco import component, pipeline
+
+@component(cache={cache})
+def first(b: box.Box) -> int:
+    return b.n
+
+@pipeline
+def run_it() -> int:
+    return first(box.Box(1)) + 0
+
+if {guard}:
+    run_it()
+"""
+
+
+@pytest.mark.parametrize("guard", ["True", "__name__ == '__main__'"])
+@pytest.mark.parametrize("cache", [True, False])
+def test_what_workers_import_is_told_and_is_no_step(folder, terminal, cache, guard):
+    """Neither a function of ours that imports it, nor its output, has the name of a step."""
+    slow = (
+        "import os\nif 'PARENT' not in os.environ or os.getppid() != int(os.environ['PARENT']):\n"
+    )
+    body = "".join(f"    {line}\n" for line in SLOW.strip().splitlines()[:-3] if line)
+    (folder / "box.py").write_text(slow + body + "\n".join(SLOW.strip().splitlines()[-3:]))
+    (folder / "app.py").write_text(USING.format(cache=cache, guard=guard))
+    screen = terminal(sys.executable, "app.py", env={"PARENT": str(os.getpid())})
+    screen.wait_for("importing ")
+    assert "parts_of" not in screen.text
+    time.sleep(1.2)  # a time that is worth to be told
+    (folder / "go").touch()
+    assert screen.wait() == 0
+    raw = screen.raw.decode()
+    assert "parts_of" not in raw
+    assert "fingerprint" not in raw
+    assert "1 step, " in raw
+    assert re.search(r"  no step for [0-9.]+ m?s importing ", raw)
+
+
 # -- its parts ---------------------------------------------------------------------------------
 
 
@@ -419,7 +493,7 @@ class Going:
     def __init__(self, name, known, ended, running=()):
         self.id, self.name, self.status = "cafe", name, "running"
         self.graph = Graph()
-        called = Called(None, "work", ComponentOptions(), is_pipeline=False)
+        self.called = called = Called(None, "work", ComponentOptions(), is_pipeline=False)
         for _ in range(known):
             self.graph.add(self, called)
         self.clock = RunClock()
@@ -430,12 +504,17 @@ class Going:
         self.expected = (0, 0.0)
         self.stopping = None
         self._running = running
+        self.prepares, self.helpers, self.doing = [], [], ""
 
     def running(self):
-        return [UnderWay(self.graph.steps[i], 1.0, 0.0) for i in self._running]
+        own = [UnderWay(self.graph.steps[i], 1.0, 0.0, self.doing) for i in self._running]
+        return [UnderWay(Step(None, self.called, -1, 1), 1.0, 0.0, d) for d in self.helpers] + own
 
     def waiting(self):
         return []
+
+    def preparing(self):
+        return self.prepares
 
 
 def test_a_line_names_a_few_of_many():
@@ -443,6 +522,34 @@ def test_a_line_names_a_few_of_many():
     told = line(Going("p\x1b[31m#1", 9, 2, running=(2, 3, 4, 5, 6)))
     assert told.startswith("p\\x1b[31m#1: 2 of 9 steps, 10 s, now work-3, work-4, ")
     assert told.endswith(" and 1 more")
+
+
+def test_a_line_tells_what_goes_on_before_steps():
+    """What our own functions do is told where no step is under way; they are no steps."""
+    run = Going("p#1", 2, 0)
+    run.helpers = ["importing the code of cached steps"] * 2
+    assert line(run).endswith("10 s, now importing the code of cached steps")
+    run.prepares = ["starting a Dask cluster"]
+    assert line(run).endswith("10 s, now starting a Dask cluster")
+    run = Going("p#1", 2, 0, running=(0,))
+    run.helpers, run.doing = ["fingerprinting values"], "importing app.py"
+    assert line(run).endswith("10 s, now work (importing app.py)")
+    run = Going("p#1", 20, 0, running=(0, 1))
+    run.doing = "importing app.py"
+    assert plain_lines(picture(run), 80)[1] == "  importing app.py"
+
+
+def test_engines_that_start_are_named_without_their_options():
+    """Which may hold secrets."""
+    for url, text in (
+        ("dask://", "starting a Dask cluster"),
+        ("dask://?workers=2", "starting a Dask cluster"),
+        ("ray://", "starting a Ray cluster"),
+        ("local://2", "starting workers of this machine"),
+        ("dask://head:8786?tls_key=k", "connecting to dask://head:8786"),
+        ("executor://module:factory?slots=2", "connecting to executor://module:factory"),
+    ):
+        assert opening(url) == text
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -247,7 +248,7 @@ def test_a_step_whose_worker_was_killed(app):
     [
         ("after", r"is skipped and never had its inputs: step fit, .*failed; .*debug \w+ fit"),
         ("local", r"make.<locals>.local was looked for in .*app.py; it was made inside another"),
-        ("child", r"is a pipeline; replay a step of its run: pipedeco debug \w+ STEP"),
+        ("child", r"is a pipeline; replay the step that failed in its run: pipedeco debug \w+$"),
     ],
 )
 def test_what_cannot_be_replayed(app, name, sentence):
@@ -257,9 +258,75 @@ def test_what_cannot_be_replayed(app, name, sentence):
 
 
 def test_a_step_of_a_child_run(app):
-    """As the sentence above says."""
+    """As the sentence above says; the command goes down to it by itself."""
     with pytest.raises(KeyError):
         steps(steps()["child"].child_run)["lambda"].replay()
+    code, _, err = call(app, "latest", "child")
+    assert code == 1
+    assert f"step lambda of run {steps()['child'].child_run} (child#1) fails as recorded" in err
+
+
+NESTED = """
+from pipedeco import component, pipeline
+
+@component
+def divide(x):
+    return 1 / x
+
+@pipeline
+def inner(x):
+    return divide(x) + 1
+
+@pipeline
+def middle(x):
+    return [divide(1), inner(x)]
+
+@pipeline
+def outer(x: int = 0, raises: bool = False):
+    return middle(x)[1] + 1
+
+@pipeline
+def twice():
+    inner(0)
+    inner(0)
+
+@pipeline
+def fails_by_itself():
+    raise LookupError("in the body")
+
+@pipeline
+def above():
+    return fails_by_itself()
+
+@pipeline
+def well():
+    return inner(1)
+"""
+
+
+def test_the_failed_step_is_found_at_any_depth(folder):
+    """Where one alone failed; else the sentence says which there are, and in which run."""
+    write(folder / "app.py", NESTED)
+    for name, code in (("outer", 1), ("twice", 1), ("above", 1), ("well", 0)):
+        done = execute(folder, "-m", "pipedeco", "run", f"app.py:{name}", "--mode", "local")
+        assert done.returncode == code, done.stderr
+    for words in (("outer#1",), ("outer#1", "middle")):
+        code, _, err = call(folder, *words)
+        assert code == 1
+        assert "step divide of run" in err
+        assert "(inner#1) fails as recorded" in err
+    for words, sentence in (
+        (("twice#1",), "2 steps of run .* failed; .* where STEP is one of inner, inner-2"),
+        (
+            ("above#1",),
+            "no step of run .* failed; its body did: LookupError: in the body; name one",
+        ),
+        (("well#1", "inner"), "in which no step failed; name one of its steps to replay: .* STEP"),
+    ):
+        code, out, err = call(folder, *words)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert re.search(sentence, err)
+    assert call(folder, "twice#1", "inner-2")[0] == 1
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ is.  All else is read from sources, and asked of what a run itself uses.
     environments  what steps with packages of their own would miss there
     settings   options and queues
     generators  random numbers
+    unused     results that nobody uses
     loading    what keeps a file from being loaded
 """
 
@@ -40,6 +41,7 @@ from pipedeco.checking.settings import (
     look_at_options,
     look_at_start_method,
 )
+from pipedeco.checking.unused import look_at_unused
 from pipedeco.components import Traced
 from pipedeco.config import find_mode
 from pipedeco.errors import ConfigError
@@ -200,6 +202,7 @@ class _Check:
             yield from look_at_start_method(caller.pipeline)
             if not traits_of(caller.mode).in_process:
                 yield from self.carrying.pipeline(caller.pipeline)
+                yield from look_at_unused(caller.pipeline)
         for component, callers in self.callers.items():
             yield from self._look_at(component, callers, travelling)
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 MISSING = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 DYNAMIC = frozenset({"import_module", "__import__"})
+OURS = frozenset({"component", "pipeline"})
 PLATFORM = frozenset({"version_info", "platform", "name", "implementation", "hexversion"})
 
 
@@ -37,16 +38,20 @@ class Source(NamedTuple):
     """What a source says of imports.
 
     `uses` has the names that each definition of the top level mentions; by "" what is executed
-    when the module is imported.
+    when the module is imported.  `mentions` has whatever names stand in it: of variables,
+    attributes, what is imported, and texts that may name something.  `decorated` has the
+    definitions of the top level that a decorator, other than ours, may have registered somewhere.
     """
 
     imports: list[Import]
     uses: dict[str, set[str]]
+    mentions: set[str]
+    decorated: set[str]
 
-    def reached_from(self, scope: str) -> set[str]:
-        """The definitions that may be executed for one of them, itself included."""
+    def reached_from(self, *scopes: str) -> set[str]:
+        """The definitions that may be executed for some of them, themselves included."""
         found: set[str] = set()
-        waiting = [scope, ""]
+        waiting = [*scopes, ""]
         while waiting:
             name = waiting.pop()
             if name not in found:
@@ -77,7 +82,7 @@ def read_source(source: str | bytes) -> Source:
         place = places.pop()
         found += _imports_of(place)
         places += _inside(place)
-    return Source(sorted(found), _uses(tree))
+    return Source(sorted(found), _uses(tree), set(_mentions(tree)), set(_decorated(tree)))
 
 
 def _optional(tree: ast.AST) -> Iterator[str]:
@@ -115,9 +120,39 @@ def _uses(tree: ast.Module) -> dict[str, set[str]]:
         elif isinstance(node, ast.Assign | ast.AnnAssign) and not _calls(node):
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 uses.setdefault(_last_name(target), set()).update(names)
+        elif isinstance(node, ast.If) and _is_never(node.test):
+            uses[""].update(
+                n.id for e in node.orelse for n in ast.walk(e) if isinstance(n, ast.Name)
+            )
         else:
             uses[""].update(names)
     return uses
+
+
+def _decorated(tree: ast.Module) -> Iterator[str]:
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            made = (getattr(decorator, "func", decorator) for decorator in node.decorator_list)
+            if any(_last_name(decorator) not in OURS for decorator in made):
+                yield node.name
+
+
+def _mentions(tree: ast.Module) -> Iterator[str]:
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.alias):
+            yield node.name
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        if isinstance(node, ast.If) and _is_never(node.test):
+            waiting += node.orelse
+        else:
+            waiting += ast.iter_child_nodes(node)
 
 
 def _calls(node: ast.AST) -> bool:

@@ -42,7 +42,8 @@ class Needs:
         self.broken: dict[str, SyntaxError] = {}  # sources that Python cannot read
         self._modules = modules
         self._sources: dict[str, Source] = {}  # by file
-        self._direct: dict[str, list[Need]] = {}  # by module
+        self._all: dict[str, list[Need]] = {}  # by module
+        self._direct: dict[Any, list[Need]] = {}  # of what is reached in a module
 
     def of(self, component: Any, reached: set[str]) -> Iterator[Need]:
         """What the steps of a component need.
@@ -83,7 +84,7 @@ class Needs:
             self.broken[file] = error
         except (OSError, ValueError, RecursionError, MemoryError):
             pass  # in a zip file, a folder, or beyond all measure
-        return Source([], {})
+        return Source([], {}, set(), set())
 
     def _of_main(self, names: set[str]) -> Iterator[Need]:
         file = getattr(sys.modules[MAIN], "__file__", None) or ""
@@ -94,6 +95,7 @@ class Needs:
 
     def _followed(self, first: list[Need], own: tuple[str, str]) -> Iterator[Need]:
         """These, and what their modules need in turn."""
+        files = self._files_of(first)
         seen: set[str] = set()
         waiting = list(reversed(first))
         while waiting:
@@ -101,16 +103,50 @@ class Needs:
             yield need
             if need.place.kind in FOLLOWED and need.module not in seen:
                 seen.add(need.module)
-                waiting += reversed(self._of_module(need.module, need.place, own))
+                waiting += reversed(self._of_module(need.module, need.place, own, files))
 
-    def _of_module(self, name: str, place: Place, own: tuple[str, str]) -> list[Need]:
-        key = name if name != own[0] else ":".join(own)
+    def _files_of(self, first: list[Need]) -> frozenset[str]:
+        """The sources that may be executed for these, whichever of their functions are called."""
+        files: dict[str, None] = {need.file: None for need in first if need.file}
+        seen: set[str] = set()
+        waiting = list(first)
+        while waiting:
+            need = waiting.pop()
+            if need.place.kind in FOLLOWED and need.module not in seen:
+                seen.add(need.module)
+                files[need.place.file] = None
+                waiting += self._all_of(need.module, need.place)
+        return frozenset(files)
+
+    def _all_of(self, name: str, place: Place) -> list[Need]:
+        """Whatever a module imports, in any of its functions."""
+        if name not in self._all:
+            self._all[name] = [
+                need
+                for one in self._source_at(place).imports
+                for need in self._needed(one, name, place.file, sure=False)
+            ]
+        return self._all[name]
+
+    def _source_at(self, place: Place) -> Source:
+        return self._source(place.file if place.file.endswith(SOURCES) else "")
+
+    def _of_module(
+        self, name: str, place: Place, own: tuple[str, str], files: frozenset[str]
+    ) -> list[Need]:
+        """What is imported where the step's own function, or what others mention, is executed."""
+        key = name, own if name == own[0] else None, files
         if key not in self._direct:
             found: list[Need] = []
-            source = self._source(place.file if place.file.endswith(SOURCES) else "")
-            reached = source.reached_from(own[1]) if name == own[0] else None
+            source = self._source_at(place)
+            if name == own[0]:
+                reached = source.reached_from(own[1])
+            else:
+                others = [self._source(file).mentions for file in files if file != place.file]
+                called = source.uses.keys() & set().union(*others)
+                reached = source.reached_from(*called, *source.decorated)
             for one in source.imports:
-                if not one.scope or reached is None or one.scope in reached:
+                if not one.scope or one.scope in reached:
                     sure = not one.scope or (name, one.scope) == own
                     found += self._needed(one, name, place.file, sure=sure)
             self._direct[key] = found

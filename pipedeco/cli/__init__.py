@@ -13,6 +13,19 @@ from pipedeco.errors import PipedecoError
 if TYPE_CHECKING:
     from cyclopts import App
 
+VARIABLES = """\
+Environment variables, which go before [tool.pipedeco] of pyproject.toml:
+
+  PIPEDECO_MODE          debug, local or remote
+  PIPEDECO_WORKERS       how many worker processes a run may use
+  PIPEDECO_STORE         the folder of the store
+  PIPEDECO_BLOBS         where values of remote steps are: s3://bucket/team
+  PIPEDECO_QUEUES        engines of remote mode: {"default": "local://2"}
+  PIPEDECO_START_METHOD  nursery or spawn
+  PIPEDECO_PROGRESS      auto, full or off: what is shown of a run
+  PIPEDECO_STRICT        0: reports outside of runs do nothing
+  PIPEDECO_ENVIRONMENTS  the folder of the environments of steps with packages="""
+TELLING = "run", "resume", "rerun"  # commands whose help tells the variables
 USAGE_ERROR = 2
 INTERRUPTED = 130  # as if SIGINT had ended us
 BROKEN_PIPE = 141  # as if SIGPIPE had ended us
@@ -90,7 +103,13 @@ def make_app(words: list[str]) -> App:
         showing,
     )
 
-    app = App(name="pipedeco", help=__doc__, version=_version, help_format="plaintext")
+    app = App(
+        name="pipedeco",
+        help=__doc__,
+        help_epilogue=VARIABLES if _tells_variables(words) else None,
+        version=_version,
+        help_format="plaintext",
+    )
     # Once a file is named, these are asked of its pipeline.
     named = any(not word.startswith("-") for word in words[1:])
     flags: dict[str, list[str]] = {"help_flags": [], "version_flags": []} if named else {}
@@ -122,6 +141,10 @@ def make_app(words: list[str]) -> App:
     app.command(keeping.import_, name="import")
     app.register_install_completion_command(help="Install completion for this shell.")
     return app
+
+
+def _tells_variables(words: list[str]) -> bool:
+    return not words or words[0] in TELLING or words[0].startswith("-")
 
 
 def _version() -> str:

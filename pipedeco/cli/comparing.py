@@ -24,12 +24,14 @@ LINES = 100  # of one source's difference
 WIDTH = 60  # characters of a value
 SLOWEST = 5  # steps whose times are told
 NOTHING = "-"
+HEADS = {"steps": "step ", "parameters": "parameter "}  # before the name of a value
 STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def diff(left: Name, right: Name, /, *, json: Json = False, store: Store = None) -> int:
     """Compare two runs: parameters, code, packages, commit, results, times.
 
+    Values that differ are loaded, to tell where: columns, elements, attributes, lines.
     Exits with 0 when nothing but times is different, with 1 when something is.
     """
     from pipedeco.differences import compare
@@ -73,6 +75,10 @@ def _show_changes(title: str, changes: Sequence[Change]) -> None:
     shown = 4 if any(row[3] for row in rows) else 3
     print_table((title, "left", "right", "")[:shown], [row[:shown] for row in rows])
     _say_more(len(changes) - ROWS, "--json has all")
+    for change in changes[:ROWS]:
+        if change.details:
+            say(f"\n{HEADS.get(title, '')}{plain_text(change.name)}")
+            print_rich(_coloured([f"  {line}" for line in change.details]))
 
 
 def _cell(text: str | None) -> str:

@@ -49,7 +49,7 @@ def debug(
     failed.
 
     Args:
-        step: By default the one that failed.
+        step: By default the one that failed; of a step that is a child run the one that failed there.
         break_: Stop at the first line of the function, too.
     """
     from pipedeco.replay import check_terminal, has_terminal, prepared
@@ -76,19 +76,39 @@ def debug(
 
 
 def _choose(run: Run, step: str | None) -> StepRecord:
-    steps = run.steps
-    if step is not None and step in steps:
-        return steps[step]
-    if step is not None:
+    """The step to replay; below a child run its failed one, at any depth."""
+    record = _named(run, step) if step is not None else _failed(run)
+    if record.child_run is None:
+        return record
+    from pipedeco.graph import SUCCESS
+    from pipedeco.run import get_run
+
+    child = get_run(record.child_run, store=run.store)
+    if step is not None and record.state in SUCCESS:
+        raise ConfigError(
+            f"step {step} of run {run.id} is run {child.id} of {child.pipeline}, in which no step "
+            f"failed; name one of its steps to replay: pipedeco debug {child.id} STEP"
+        )
+    return _choose(child, None)
+
+
+def _named(run: Run, step: str) -> StepRecord:
+    if step not in run.steps:
         raise RunNotFound(
             f"there is no step {step!r} in run {run.id}; list its steps with: pipedeco show {run.id}"
         )
-    failed = [record for record in steps.values() if record.state == "failed"]
+    return run.steps[step]
+
+
+def _failed(run: Run) -> StepRecord:
+    """The one step that failed."""
+    failed = [record for record in run.steps.values() if record.state == "failed"]
     if len(failed) == 1:
         return failed[0]
     if not failed:
+        body = f"its body did: {run.error}; " if run.status == "failed" else ""
         raise ConfigError(
-            f"no step of run {run.id} failed; name one to replay: pipedeco debug {run.id} STEP"
+            f"no step of run {run.id} failed; {body}name one to replay: pipedeco debug {run.id} STEP"
         )
     names = ", ".join([record.name for record in failed[:MANY]])
     raise ConfigError(

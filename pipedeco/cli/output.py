@@ -7,7 +7,7 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pipedeco.terminal import make_console, plain_lines
+from pipedeco.terminal import can_be_drawn_into, make_console, plain_lines
 from pipedeco.text import plain_text, shortened, write_stderr
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _strict(value: Any) -> Any:
 def print_table(
     head: tuple[str, ...], rows: Sequence[tuple[str, ...]], styles: Sequence[str] = ()
 ) -> None:
-    """Columns under their names; cut at the terminal's width, whole elsewhere.
+    """Columns under their names; cut at the terminal's width, whole elsewhere, and where it has none.
 
     States and statuses have their colours on a terminal; the last column gives way.
 
@@ -65,7 +65,7 @@ def print_table(
     ----------
     styles: of the rows, one each, for a terminal.
     """
-    if not sys.stdout.isatty():
+    if not can_be_drawn_into(sys.stdout):
         _print_aligned([head, *rows])
         return
     from rich.table import Table

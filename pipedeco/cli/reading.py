@@ -42,7 +42,13 @@ Name = Annotated[
               completer=complete_run),
 ]  # fmt: skip
 Json = Annotated[bool, Parameter(help="Print JSON.", negative="")]
-Store = Annotated[str | None, Parameter(help="The folder of the store.")]
+Store = Annotated[
+    str | None,
+    Parameter(
+        help="The folder of the store; by default what PIPEDECO_STORE or the project says, and else"
+        " .pipedeco beside the nearest pyproject.toml or .git."
+    ),
+]
 Several = Annotated[tuple[str, ...], Parameter(negative="")]
 ALWAYS = 7  # columns of the list of runs that are there even where they are empty
 

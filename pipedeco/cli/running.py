@@ -7,18 +7,29 @@ import inspect
 import os
 import sys
 import time
+import typing
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import App, MissingArgumentError, Parameter
 
 from pipedeco.cli.debugging import complete_step
 from pipedeco.cli.output import complain, print_table, print_traceback, say
 from pipedeco.cli.reading import Store, complete_run
+from pipedeco.cli.typed import (
+    has_other_keys,
+    has_single_words,
+    join_dashed,
+    members_of,
+    read,
+    read_or_none,
+)
 from pipedeco.errors import ConfigError, PipedecoError, RunNotFound
 from pipedeco.text import write_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from cyclopts import CycloptsError
 
     from pipedeco.execution import Execution
     from pipedeco.run import Run
@@ -59,8 +70,12 @@ def run(
     Args:
         source: FILE_OR_MODULE[:PIPELINE]. The pipeline's own options come from its signature:
             `pipedeco run FILE --help` lists them.
-        mode: debug, local or remote.
-        workers: How many worker processes it may use.
+        mode: debug (one step after the other in this process, where breakpoints hold), local (worker
+            processes of this machine) or remote (the engines of the queues). By default what
+            PIPEDECO_MODE or [tool.pipedeco] mode of pyproject.toml say, and else local; debug under
+            a debugger.
+        workers: How many worker processes it may use; by default what PIPEDECO_WORKERS or
+            [tool.pipedeco] workers say, and else as many as this machine has CPUs.
         no_cache: Perform every step, and keep nothing for later.
         refresh: Perform the cached steps of this component, too, and replace what is known; `all`
             for all of them.
@@ -185,15 +200,29 @@ def parse(
     found: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     app = App(
         name=f"pipedeco {command} {source}",
-        default_parameter=Parameter(consume_multiple=True, negative_iterable=()),
+        default_parameter=Parameter(consume_multiple=True, negative_iterable=(), converter=read),
         version_flags=[],
         help_format="plaintext",
     )
     app["--help"].group = "Parameters"
     take = _taker(pipeline.fn, lambda *args, **kwargs: found.append((args, kwargs)), recorded)
     app.default(take)
-    app(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+    words = join_dashed(arguments, app.assemble_argument_collection())
+    try:
+        app(words, exit_on_error=False, print_error=False, result_action="return_value")
+    except MissingArgumentError as error:
+        raise _told_missing(error, f"pipedeco {command} {source} --help") from None
     return found[0] if found else None
+
+
+def _told_missing(error: MissingArgumentError, see: str) -> CycloptsError | ConfigError:
+    """That an option is not given at all; cyclopts says so of its value."""
+    argument = error.argument
+    if argument is None or argument.has_tokens or error.keyword is not None:
+        return error
+    stray = [word for word in error.unused_tokens or () if not word.startswith("-")]
+    more = f" {stray[0]!r} follows no option: write {argument.name} {stray[0]};" if stray else ""
+    return ConfigError(f"the option {argument.name} is missing;{more} see {see}")
 
 
 def _taker(
@@ -245,6 +274,7 @@ def _annotation(fn: Callable[..., Any], parameter: inspect.Parameter) -> Any:
             annotation = eval(annotation, getattr(fn, "__globals__", {}))  # noqa: S307 - the user's own
         except Exception:  # noqa: BLE001 - whatever stands there
             annotation = parameter.empty
+    annotation = _with_reader(annotation)
     if parameter.name not in OURS:
         return annotation
     if annotation is parameter.empty:
@@ -252,6 +282,21 @@ def _annotation(fn: Callable[..., Any], parameter: inspect.Parameter) -> Any:
             str if parameter.default in (None, parameter.empty) else type(parameter.default)
         )
     return Annotated[annotation, Parameter(name=f"--param-{parameter.name}")]
+
+
+def _with_reader(annotation: Any) -> Any:
+    """An annotation with what cyclopts needs to know of it; one that says it by itself stays."""
+    if typing.get_origin(annotation) is Annotated:
+        return annotation
+    extra: dict[str, Any] = {}
+    members = members_of(annotation)
+    if type(None) in members:
+        extra["converter"] = read_or_none
+    if any(map(has_other_keys, members)):
+        extra["accepts_keys"] = False  # --limits.1 2: cyclopts has keys of texts only
+    if any(map(has_single_words, members)):
+        extra["n_tokens"] = -1
+    return Annotated[annotation, Parameter(**extra)] if extra else annotation
 
 
 # -- resume ----------------------------------------------------------------------------------

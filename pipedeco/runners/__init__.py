@@ -41,6 +41,7 @@ class UnderWay(NamedTuple):
     step: Step
     seconds: float  # since it began
     progress: float  # the step's own, from 0 to 1
+    doing: str = ""  # what its worker does instead: it imports, it starts
 
 
 def auto_logs(called: Called, facts: RunFacts) -> bool:
@@ -118,7 +119,10 @@ class Session(Protocol):
         """The body has made a call and is about to go on; raises what should stop it there."""
 
     def running(self) -> list[UnderWay]:
-        """The steps that are being performed; from any thread."""
+        """The steps that are being performed, and functions of ours; from any thread."""
+
+    def preparing(self) -> list[str]:
+        """What must happen before more can be performed, for a person; from any thread."""
 
     def catch_up(self, logs: Logs) -> None:
         """Show what an ended step wrote, as its value is about to be read; from any thread."""

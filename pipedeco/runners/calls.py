@@ -217,6 +217,9 @@ class CallSession:
         self.later = loop.later
         self._functions: dict[Any, Function] = {}
 
+    def preparing(self) -> list[str]:
+        return []
+
     def prepare(self, called: Called) -> None:
         if called.is_pipeline:
             return

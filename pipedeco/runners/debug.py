@@ -231,6 +231,9 @@ class DebugSession:
             self.offspring.look(self._began)
         return [] if step is None else [UnderWay(step, 0.0, self._share)]
 
+    def preparing(self) -> list[str]:
+        return []
+
     def catch_up(self, logs: Logs) -> None:
         pass
 

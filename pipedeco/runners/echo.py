@@ -173,7 +173,8 @@ def _labelled(tail: _Tail, step: str, text: str) -> str:
         tail.line_begins = True
     tail.step = step
     for line in text.splitlines(keepends=True):
-        labelled.append(f"[{plain_text(step)}] {line}" if tail.line_begins else line)
+        label = f"[{plain_text(step)}] " if step and tail.line_begins else ""
+        labelled.append(label + line)
         tail.line_begins = line.endswith("\n")
     return "".join(labelled)
 

@@ -34,6 +34,7 @@ from pipedeco.runners.calls import (
     next_calls,
     outcome_of,
 )
+from pipedeco.runners.doing import doing_of, shown_name
 from pipedeco.runners.preparing import Environments
 from pipedeco.worker.deaths import (
     FALSE_STARTS,
@@ -465,7 +466,7 @@ class LocalRunner(Loop):
         position = slot.position
         position.out, position.err, position.events = logs[1], logs[3], logs[5]
         if slot.run is not None:
-            slot.run.echo.ended(slot.position.name, call.step.name, (logs[1], logs[3]))
+            slot.run.echo.ended(slot.position.name, shown_name(call.step), (logs[1], logs[3]))
         return Logs(slot.position.name, *logs)
 
     def _given_back(self, slot: _Slot, numbers: list[int]) -> None:
@@ -582,7 +583,7 @@ class LocalRunner(Loop):
 def _current_name(slot: _Slot, session: LocalSession) -> str:
     """The step that a worker performs, for who reads its output; called in another thread."""
     found = _under_way(slot, session)
-    return found.step.name if found is not None else ""
+    return shown_name(found.step) if found is not None else ""
 
 
 def _under_way(slot: _Slot, session: LocalSession) -> UnderWay | None:
@@ -591,10 +592,13 @@ def _under_way(slot: _Slot, session: LocalSession) -> UnderWay | None:
     if not calls:
         return None
     call = calls[0][0]
-    current, began, _, progress = slot.worker.page[:4]
+    page = slot.worker.page
+    current, began, _, progress = page[:4]
+    main = session.program.main
+    doing = doing_of(call.step, page, call.number, None if main is None else main.file.shown)
     if current != call.number:
-        return UnderWay(call.step, 0.0, 0.0)
-    return UnderWay(call.step, (time.monotonic_ns() - began) / 1e9, progress / 1e6)
+        return UnderWay(call.step, 0.0, 0.0, doing)
+    return UnderWay(call.step, (time.monotonic_ns() - began) / 1e9, progress / 1e6, doing)
 
 
 def _load(slot: _Slot) -> float:

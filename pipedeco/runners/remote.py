@@ -41,6 +41,7 @@ from pipedeco.runners.calls import (
     outcome_of,
     removed,
 )
+from pipedeco.runners.doing import not_begun, opening, shown_name
 from pipedeco.runners.exchange import LOST, open_exchange
 from pipedeco.runners.queues import Flight, Line, Queues
 from pipedeco.runners.written import Written
@@ -63,6 +64,7 @@ LARGEST = 1000  # calls in a payload
 WIDEST = 1 << 20  # bytes of arguments in a payload
 AHEAD = 2  # payloads of short steps for each slot, so that workers need not wait for the next
 SIGN_INTERVAL = LEASE / 10  # seconds between two signs of life
+SOON = 1.0  # seconds after which it is of interest that an engine has not begun a payload
 PATIENCE = 10.0  # seconds for which an engine need not begin a payload before we ask why
 LAST_WORD = 5.0  # seconds after a kill in which a station may still tell the end
 
@@ -170,6 +172,19 @@ class RemoteSession(CallSession):
                 found.append(UnderWay(call.step, time.monotonic() - current[1], current[2]))
         return found
 
+    def preparing(self) -> list[str]:
+        lines = list(self.lines.values())
+        if not self.sent:
+            return ["packing the project's code"] if any(line.ready for line in lines) else []
+        found = [opening(line.place.url) for line in lines if line.place.opening]
+        now = time.monotonic()
+        found += [
+            not_begun(flight.place.url)
+            for flight in list(self.flights.values())
+            if flight.current is None and flight.sent and now - flight.sent > SOON
+        ]
+        return list(dict.fromkeys(found))
+
     def close(self) -> None:
         closed = threading.Event()
         self.post(self.runner.forget, self, closed)
@@ -234,7 +249,7 @@ class RemoteSession(CallSession):
             current = flight.current
             call = flight.calls.get(current[0]) if current is not None else None
             if call is not None and call.step.logs is self.positions.get(log):
-                return call.step.name
+                return shown_name(call.step)
         return ""
 
 
@@ -523,7 +538,7 @@ class RemoteRunner(Loop):
         if logs is not None:
             position = self._position(session, log)
             position.out, position.err, position.events = ends[1], ends[3], ends[5]
-            session.echo.ended(log, call.step.name, (ends[1], ends[3]))
+            session.echo.ended(log, shown_name(call.step), (ends[1], ends[3]))
         outcome = outcome_of(message, logs, log)
         if flight.line.environment is not None:
             outcome = check_value(call.step, outcome, session.facts.blobs)
@@ -629,7 +644,7 @@ def _with_what_was_seen(
     log = position.name
     ends = ends_of_dead(os.path.join(session.facts.logs, log), position)
     position.out, position.err, position.events = ends[1], ends[3], ends[5]
-    session.echo.ended(log, call.step.name, (ends[1], ends[3]))
+    session.echo.ended(log, shown_name(call.step), (ends[1], ends[3]))
     return outcome._replace(
         started=time.time() - seconds, duration=seconds, worker=log, logs=Logs(log, *ends)
     )

@@ -13,11 +13,14 @@ from run where id = :id;
 select name, options, code, parts, sources from component where run = :seq order by number;
 
 -- name: compared_steps
-select step.name, component.name as component, step.state, step.duration, step.value, step.preview,
+select step.id, step.name, component.name as component, step.state, step.duration, step.value, step.preview,
        step.error_type, step.error_text, step.reason, step_key.fingerprint
 from step join component on component.run = step.run and component.number = step.component
           left join step_key on step_key.step = step.id
 where step.id >= :first and step.id < :last order by step.id;
+
+-- name: compared_value
+select value from step where id = :id;
 
 -- name: source_text
 select text from source where digest = :digest;

@@ -69,10 +69,10 @@ class Worker:
     Parameters
     ----------
     connection: to the controller; its end is this process's end.
-    page: four 64-bit numbers shared with the controller: the call being performed, 0 between
+    page: five 64-bit numbers shared with the controller: the call being performed, 0 between
         calls, so that a death is charged to the right one; the monotonic clock's nanoseconds
         when it began, so that a timeout counts from there; the run that is being cancelled; the
-        step's own progress in millionths.
+        step's own progress in millionths; whether the step's function is being looked for.
     ending: of this process.
     main_file: what `__main__` was imported from before this process was forked.
     noted: calls since before that import that change what is put back after a step.
@@ -442,7 +442,11 @@ class Worker:
     def load(self, function_id: int) -> tuple[Any, Any]:
         """The function of an id and its retry_on, found once."""
         kind, module, data, retry_on, *_ = self.functions[function_id]
-        entry = find(kind, module, data), loads(retry_on) if retry_on else (Exception,)
+        self.page[4] = 1
+        try:
+            entry = find(kind, module, data), loads(retry_on) if retry_on else (Exception,)
+        finally:
+            self.page[4] = 0
         self.environment.settle()
         self.loaded[function_id] = entry
         return entry

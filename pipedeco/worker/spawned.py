@@ -46,7 +46,7 @@ class SpawnNest:
 
     def start(self, worker: int) -> tuple[socket.socket, Any]:
         ours, theirs = socket_pair()
-        page = self.context.RawArray("q", 4)
+        page = self.context.RawArray("q", 5)
         child = self.context.Process(target=spawned, args=(theirs, page), name=f"pipedeco-{worker}")
         child.daemon = False
         with _HiddenMain():

@@ -367,3 +367,31 @@ def test_wrong_arguments_of_a_child(mode):
         return echo(1)
 
     assert body() == 1
+
+
+@pipeline
+def reads_failed():
+    return fail() + 1
+
+
+@pipeline
+def above_that():
+    return reads_failed() + 1
+
+
+def test_the_notes_of_a_failure_name_commands_that_work(mode):
+    """The step that failed is named with its own run; the child runs above it have nothing to
+    step through."""
+
+    @pipeline
+    def top():
+        return above_that() + 1
+
+    with pytest.raises(ValueError, match="no") as caught:
+        top()
+    notes = "\n".join(caught.value.__notes__)
+    run = get_run().steps["above_that"]
+    lowest = get_run(get_run(run.child_run).steps["reads_failed"].child_run)
+    assert notes.count("pipedeco debug") == 1
+    assert f"pipedeco debug {lowest.id} fail" in notes
+    assert notes.count("pipedeco show") == 3
