@@ -48,11 +48,6 @@ def python_part() -> tuple[str, str]:
     return "python", version + (f" -{'O' * sys.flags.optimize}" if sys.flags.optimize else "")
 
 
-def public_name(module: str) -> str:
-    """A module's name; a script's is `__main__` however it was loaded."""
-    return MAIN if module in _MAINS else module
-
-
 class Owners:
     """The owners of modules, each found once."""
 

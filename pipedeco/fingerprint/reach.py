@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 from pipedeco.definitions import Decorated
 from pipedeco.fingerprint import lookup
 from pipedeco.fingerprint.bytecode import Read, Root
-from pipedeco.fingerprint.packages import file_digest, public_name
+from pipedeco.fingerprint.naming import public_name
+from pipedeco.fingerprint.packages import file_digest
 from pipedeco.fingerprint.parts import PLAIN, Part, Writer
 
 if TYPE_CHECKING:
