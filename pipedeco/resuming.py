@@ -295,12 +295,19 @@ class Resumption:
             for known in self._earlier.candidates(step, self._code(step.called)):
                 loaded = self._loaded(known) if self._is_same(step, known) else None
                 if loaded is not None:
-                    self._earlier.take(known)
-                    self._sure[step] = known, loaded
+                    self._take(step, known, loaded)
                     return True
         finally:
             current.reset(token)
         return False
+
+    def _take(self, step: Step, known: Known, loaded: Any) -> None:
+        self._earlier.take(known)
+        self._sure[step] = known, loaded
+        if step in self._remade:  # the files of another record of the same call are gone
+            self._remade.discard(step)
+            if step.key is not None:
+                step.key.note = None
 
     def unfinished_child(self, step: Step, args: Packed | None) -> str | None:
         """The id of the child run that the step was, with the same arguments."""
