@@ -28,6 +28,7 @@ from pipedeco.components import bound_arguments
 from pipedeco.errors import PipedecoError, StoreError
 from pipedeco.fingerprint.code import CodeKeys
 from pipedeco.fingerprint.files import Contents, File, file_digest
+from pipedeco.fingerprint.naming import layout
 from pipedeco.fingerprint.registry import BUILT_IN
 from pipedeco.fingerprint.results import find_named, fingerprint, parts_of
 from pipedeco.fingerprint.unproven import Unproven
@@ -45,7 +46,7 @@ from pipedeco.graph import (
 )
 from pipedeco.options import ComponentOptions
 from pipedeco.result import StepResult, make_result
-from pipedeco.serialization import Pickler, given_input, main_names, unpack
+from pipedeco.serialization import Pickler, given_input, globals_named, main_names, unpack
 from pipedeco.store.database import connect_to_read, queries
 from pipedeco.store.reports import adopt
 from pipedeco.store.rows import unpack_logs
@@ -161,6 +162,7 @@ class ResultCache:
         self._prints: dict[Step, str] = {}  # of values, as keys count them
         self._named: dict[Step, list[tuple[str, str | None]]] = {}  # files in them, by digest
         self._contents = Contents()
+        self._layout = layout()
         self._asked: dict[Step, list[StepCall]] = {}  # who waits for the fingerprint of a value
         self._claimed: set[str] = set()  # keys that wait for the record of their step
         self._connection: sqlite3.Connection | None = None
@@ -197,6 +199,7 @@ class ResultCache:
                     self._uncached.tell_of_argument(component, str(error))
                 return StepKey(cache, code.digest, {}, str(error))
             key = StepKey(cache, code.digest, arguments, None)
+            key.layout = self._layout
             key.files = [(file.path, file_digest(file.path)) for file in _files((args, kwargs))]
             return key
         finally:
@@ -378,7 +381,15 @@ class ResultCache:
         if changed is not None:
             key.note = f"{changed}: it is in the known value"
             return None
-        key.fingerprint = None if files else found_print  # that counts what files held then
+        elsewhere = False
+        if self._layout != (json.loads(parts).get("layout", "") if parts else ""):
+            lost = None if value is None else lost_module(self.blobs.main_part(value))
+            if lost is not None:
+                key.note = f"the known value needs module {lost}, which is called otherwise here"
+                return None
+            elsewhere = True
+        # It counts what files held then, and names modules as they were called there.
+        key.fingerprint = None if files or elsewhere else found_print
         key.origin = step
         names: tuple[str, ...] = ()
         if value is not None and _mentions_main(self.blobs.main_part(value)):
@@ -529,6 +540,23 @@ def held_files(parts: str) -> tuple[tuple[str, str | None], ...]:
     """The files that a step's value names, from the record of its key."""
     found = json.loads(parts).get("files", ())
     return tuple((path, digest) for path, digest in found)
+
+
+def lost_module(pickle: bytes | memoryview) -> str | None:
+    """A module that a value refers to, and that is not found under its name."""
+    names = {module for module, _ in globals_named(pickle)}
+    return next((name for name in sorted(names) if not _can_import(name)), None)
+
+
+def _can_import(module: str) -> bool:
+    if module in sys.modules:
+        return True
+    from importlib.util import find_spec
+
+    try:
+        return find_spec(module) is not None
+    except Exception:  # noqa: BLE001 - packages of the user's are imported for it
+        return False
 
 
 def _mentions_main(pickle: bytes | memoryview) -> bool:

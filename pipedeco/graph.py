@@ -118,6 +118,7 @@ class StepKey:
         "given",
         "inputs",
         "key",
+        "layout",
         "note",
         "origin",
         "release",
@@ -138,6 +139,7 @@ class StepKey:
         self.given: list[tuple[str, str | None]] = []  # the same of those that inputs' values name
         self.inputs: dict[str, str] = {}  # by step, once they have ended
         self.key: str | None = None
+        self.layout = ""  # of the program's modules, where it is not the usual one
         self.note: str | None = None  # why a known value was not taken
         self.fingerprint: str | None = None  # of the value
         self.origin: int | None = None  # the recorded step whose value it is

@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.blobs import BlobStore, blobs_of
-from pipedeco.cache import Codes, held_files
+from pipedeco.cache import Codes, held_files, lost_module
 from pipedeco.earlier import Children, Earlier, Known, packed_digest
 from pipedeco.errors import (
     BlobCorrupt,
@@ -28,6 +28,7 @@ from pipedeco.errors import (
     StoreError,
 )
 from pipedeco.fingerprint.files import Contents, files_met
+from pipedeco.fingerprint.naming import layout
 from pipedeco.fingerprint.unproven import Unproven
 from pipedeco.fingerprint.values import value_digest
 from pipedeco.graph import SUCCESS, Outcome, Step, StepCall, StepError
@@ -278,6 +279,7 @@ class Resumption:
         )
         self._children = Children(taken.children, self._earlier, by_name=seeded)
         self._contents = Contents()
+        self._layout = layout()
         self._present: dict[Called, str] = {}  # digests of the code as it is now
         self._sure: dict[Step, tuple[Known, Any]] = {}  # steps that were asked for, and are kept
         self._remade: set[Step] = set()  # as files that their values name are not what they were
@@ -293,12 +295,19 @@ class Resumption:
             for known in self._earlier.candidates(step, self._code(step.called)):
                 loaded = self._loaded(known) if self._is_same(step, known) else None
                 if loaded is not None:
-                    self._earlier.take(known)
-                    self._sure[step] = known, loaded
+                    self._take(step, known, loaded)
                     return True
         finally:
             current.reset(token)
         return False
+
+    def _take(self, step: Step, known: Known, loaded: Any) -> None:
+        self._earlier.take(known)
+        self._sure[step] = known, loaded
+        if step in self._remade:  # the files of another record of the same call are gone
+            self._remade.discard(step)
+            if step.key is not None:
+                step.key.note = None
 
     def unfinished_child(self, step: Step, args: Packed | None) -> str | None:
         """The id of the child run that the step was, with the same arguments."""
@@ -338,7 +347,13 @@ class Resumption:
             return False
         if not _same_content(step.args, known.args, self._arguments_digest):
             return False
-        return _is_intact(known.value, self.blobs) and self._has_same_files(step, known)
+        if not _is_intact(known.value, self.blobs) or not self._can_load(known):
+            return False
+        return self._has_same_files(step, known)
+
+    def _can_load(self, known: Known) -> bool:
+        """Whether its modules are found, where they may have other names than they had."""
+        return not self._layout or lost_module(self._main_part(known.value)) is None
 
     def _has_same_files(self, step: Step, known: Known) -> bool:
         """Whether the files that the value names are there, and, of a cached one, as they were."""

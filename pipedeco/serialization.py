@@ -11,6 +11,7 @@ from __future__ import annotations
 import copyreg
 import io
 import pickle
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from types import TracebackType
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 INLINE_LIMIT = 64 * 1024
 # Once multiprocessing is imported, pickle finds what has no `__module__` under the second name.
 _MAINS = ("__main__", "__mp_main__")
+_BEGIN = pickle.PROTO + bytes([PROTOCOL])  # of each pickle of ours
 MAIN_MARK = b"main__"  # is in each pickle that refers to `__main__`
 
 Packed = bytes | str
@@ -285,15 +287,16 @@ def main_names(packed: bytes | memoryview, main: dict[str, Any]) -> tuple[str, .
     """Names of `__main__` that a pickle refers to, as far as `main` has them."""
     if MAIN_MARK not in bytes(packed):
         return ()
-    return tuple(name for name in _globals_of_main(packed) if name in main)
+    called = (name.partition(".")[0] for module, name in globals_named(packed) if module in _MAINS)
+    return tuple(name for name in dict.fromkeys(called) if name in main)
 
 
-def _globals_of_main(packed: bytes | memoryview) -> dict[str, None]:
-    """The first parts of the qualified names that a pickle looks up in `__main__`."""
+def globals_named(packed: bytes | memoryview) -> dict[tuple[str, str], None]:
+    """The modules and qualified names that a pickle looks up, and those that stand in it, see _Inband."""
     import pickletools
 
-    found: dict[str, None] = {}
-    strings: list[str] = []  # the last ones that were pushed
+    found: dict[tuple[str, str], None] = {}
+    strings: list[str | None] = []  # the last ones that were pushed
     memo: list[Any] = []
     last: Any = None  # what the next MEMOIZE keeps
     argument: Any
@@ -305,17 +308,20 @@ def _globals_of_main(packed: bytes | memoryview) -> dict[str, None]:
             strings.append(last)
         elif opcode.name == "GLOBAL":  # of protocols before 4
             module, _, name = argument.partition(" ")
-            if module == "__main__":
-                found[name.partition(".")[0]] = None
+            found[module, name] = None
             last = None
         elif opcode.name == "STACK_GLOBAL":
-            if strings[-2] in _MAINS and isinstance(strings[-1], str):
-                found[strings[-1].partition(".")[0]] = None
+            module, name = strings[-2:]
+            if module is not None and name is not None:
+                found[module, name] = None
             last = None
         else:
             last = argument if isinstance(argument, str) else None
             if last is not None:
                 strings.append(last)
+            elif isinstance(argument, bytes) and argument.startswith(_BEGIN):
+                with suppress(ValueError, IndexError):  # it is no pickle
+                    found |= globals_named(argument)
     return found
 
 

@@ -120,7 +120,9 @@ class Office:
         """Have a worker call a function."""
         logs, blobs = str(self.folder / "logs" / worker.name), str(self.folder / "blobs")
         self.pool.send(worker, ("run", 1, tuple(here()), blobs, logs, ("cafe", "body")))
-        self.pool.send(worker, ("function", 1, "name", module, name.encode(), None, name, True, ()))
+        self.pool.send(
+            worker, ("function", 1, "name", module, name.encode(), None, name, True, (), False)
+        )
         self.pool.send(worker, ("calls", [(number, 1, pickle.dumps((args, {})), None, 1, 1)]))
 
     def outcome(self, number=1):

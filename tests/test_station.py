@@ -40,7 +40,18 @@ def told(folder, *calls, name="b1", timeouts=None):
     functions = []
     messages = []
     for number, function, *args in calls:
-        known = ("function", number, "name", "os", function.encode(), None, function, False, ())
+        known = (
+            "function",
+            number,
+            "name",
+            "os",
+            function.encode(),
+            None,
+            function,
+            False,
+            (),
+            False,
+        )
         functions.append(known)
         messages.append((number, number, pickle.dumps((tuple(args), {})), None, 1, 1))
     batch = Batch(

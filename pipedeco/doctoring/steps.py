@@ -52,7 +52,7 @@ def trial(scratch: Scratch, name: str, objects: ObjectFolder | None = None) -> b
         run.put(SIGN, marshal.dumps((1, "")))
         run.put(SETTING, encode_setting(setting))
         folder = run.url
-    function = ("function", 1, "name", "os", b"getpid", None, "doctor", False, ())
+    function = ("function", 1, "name", "os", b"getpid", None, "doctor", False, (), False)
     call = (1, 1, pickle.dumps(((), {})), None, 1, 1)
     batch = Batch(folder, name, find_start_method(None), [function], [], [], [call], {}, fresh=True)
     return marshal.dumps(tuple(batch))

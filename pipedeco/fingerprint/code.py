@@ -27,6 +27,7 @@ from pipedeco.definitions import Decorated
 from pipedeco.fingerprint.codes import Codes, digest_of
 from pipedeco.fingerprint.held import holder_of
 from pipedeco.fingerprint.lookup import place_of
+from pipedeco.fingerprint.naming import module_called
 from pipedeco.fingerprint.packages import Owners, python_part
 from pipedeco.fingerprint.parts import PLAIN
 from pipedeco.fingerprint.reach import Reach
@@ -240,7 +241,7 @@ def _cell(cell: Any) -> int:
 def _watch(label: str, found: Any, digest: ValueDigest) -> _Global | None:
     """What a part's label names, where that is a global of a module."""
     module, _, name = label.partition(" ")[2].rpartition(".")
-    names = getattr(sys.modules.get(module), "__dict__", None)
+    names = getattr(sys.modules.get(module_called(module)), "__dict__", None)
     if names is None or names.get(name, _Global) is not found:
         return None
     return _Global(names, name, found, digest)

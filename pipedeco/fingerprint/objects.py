@@ -16,6 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.fingerprint.held import opened_bound
+from pipedeco.fingerprint.naming import public_name
 from pipedeco.fingerprint.nodes import (
     KEPT,
     PACKED_FROM,
@@ -306,13 +307,10 @@ def importable(value: Any) -> tuple[str, str] | None:
     found: Any = sys.modules.get(module)
     for part in name.split("."):
         found = getattr(found, part, None)
-    return (_MAIN.get(module, module), name) if found is value else None
+    return (public_name(module), name) if found is value else None
 
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE
-
-# A script's own names, however it was loaded
-_MAIN = dict.fromkeys(("__mp_main__", "__pipedeco__"), "__main__")
 
 
 def opened_reference(value: Any, code_digest: Callable[[Any], str] | None) -> Node:
@@ -321,7 +319,7 @@ def opened_reference(value: Any, code_digest: Callable[[Any], str] | None) -> No
     What belongs to Python itself has no other code than Python's version.
     """
     if type(value) is types.ModuleType:
-        place = (_MAIN.get(value.__name__, value.__name__), "")
+        place = (public_name(value.__name__), "")
         root = value.__name__ if sys.modules.get(value.__name__) is value else ""
     else:
         place = importable(value) or ("", "")

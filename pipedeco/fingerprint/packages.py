@@ -12,6 +12,8 @@ import sys
 from collections import namedtuple
 from typing import TYPE_CHECKING, Any
 
+from pipedeco.fingerprint.naming import MAINS
+
 if TYPE_CHECKING:
     from types import ModuleType
     from typing import NamedTuple
@@ -33,8 +35,6 @@ else:
 
 USER = Owner("user")
 PYTHON = Owner("python")
-MAIN = "__main__"
-_MAINS = (MAIN, "__pipedeco__", "__mp_main__")
 _PACKAGES = ("site-packages", "dist-packages", "__pypackages__")
 _STANDARD = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _OWN = __name__.partition(".")[0]
@@ -48,15 +48,10 @@ def python_part() -> tuple[str, str]:
     return "python", version + (f" -{'O' * sys.flags.optimize}" if sys.flags.optimize else "")
 
 
-def public_name(module: str) -> str:
-    """A module's name; a script's is `__main__` however it was loaded."""
-    return MAIN if module in _MAINS else module
-
-
 def is_foreign(name: str) -> bool:
     """Whether an imported module is Python's or a package's, told by where it lies alone."""
     top = name.partition(".")[0]
-    if top == _OWN or name in _MAINS:
+    if top == _OWN or name in MAINS:
         return top == _OWN
     module = sys.modules.get(name) or sys.modules.get(top)
     path = _path_of(module) if module is not None else None
@@ -85,7 +80,7 @@ class Owners:
 
     def _find(self, name: str) -> Owner:
         top = name.partition(".")[0]
-        if name in _MAINS:
+        if name in MAINS:
             return USER
         module = sys.modules.get(name) or sys.modules.get(top)
         path = _path_of(module) if module is not None else _path_unimported(top)

@@ -28,8 +28,9 @@ from pipedeco.fingerprint import lookup, wrappers
 from pipedeco.fingerprint.bytecode import Read, Root
 from pipedeco.fingerprint.held import holder_of
 from pipedeco.fingerprint.libraries import UNDEFINED_FUNCTION
+from pipedeco.fingerprint.naming import public_name
 from pipedeco.fingerprint.nodes import name_of
-from pipedeco.fingerprint.packages import file_digest, public_name
+from pipedeco.fingerprint.packages import file_digest
 from pipedeco.fingerprint.parts import PLAIN, Part, Writer
 
 if TYPE_CHECKING:

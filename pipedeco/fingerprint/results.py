@@ -13,6 +13,7 @@ from typing import Any
 
 from pipedeco.fingerprint.code import CodeKeys
 from pipedeco.fingerprint.files import files_met
+from pipedeco.fingerprint.naming import public_name
 from pipedeco.fingerprint.unproven import Unproven
 from pipedeco.fingerprint.values import value_digest
 
@@ -29,7 +30,7 @@ def fingerprint(value: Any) -> str:
         name = _name(found)
         if name is not None:
             named.add(name)
-            return name
+            return _public(name)
         key = keys.key(found)
         if key.unproven:
             raise Unproven(f"is made by code of which {key.unproven[0]}")
@@ -40,7 +41,13 @@ def fingerprint(value: Any) -> str:
             digest = value_digest(value, code_digest=code_digest)
     except Unproven as error:
         return json.dumps([None, [str(error)]])
-    return json.dumps([digest, sorted(named), *([list(files.items())] if files else [])])
+    names = sorted(named, key=_public)
+    return json.dumps([digest, names, *([list(files.items())] if files else [])])
+
+
+def _public(name: str) -> str:
+    module, _, qualname = name.partition(":")
+    return f"{public_name(module)}:{qualname}"
 
 
 def _name(found: Any) -> str | None:

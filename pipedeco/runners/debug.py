@@ -339,24 +339,36 @@ class DebugSession:
     def _once(self, step: Step, args: Any, kwargs: Any) -> Outcome:
         """The outcome, once files that are to be collected are logged."""
         options = step.called.options
+        call = (
+            step.called.component.fn,
+            lambda: (args, kwargs),
+            lambda value: self._pack(step, value),
+            options.retry_on,
+            "debug",
+        )
+        if step.key is None and not options.collect:
+            return perform(*call)
+        return self._with_files(step, call)
+
+    def _with_files(self, step: Step, call: tuple[Any, ...]) -> Outcome:
+        """The outcome of a step that collects files, or whose value may name some."""
+        function, arguments, pack, *others = call
+        patterns = step.called.options.collect
 
         def attempt(pack: Callable[[Any], Any]) -> Outcome:
-            function = step.called.component.fn
-            call = function, lambda: (args, kwargs), pack, options.retry_on, "debug"
-            if not options.collect:
-                return perform(*call)
+            return perform(function, arguments, pack, *others)
+
+        def collecting(pack: Callable[[Any], Any]) -> Outcome:
             from pipedeco.worker.collecting import collected
 
-            return collected(options.collect, self.reporter, lambda: perform(*call))
+            return collected(patterns, self.reporter, lambda: attempt(pack))
 
-        def pack(value: Any) -> Any:
-            return self._pack(step, value)
-
+        perform_it = collecting if patterns else attempt
         if step.key is None:
-            return attempt(pack)
+            return perform_it(pack)
         from pipedeco.worker.noting import noting_files
 
-        return noting_files(attempt, pack)
+        return noting_files(perform_it, pack)
 
     def arguments(self, step: Step) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The originals, with results replaced by their values."""

@@ -82,6 +82,7 @@ def key_row(seq: int, step: Step, key: StepKey) -> tuple[Any, ...]:
         "arguments": key.arguments,
         "inputs": key.inputs,
         "unproven": key.unproven,
+        "layout": key.layout,
         "note": key.note,
         "files": step.outcome.files if step.outcome is not None else None,
     }

@@ -18,7 +18,7 @@ import time
 from collections import deque
 from contextvars import copy_context
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipedeco.ambient.calls import Noted
 from pipedeco.ambient.filters import quiet_forks
@@ -51,6 +51,9 @@ from pipedeco.worker.main_import import CannotImport
 from pipedeco.worker.messages import STALE, Decoder, encode
 from pipedeco.worker.perform import describe_error, failed, perform
 from pipedeco.worker.setups import SETTING_UP, SetupFailed, Setups
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MILLION = 1_000_000
 FLUSH = 0.001  # seconds of short steps after which their outcomes are sent
@@ -412,22 +415,28 @@ class Worker:
             return failed(error, (), time.time(), 0.0)
         facts = self.functions[function_id]
         call = function, lambda: self.arguments(args, inputs), self.pack, retry_on
-        if facts[CACHED]:
-            from pipedeco.worker.noting import noting_files
+        if facts[CACHED] or facts[COLLECT]:
+            return self.with_files(call, facts)
+        return self.once(call, facts)
 
-            begin, ends = call[:2], call[3:]
-            return noting_files(
-                lambda pack: self.perhaps_collected((*begin, pack, *ends), facts), self.pack
-            )
-        return self.perhaps_collected(call, facts)
+    def with_files(self, call: tuple[Any, ...], facts: tuple[Any, ...]) -> Outcome:
+        """Perform a call of a component that collects files, or whose value may name some."""
+        function, arguments, pack, retry_on = call
 
-    def perhaps_collected(self, call: tuple[Any, ...], facts: tuple[Any, ...]) -> Outcome:
-        """Perform a call, and keep the files that its component collects."""
-        if facts[COLLECT]:
+        def attempt(pack: Callable[[Any], Any]) -> Outcome:
+            return self.once((function, arguments, pack, retry_on), facts)
+
+        def collecting(pack: Callable[[Any], Any]) -> Outcome:
             from pipedeco.worker.collecting import collected
 
-            return collected(facts[COLLECT], self.reporter, lambda: self.once(call, facts))
-        return self.once(call, facts)
+            return collected(facts[COLLECT], self.reporter, lambda: attempt(pack))
+
+        perform_it = collecting if facts[COLLECT] else attempt
+        if not facts[CACHED]:
+            return perform_it(pack)
+        from pipedeco.worker.noting import noting_files
+
+        return noting_files(perform_it, pack)
 
     def once(self, call: tuple[Any, ...], facts: tuple[Any, ...]) -> Outcome:
         """Perform a call in a copy of this context: what it sets there is gone afterwards."""

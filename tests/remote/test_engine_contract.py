@@ -66,7 +66,18 @@ class Batches:
     def payload(self, function, *arguments):
         """A batch of one call."""
         self.count += 1
-        known = ("function", self.count, "name", "os", function.encode(), None, function, False, ())
+        known = (
+            "function",
+            self.count,
+            "name",
+            "os",
+            function.encode(),
+            None,
+            function,
+            False,
+            (),
+            False,
+        )
         call = (1, self.count, pickle.dumps((arguments, {})), None, 1, 1)
         name = f"b{self.count}"
         batch = Batch(
