@@ -116,6 +116,14 @@ def _texts(value: Any) -> dict[str, str]:
     return {str(name): str(item) for name, item in value.items()}
 
 
+# ---- numcodecs
+
+
+def _codec(value: Any) -> Any:
+    """As it is written down in an array's metadata."""
+    return type(value), value.get_config()
+
+
 # ---- spaCy
 
 
@@ -163,7 +171,8 @@ def _console(value: Any) -> Any:
     names = sorted(vars(value).keys() - _OF_TERMINALS)
     settings = [(name, vars(value)[name]) for name in names if type(vars(value)[name]) in _SETTING]
     themes = getattr(value._thread_locals.theme_stack, "_entries", ())
-    return settings, [{name: str(style) for name, style in theme.items()} for theme in themes]
+    styles = [{name: str(style) for name, style in theme.items()} for theme in themes]
+    return type(value), settings, styles
 
 
 _OF_TERMINALS = frozenset(("is_interactive", "is_jupyter", "_is_alt_screen"))
@@ -190,7 +199,8 @@ def _http_client(value: Any) -> Any:
     headers = [(name.lower(), text) for name, text in names["_headers"].raw]
     timeout = names["_timeout"].as_dict()
     address = str(names["_base_url"]), str(names["_params"])
-    return own, address, headers, timeout, cookies, mounts, _transport(names["_transport"])
+    more = headers, timeout, cookies, mounts, _transport(names["_transport"])
+    return type(value), own, address, more
 
 
 _OF_CLIENTS = ("_auth", "follow_redirects", "max_redirects", "_event_hooks", "_trust_env")
@@ -221,6 +231,7 @@ BASES: dict[str, Callable[[Any], Any]] = {
     "omegaconf.basecontainer.BaseContainer": _config,
     "omegaconf.nodes.ValueNode": _config_value,
     "numba.core.dispatcher.Dispatcher": _dispatcher,
+    "numcodecs.abc.Codec": _codec,
     "spacy.language.Language": _language,
     "rich.console.Console": _console,
     "httpx.Client": _http_client,
