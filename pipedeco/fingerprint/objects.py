@@ -125,7 +125,10 @@ _DERIVED = "_attrs_cached_hash"
 
 def _state(value: State) -> Opened:
     derived = _derived(value)
-    parts = [part for pair in value.items() if pair[0] not in derived for part in pair]
+    if derived:
+        parts = [part for pair in value.items() if pair[0] not in derived for part in pair]
+    else:
+        parts = [part for pair in value.items() for part in pair]
     return b"5:state", parts, PAIRS, _attribute
 
 
@@ -136,6 +139,8 @@ def _attribute(value: Any, index: int) -> str:
 
 def _derived(state: State) -> list[str]:
     """The attributes that hold a hash or an address, which no other process has again."""
+    if _DERIVED not in state and "_id " not in " ".join(state) + " ":  # most objects: at once
+        return []
     return [
         name
         for name in state
