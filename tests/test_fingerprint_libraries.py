@@ -115,7 +115,7 @@ STAND_INS = {
         class Language(Data):
             def __init__(self, pipeline=(), vectors=b""):
                 super().__init__(b"settings")
-                self.pipeline = pipeline
+                self.pipeline = self.components = pipeline
                 self.tokenizer = Data()
                 self.vocab = type("Vocab", (), {})()
                 self.vocab.vectors, self.vocab.lookups = Data(vectors), Data()

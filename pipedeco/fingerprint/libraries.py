@@ -130,11 +130,18 @@ def _codec(value: Any) -> Any:
 def _language(value: Any) -> Any:
     """Its settings and weights, and the code of its components; not the words that it has met."""
     vocab = value.vocab
-    parts = [
-        (name, part if type(part) is FunctionType else type(part)) for name, part in value.pipeline
-    ]
-    data = value.to_bytes(exclude=["vocab"]), vocab.vectors.to_bytes(), vocab.lookups.to_bytes()
-    return type(value), type(value.tokenizer), parts, data
+    names = [name for name, _ in value.components]
+    data = value.to_bytes(exclude=["vocab", *names]), vocab.vectors.to_bytes()
+    parts = [(name, _language_part(part)) for name, part in value.components]
+    return type(value), type(value.tokenizer), data, vocab.lookups.to_bytes(), parts
+
+
+def _language_part(part: Any) -> Any:
+    if type(part) is FunctionType:
+        return part
+    if name_of(type(part)) == "spacy.pipeline.sentencizer.Sentencizer":
+        return type(part), set(part.punct_chars)  # its bytes have them in any order
+    return type(part), part.to_bytes(exclude=["vocab"]) if hasattr(part, "to_bytes") else part
 
 
 def _document(value: Any) -> Any:
