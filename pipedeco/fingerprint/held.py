@@ -35,7 +35,7 @@ def holder_of(found: Any, *, anywhere: bool = False) -> tuple[ModuleType, str] |
     while "." in names[-1]:
         names.append(names[-1].rpartition(".")[0])
     if anywhere:
-        names += sorted(name for name in sys.modules if _is_akin(name, names[-1]))
+        names += sorted(name for name in list(sys.modules) if _is_akin(name, names[-1]))
     holders = (_held_in(name, found) for name in names if name not in _NOT_THEIRS)
     return next(filter(None, holders), None)
 
@@ -50,8 +50,8 @@ def _held_in(name: str, found: Any) -> tuple[ModuleType, str] | None:
     module = sys.modules.get(name)
     if type(module) is not ModuleType:
         return None
-    names = [name for name, value in list(vars(module).items()) if value is found]
-    return (module, min(names)) if names else None
+    held = [key for key, value in list(vars(module).items()) if value is found]
+    return (module, min(held)) if held else None
 
 
 def opened_bound(value: Any) -> Node | None:
