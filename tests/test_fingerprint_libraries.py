@@ -115,7 +115,7 @@ STAND_INS = {
         class Language(Data):
             def __init__(self, pipeline=(), vectors=b""):
                 super().__init__(b"settings")
-                self.pipeline = pipeline
+                self.pipeline = self.components = pipeline
                 self.tokenizer = Data()
                 self.vocab = type("Vocab", (), {})()
                 self.vocab.vectors, self.vocab.lookups = Data(vectors), Data()
@@ -178,6 +178,7 @@ from typeguard import typechecked
 pick = random.choice
 draw_too = compiled._counter.draw
 getenv = os.environ.get
+system = random.SystemRandom().random
 say = logger.info
 bound = logger.bind(task="fit")
 console = rich.console.Console(width=80)
@@ -229,6 +230,13 @@ def checked(x: int) -> int:
 def guarded(x: int) -> int:
     return x + 1
 
+@typechecked
+def nesting(x: int) -> int:
+    def inner(y: int) -> int:
+        return y + 1
+
+    return inner(x)
+
 @pydantic.validate_call
 def validated(x: int) -> int:
     return x + 1
@@ -264,6 +272,7 @@ functions = {
     "shuffle": lambda: shuffle([1]),
     "an alias": lambda: pick([1]),
     "randbits": lambda: randbits(3),
+    "system": lambda: system(),
     "monthcalendar": lambda: monthcalendar(2020, 1),
     "randn": lambda: randn(2),
     "of a package": lambda: draw() + draw_too(),
@@ -280,6 +289,7 @@ functions = {
     "models": lambda: (Validated(), Box[int](item=1)),
     "beartype": checked,
     "typeguard": guarded,
+    "typeguard, nested": nesting,
     "validate_call": validated,
 }
 """

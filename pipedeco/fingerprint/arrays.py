@@ -1,8 +1,9 @@
 """Arrays of numbers: their buffers go to the hash directly, without a copy where they are contiguous.
 
 Content counts in C order with the exact type of its items, byte order included. A view equals its
-copy in the same order, a mapped file an array in memory. Numbers count by their bits: 0.0 is not -0.0,
-and nan equals nan of the same bits. The order of axes in memory counts, as code may ask for it. Where a tensor lies (its device) does not count.
+copy in the same order, a mapped file an array in memory. Numbers count by their bits: 0.0 is not
+-0.0, and nan equals nan of the same bits. The order of axes in memory counts, as code may ask for
+it. Where a tensor lies (its device) does not count.
 """
 
 from __future__ import annotations

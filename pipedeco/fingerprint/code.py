@@ -13,6 +13,13 @@ Two keys are equal only if everything reached is.  Comments, docstrings, formatt
 is not reached do not count, for the form of a function is its syntax tree without them.  Where the
 source is not there, or is not what runs (a file edited since it was imported), bytecode takes its
 place, and a change of layout may cost a miss.  What cannot be proven is said in `unproven`.
+
+A global value counts by its content (values.py).  One that has none to compare counts
+- by its name and the version, where a module of Python or a package holds it (held.py);
+- by its settings, where it is an instrument: a logger, console, client or engine (libraries.py);
+- else not at all: the key is no proof, and a run says which global it is.
+Never by the expression that was assigned to it: what a script has put into the object since
+(a model that was fitted, a table that was filled) would be served stale.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ from pipedeco.fingerprint.packages import is_foreign
 
 # What these modules hold for the user: results at a prompt, exceptions, callbacks
 _NOT_THEIRS = frozenset(("builtins", "sys", "gc", "atexit", "__main__"))
+# Objects of these classes are content and nothing else, whoever holds them
+_CONTENT = frozenset(("builtins", "re", "collections"))
 
 
 def holder_of(found: Any, *, anywhere: bool = False) -> tuple[ModuleType, str] | None:
@@ -24,32 +26,32 @@ def holder_of(found: Any, *, anywhere: bool = False) -> tuple[ModuleType, str] |
     Parameters
     ----------
     found: what may be held by the module of its class, or a package above that.
-    anywhere: by any other module of Python or a package as well, of which the first is taken.
+    anywhere: by another module of that package, or of Python, as well; the first one is taken.
     """
     home = type(found).__module__
-    if type(home) is not str or home in _NOT_THEIRS or not is_foreign(home):
+    if type(home) is not str or home in _CONTENT or not is_foreign(home):
         return None  # an object of the user's or a plain one, wherever it was put
-    while home:
-        held = _held_in(sys.modules.get(home), found)
-        if held is not None:
-            return held
-        home = home.rpartition(".")[0]
-    return _first_holder(found) if anywhere else None
+    names = [home]
+    while "." in names[-1]:
+        names.append(names[-1].rpartition(".")[0])
+    if anywhere:
+        names += sorted(name for name in list(sys.modules) if _is_akin(name, names[-1]))
+    holders = (_held_in(name, found) for name in names if name not in _NOT_THEIRS)
+    return next(filter(None, holders), None)
 
 
-def _first_holder(found: Any) -> tuple[ModuleType, str] | None:
-    for name, module in sorted(sys.modules.items()):
-        held = None if name in _NOT_THEIRS else _held_in(module, found)
-        if held is not None and is_foreign(name):
-            return held
-    return None
+def _is_akin(name: str, top: str) -> bool:
+    own = name.partition(".")[0]
+    python = sys.stdlib_module_names
+    return own == top or (own in python and top in python)
 
 
-def _held_in(module: Any, found: Any) -> tuple[ModuleType, str] | None:
+def _held_in(name: str, found: Any) -> tuple[ModuleType, str] | None:
+    module = sys.modules.get(name)
     if type(module) is not ModuleType:
         return None
-    names = [name for name, value in list(vars(module).items()) if value is found]
-    return (module, min(names)) if names else None
+    held = [key for key, value in list(vars(module).items()) if value is found]
+    return (module, min(held)) if held else None
 
 
 def opened_bound(value: Any) -> Node | None:

@@ -116,17 +116,32 @@ def _texts(value: Any) -> dict[str, str]:
     return {str(name): str(item) for name, item in value.items()}
 
 
+# ---- numcodecs
+
+
+def _codec(value: Any) -> Any:
+    """As it is written down in an array's metadata."""
+    return type(value), value.get_config()
+
+
 # ---- spaCy
 
 
 def _language(value: Any) -> Any:
     """Its settings and weights, and the code of its components; not the words that it has met."""
     vocab = value.vocab
-    parts = [
-        (name, part if type(part) is FunctionType else type(part)) for name, part in value.pipeline
-    ]
-    data = value.to_bytes(exclude=["vocab"]), vocab.vectors.to_bytes(), vocab.lookups.to_bytes()
-    return type(value), type(value.tokenizer), parts, data
+    names = [name for name, _ in value.components]
+    data = value.to_bytes(exclude=["vocab", *names]), vocab.vectors.to_bytes()
+    parts = [(name, _language_part(part)) for name, part in value.components]
+    return type(value), type(value.tokenizer), data, vocab.lookups.to_bytes(), parts
+
+
+def _language_part(part: Any) -> Any:
+    if type(part) is FunctionType:
+        return part
+    if name_of(type(part)) == "spacy.pipeline.sentencizer.Sentencizer":
+        return type(part), set(part.punct_chars)  # its bytes have them in any order
+    return type(part), part.to_bytes(exclude=["vocab"]) if hasattr(part, "to_bytes") else part
 
 
 def _document(value: Any) -> Any:
@@ -163,7 +178,8 @@ def _console(value: Any) -> Any:
     names = sorted(vars(value).keys() - _OF_TERMINALS)
     settings = [(name, vars(value)[name]) for name in names if type(vars(value)[name]) in _SETTING]
     themes = getattr(value._thread_locals.theme_stack, "_entries", ())
-    return settings, [{name: str(style) for name, style in theme.items()} for theme in themes]
+    styles = [{name: str(style) for name, style in theme.items()} for theme in themes]
+    return type(value), settings, styles
 
 
 _OF_TERMINALS = frozenset(("is_interactive", "is_jupyter", "_is_alt_screen"))
@@ -190,7 +206,8 @@ def _http_client(value: Any) -> Any:
     headers = [(name.lower(), text) for name, text in names["_headers"].raw]
     timeout = names["_timeout"].as_dict()
     address = str(names["_base_url"]), str(names["_params"])
-    return own, address, headers, timeout, cookies, mounts, _transport(names["_transport"])
+    more = headers, timeout, cookies, mounts, _transport(names["_transport"])
+    return type(value), own, address, more
 
 
 _OF_CLIENTS = ("_auth", "follow_redirects", "max_redirects", "_event_hooks", "_trust_env")
@@ -221,6 +238,7 @@ BASES: dict[str, Callable[[Any], Any]] = {
     "omegaconf.basecontainer.BaseContainer": _config,
     "omegaconf.nodes.ValueNode": _config_value,
     "numba.core.dispatcher.Dispatcher": _dispatcher,
+    "numcodecs.abc.Codec": _codec,
     "spacy.language.Language": _language,
     "rich.console.Console": _console,
     "httpx.Client": _http_client,

@@ -125,20 +125,28 @@ _DERIVED = "_attrs_cached_hash"
 
 
 def _state(value: State) -> Opened:
-    parts = [part for pair in value.items() for part in pair if not _is_derived(value, pair[0])]
+    derived = _derived(value)
+    if derived:
+        parts = [part for pair in value.items() if pair[0] not in derived for part in pair]
+    else:
+        parts = [part for pair in value.items() for part in pair]
     return b"5:state", parts, PAIRS, _attribute
 
 
 def _attribute(value: Any, index: int) -> str:
-    names = [name for name in value if not _is_derived(value, name)]
-    return f".{names[index // 2]}"
+    derived = _derived(value)
+    return f".{[name for name in value if name not in derived][index // 2]}"
 
 
-def _is_derived(state: State, name: Any) -> bool:
-    """Whether an attribute is a hash or an address, which no other process has again."""
-    return name == _DERIVED or (
-        type(name) is str and name.endswith("_id") and _is_address(state, name)
-    )
+def _derived(state: State) -> list[str]:
+    """The attributes that hold a hash or an address, which no other process has again."""
+    if _DERIVED not in state and "_id " not in " ".join(state) + " ":  # most objects: at once
+        return []
+    return [
+        name
+        for name in state
+        if name == _DERIVED or (name.endswith("_id") and _is_address(state, name))
+    ]
 
 
 def _is_address(state: State, name: str) -> bool:

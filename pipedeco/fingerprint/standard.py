@@ -94,6 +94,10 @@ def _type_variable(value: Any) -> Any:
     return value.__name__, [getattr(value, name, None) for name in names]
 
 
+def _system_random(_value: Any) -> Any:
+    return "the system's"  # it has no state of its own
+
+
 def _identity(_value: Any) -> Any:
     raise Unproven("it is equal to nothing but itself")
 
@@ -114,6 +118,7 @@ EXACT: dict[str, Callable[[Any], Any]] = {
     "re.Pattern": _pattern,
     "array.array": _array,
     "collections.OrderedDict": _ordered_dict,
+    "random.SystemRandom": _system_random,
     "typing.ForwardRef": _forward_reference,
     **dict.fromkeys(("typing.TypeVar", "typing.ParamSpec", "typing.TypeVarTuple"), _type_variable),
     "builtins.object": _identity,
