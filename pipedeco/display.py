@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pipedeco.draw.text import COLOURS, SIGNS
 from pipedeco.graph import CANCELLED, COMPLETED, FAILED, SUCCESS, Step
-from pipedeco.terminal import OFF_TERMINAL, Region, is_terminal, is_typed_to, make_console
+from pipedeco.terminal import (
+    OFF_TERMINAL,
+    Indulgent,
+    Region,
+    is_terminal,
+    is_typed_to,
+    make_console,
+)
 from pipedeco.text import duration, plain_text, shortened, write_stderr
 
 if TYPE_CHECKING:
@@ -147,7 +154,7 @@ class Displays:
                 self._changed.set()
         if thread is not None:
             thread.join(5.0)
-        with suppress(Exception):  # stderr is closed, full, or an object of the user's
+        with suppress(OSError, ValueError, AttributeError):  # stderr is closed
             display.summarise()
 
     def abandon(self) -> None:
@@ -304,7 +311,8 @@ def show_summary(run: Shown, *, full: bool) -> None:
     """How a run went: its slowest steps, its failures, and what to type next."""
     from rich.text import Text
 
-    console = make_console(sys.stderr, None if is_terminal(sys.stderr) else OFF_TERMINAL)
+    width = None if is_terminal(sys.stderr) else OFF_TERMINAL
+    console = make_console(Indulgent(sys.stderr), width)
     steps = list(run.graph.steps)
     failed = [step for step in steps if step.state == FAILED]
     console.print(Text(_headline(run, steps), style=COLOURS.get(run.status, "")))
