@@ -19,6 +19,7 @@ from pipedeco.draw.text import COLOURS, SIGNS
 from pipedeco.graph import CANCELLED, COMPLETED, FAILED, SUCCESS, Step
 from pipedeco.terminal import (
     OFF_TERMINAL,
+    Indulgent,
     Region,
     can_be_drawn_into,
     is_terminal,
@@ -170,7 +171,7 @@ class Displays:
                 self._changed.set()
         if thread is not None:
             thread.join(5.0)
-        with suppress(Exception):  # stderr is closed, full, or an object of the user's
+        with suppress(OSError, ValueError, AttributeError):  # stderr is closed
             display.summarise()
 
     def abandon(self) -> None:
@@ -357,7 +358,8 @@ def show_summary(run: Shown, *, full: bool, spent: Mapping[str, float] | None = 
     """
     from rich.text import Text
 
-    console = make_console(sys.stderr, None if can_be_drawn_into(sys.stderr) else OFF_TERMINAL)
+    width = None if can_be_drawn_into(sys.stderr) else OFF_TERMINAL
+    console = make_console(Indulgent(sys.stderr), width)
     steps = list(run.graph.steps)
     failed = [step for step in steps if step.state == FAILED]
     console.print(Text(_headline(run, steps), style=COLOURS.get(run.status, "")))

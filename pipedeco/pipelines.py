@@ -256,7 +256,8 @@ def pipeline(fn: Any = None, /, **options: Any) -> Any:
     workers: how many worker processes a run may use; by default the CPUs of this process, and in
         remote mode what its engines have.
     on_failure: "continue" lets the other steps go on after a failure, "abort" cancels them.
-    start_method: "nursery" (Linux) or "spawn": where worker processes come from.
+    start_method: "nursery" (Linux) or "spawn": where worker processes come from; by default as
+        `pipedeco.configure` tells.
     store: the folder of the store; in remote mode one that the engines' workers see, too.
     default_queue: of its components that name none; "default" where it is not given.
     cache: False performs every step, whatever its component says, and keeps nothing for later.

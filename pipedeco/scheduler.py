@@ -10,7 +10,6 @@ from math import isfinite
 from time import time
 from typing import TYPE_CHECKING, Protocol
 
-from pipedeco.errors import ConfigError
 from pipedeco.graph import (
     CANCELLED,
     ENDED,
@@ -323,7 +322,7 @@ class Scheduler:
             seconds = float(delay(step.attempt))
             if isfinite(seconds):
                 return max(0.0, seconds)
-            raise ConfigError(f"a number of seconds is expected, not {seconds}")
+            raise ValueError(f"{seconds} is no number of seconds")
         except Exception:
             import logging
 

@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -67,9 +68,25 @@ def make_console(file: Any, width: int | None = None) -> Console:
     """A rich console on which nothing is guessed about what a text means."""
     from rich.console import Console
 
-    if file is None:  # rich would take stdout
-        file = io.StringIO()
     return Console(file=file, width=width, highlight=False, markup=False, emoji=False)
+
+
+class Indulgent:
+    """A stream for what nobody needs to hear: it may be None, full, or an object that raises anything."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(Exception):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(Exception):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def plain_lines(renderable: RenderableType, width: int) -> list[str]:

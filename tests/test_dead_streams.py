@@ -157,6 +157,28 @@ def test_a_stream_of_the_programs_own(shell, mode, refuses):
     assert done.stderr.count("cannot be shown on stdout: no words here") == bool(refuses)
 
 
+REFUSING = """
+import sys
+
+
+class Refusing:
+    def write(self, text):
+        raise RuntimeError("not here")
+
+
+sys.stderr = Refusing()
+"""
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_summary_for_a_stream_that_refuses_it(shell, mode):
+    (shell.folder / "app.py").write_text(REFUSING + PROGRAM.replace(", file=sys.stderr", ""))
+    done, value = shell(
+        [sys.executable, "app.py"], "", PIPEDECO_MODE=mode, PIPEDECO_PROGRESS="full"
+    )
+    assert value == "some words!", done.stderr
+
+
 @pytest.mark.parametrize(
     "words", [["runs"], ["runs", "--json"], ["show", "latest"], ["graph", "latest"], ["--help"]]
 )

@@ -71,6 +71,7 @@ def export(run: Run | str, path: str, *, store: str | None = None) -> None:
     folder, (run_id,) = named_runs(run, store)
     if not os.path.isabs(path):
         path = os.path.join(working_directory("the file would be there"), path)
+    path = os.path.normpath(path)
     if os.path.lexists(path):
         raise StoreError(f"{path} is there already; choose another name or remove it")
     temporary = f"{path}.writing-{os.getpid()}"
