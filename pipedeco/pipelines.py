@@ -57,7 +57,10 @@ class Pipeline(Traced, Generic[P, R]):
             return cast("R", trace.call(self, args, kwargs))
         if inside_step.get():
             return cast("R", self.fn(*args, **kwargs))
-        return cast("R", self.prepare(args, kwargs).execute())
+        self._check(args, kwargs)
+        from pipedeco.run import call_pipeline
+
+        return cast("R", call_pipeline(self, args, kwargs))
 
     def debug(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run with every step in this process and thread, at its call."""

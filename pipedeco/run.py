@@ -91,6 +91,12 @@ def prepare_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     return Execution(plan_run(pipeline, args, kwargs))
 
 
+def call_pipeline(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Execute a run in the caller's thread; its value."""
+    with CONTROLLER.stack:
+        return prepare_run(pipeline, args, kwargs).execute()
+
+
 def start_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
     """Begin a run and return its handle; in debug mode it has ended by then."""
     return start_execution(Execution(plan_run(pipeline, args, kwargs)))
