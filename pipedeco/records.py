@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipedeco.blobs import BlobStore
@@ -452,7 +453,8 @@ def error_text(row: Row) -> str | None:
 def recorded_error(row: Row, what: str, reason: str | None = None) -> BaseException:
     """The exception that a record holds, or one that tells what is known."""
     if row["error"] is not None:
-        return unpack_exception(row["error"])
+        with suppress(Exception):  # its class is not to be had in this process
+            return unpack_exception(row["error"])
     if row.get("state") == SKIPPED:
         return StepSkipped(f"{what}: {reason}")
     if row.get("state") == CANCELLED:
