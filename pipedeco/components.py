@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, ca
 from pipedeco.callbacks import Callback, callback_name
 from pipedeco.definitions import Decorated
 from pipedeco.errors import ConfigError, GraphError
+from pipedeco.frames import hide_ours
 from pipedeco.options import Cache, ComponentOptions
 from pipedeco.tracing import current, refuse_foreign_thread
 
@@ -109,13 +110,17 @@ class Component(Traced, Generic[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         trace = current.get()
-        if trace is None:
-            refuse_foreign_thread(self.name)
-            return cast("R", self.fn(*args, **kwargs))
-        arity = self._arity
-        if arity is None or kwargs or not arity[0] <= len(args) <= arity[1]:
-            check_arguments(self.fn, args, kwargs)
-        future: Any = trace.call(self, args, kwargs)
+        try:
+            if trace is None:
+                refuse_foreign_thread(self.name)
+                return cast("R", self.fn(*args, **kwargs))
+            arity = self._arity
+            if arity is None or kwargs or not arity[0] <= len(args) <= arity[1]:
+                check_arguments(self.fn, args, kwargs)
+            future: Any = trace.call(self, args, kwargs)
+        except BaseException as error:
+            hide_ours(error)
+            raise
         stands_for: R = future  # `cast` would take time at each call
         return stands_for
 
@@ -152,7 +157,11 @@ class Bound:
         self.__self__ = instance
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        return self.__func__(self.__self__, *args, **kwargs)
+        try:
+            return self.__func__(self.__self__, *args, **kwargs)
+        except BaseException as error:
+            hide_ours(error)
+            raise
 
     def with_options(self, **changes: Any) -> Bound:
         return Bound(self.__func__.with_options(**changes), self.__self__)

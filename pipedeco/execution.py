@@ -36,6 +36,7 @@ from pipedeco.errors import (
     Terminated,
 )
 from pipedeco.failures import Failures, exception_of, first_line
+from pipedeco.frames import hide_ours
 from pipedeco.graph import (
     CANCELLED,
     COMPLETED,
@@ -60,7 +61,7 @@ from pipedeco.store.recorder import RunLog
 from pipedeco.text import preview
 from pipedeco.tracing import Trace, current, inside_step, reporting, watch_threads
 from pipedeco.worker.generators import child_seed
-from pipedeco.worker.perform import describe_error, failed, user_part
+from pipedeco.worker.perform import describe_error, failed
 from pipedeco.worker.setups import name_of
 
 if TYPE_CHECKING:
@@ -379,7 +380,7 @@ class Execution:
             self.interrupts.raises = (
                 False  # first of all: another signal must not meet what follows
             )
-            error.__traceback__ = user_part(error.__traceback__)
+            hide_ours(error)
             if isinstance(error, TypeError) and "StepResult" in str(error):
                 error.add_note("a library got a StepResult; pass it pipedeco.value(...) of it")
             return None, error

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overlo
 
 from pipedeco.components import Traced, check_arguments, reduce_decorated
 from pipedeco.errors import ConfigError, GraphError
+from pipedeco.frames import hide_ours, hides_frames
 from pipedeco.graph import Graph
 from pipedeco.options import ComponentOptions, PipelineOptions
 from pipedeco.tracing import (
@@ -52,28 +53,36 @@ class Pipeline(Traced, Generic[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         trace = current.get()
-        if trace is not None:
-            check_arguments(self.fn, args, kwargs)
-            return cast("R", trace.call(self, args, kwargs))
-        if inside_step.get():
-            return cast("R", self.fn(*args, **kwargs))
-        self._check(args, kwargs)
-        from pipedeco.run import call_pipeline
+        try:
+            if trace is not None:
+                check_arguments(self.fn, args, kwargs)
+                return cast("R", trace.call(self, args, kwargs))
+            if inside_step.get():
+                return cast("R", self.fn(*args, **kwargs))
+            self._check(args, kwargs)
+            from pipedeco.run import call_pipeline
 
-        return cast("R", call_pipeline(self, args, kwargs))
+            return cast("R", call_pipeline(self, args, kwargs))
+        except BaseException as error:
+            hide_ours(error)
+            raise
 
+    @hides_frames
     def debug(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run with every step in this process and thread, at its call."""
         return self.with_options(mode="debug")(*args, **kwargs)
 
+    @hides_frames
     def local(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run with the steps in worker processes on this machine."""
         return self.with_options(mode="local")(*args, **kwargs)
 
+    @hides_frames
     def remote(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run with each step on its queue, performed by the engine that serves it."""
         return self.with_options(mode="remote")(*args, **kwargs)
 
+    @hides_frames
     def start(self, /, *args: P.args, **kwargs: P.kwargs) -> Run:
         """Begin a run and return its handle at once; in debug mode it has ended by then.
 
@@ -88,6 +97,7 @@ class Pipeline(Traced, Generic[P, R]):
 
         return start_run(self, args, kwargs)
 
+    @hides_frames
     def trace(self, /, *args: P.args, **kwargs: P.kwargs) -> Graph:
         """The graph of the calls that the body makes; nothing is performed or recorded.
 

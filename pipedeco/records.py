@@ -12,6 +12,7 @@ from pipedeco.blobs import BlobStore
 from pipedeco.draw import Edge, Node
 from pipedeco.errors import BlobCorrupt, StepFailed, StepSkipped, StoreError
 from pipedeco.events import OF_STEP, last_progress, log_texts, read, summarise
+from pipedeco.frames import hides_frames
 from pipedeco.graph import (
     CANCELLED,
     SKIPPED,
@@ -306,6 +307,7 @@ class StepRecord(HasReports):
         }
         return {**named, **kwargs}
 
+    @hides_frames
     def result(self) -> Any:
         """The value; raises the step's failure, or StepSkipped where it was not performed."""
         if self.state in SUCCESS:

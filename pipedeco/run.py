@@ -26,6 +26,7 @@ from pipedeco.errors import (
 )
 from pipedeco.events import TAG, Part, read
 from pipedeco.execution import Execution, Plan
+from pipedeco.frames import hides_frames
 from pipedeco.graph import (
     INTERRUPTED,
     PENDING,
@@ -435,6 +436,7 @@ class Run(HasReports):
 
     # -- while it runs -------------------------------------------------------------------
 
+    @hides_frames
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the run has ended and is recorded; False where the time is over before.
 
@@ -451,6 +453,7 @@ class Run(HasReports):
             wait_in_parts(self._execution.over.wait, None)
             raise
 
+    @hides_frames
     def result(self, timeout: float | None = None) -> Any:
         """The value of the pipeline; waits at most `timeout` seconds.
 
@@ -527,6 +530,7 @@ class Run(HasReports):
             step=step,
         )
 
+    @hides_frames
     def resume(self, **options: Any) -> Run:
         """Go on with a run that was interrupted, failed or cancelled; returns at once.
 
@@ -542,6 +546,7 @@ class Run(HasReports):
         """
         return start_execution(prepare_resume(self, **options))
 
+    @hides_frames
     def rerun(self, **params: Any) -> Run:
         """Begin a new run with this one's parameters, some of them changed; returns at once.
 
@@ -674,6 +679,7 @@ class Run(HasReports):
         return f"{self.name}  {self.id}  {self.status}, {progress}{error}"
 
 
+@hides_frames
 def get_run(name: str = "latest", *, store: str | None = None) -> Run:
     """The run of that name.
 
@@ -711,6 +717,7 @@ def get_run(name: str = "latest", *, store: str | None = None) -> Run:
     )
 
 
+@hides_frames
 def runs(
     pipeline: str | None = None,
     *,

@@ -120,7 +120,8 @@ def finish(execution: Execution) -> int:
     """Execute a run, print its value, and give the exit code."""
     from pipedeco.config import find_progress
     from pipedeco.errors import RunCancelled, RunFailed
-    from pipedeco.worker.perform import describe_error, user_part
+    from pipedeco.frames import user_part
+    from pipedeco.worker.perform import describe_error
 
     name = execution.pipeline.name
     try:
