@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pipedeco import component, get_run, pipeline, value
+from pipedeco import NotPicklable, component, get_run, pipeline, value
 
 only_debug = pytest.mark.parametrize("mode", ["debug"], indirect=True)
 
@@ -114,6 +114,53 @@ def test_a_body_that_recovers(mode):
         steps = get_run().steps
         assert all(step.state in ("completed", "failed") for step in steps.values())
         assert [s for s in steps.values() if s.state == "completed"]
+
+
+# -- values
+
+
+def in_lists(depth):
+    made = []
+    for _ in range(depth):
+        made = [made]
+    return made
+
+
+@component(cache=True)
+def count(value):
+    return len(value)
+
+
+@pytest.mark.parametrize("depth", [400, 3000, 100_000])
+@pytest.mark.parametrize("step", [count, echo])
+def test_values_that_are_deep(mode, depth, step):
+    """A value is walked, however deep it is; what no pickler can carry is refused in a sentence."""
+
+    @pipeline
+    def body():
+        return value(step(in_lists(depth))) is not None
+
+    if depth == 400:
+        assert body()
+    elif mode == "debug":
+        with pytest.warns(UserWarning, match="nested too deeply"):
+            assert body()
+    else:
+        with pytest.raises(NotPicklable, match="nested too deeply") as caught:
+            body()
+        assert len(str(caught.value)) < 200
+
+
+def test_a_container_that_holds_itself(mode):
+    """A cached step takes a list that is in itself."""
+    made = [1]
+    made.append(made)
+
+    @pipeline
+    def body():
+        return value(count(made))
+
+    assert body() == 2
 
 
 # -- what raises while it starts a step
