@@ -261,23 +261,24 @@ def stand_in(known: tuple[Any, ...]) -> BaseException:
     kind = _class_of(origin)
     args = tuple(_loaded(arg) if isinstance(arg, bytes) else arg for arg in parts.args)
     error = _new(kind, args)
-    error.args = args
+    put = object.__setattr__  # the original's class may forbid it
+    put(error, "args", args)
     state = error.__dict__
     state[STATE] = parts.text, parts.lost
     state.update(_facts(kind, parts))
     state.update((name, _loaded(data)) for name, data in parts.own.items())
     for name, data in parts.slots.items():
         try:
-            setattr(error, name, _loaded(data))
+            put(error, name, _loaded(data))
         except (AttributeError, TypeError):  # read only: made of the arguments
             continue
     if parts.notes:
-        error.__notes__ = list(parts.notes)
-    error.__traceback__ = _loaded(parts.traceback)
-    error.__cause__ = _loaded(parts.cause)
+        put(error, "__notes__", list(parts.notes))
+    put(error, "__traceback__", _loaded(parts.traceback))
+    put(error, "__cause__", _loaded(parts.cause))
     same = parts.context == parts.cause
-    error.__context__ = error.__cause__ if same else _loaded(parts.context)
-    error.__suppress_context__ = parts.suppresses
+    put(error, "__context__", error.__cause__ if same else _loaded(parts.context))
+    put(error, "__suppress_context__", parts.suppresses)
     return error
 
 

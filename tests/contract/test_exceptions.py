@@ -23,6 +23,19 @@ class Refused(ConnectionError):
         self.answers = (n for n in range(port))
 
 
+class Sealed(RuntimeError):
+    """Lets nobody set what it has."""
+
+    def __init__(self, code, *, why):
+        super().__init__(f"code {code}")
+        self.__dict__.update(code=code, why=why)
+
+    def __setattr__(self, name, value):
+        if not name.startswith("__"):
+            raise AttributeError(f"{name} is sealed")
+        super().__setattr__(name, value)
+
+
 class Slotted(LookupError):
     __slots__ = ("key", "lines")
 
@@ -64,6 +77,11 @@ def locally():
             self.lines = (n for n in range(3))
 
     raise Local("k", shelf=3)
+
+
+@component
+def sealed():
+    raise Sealed(4, why="broken")
 
 
 @component
@@ -232,6 +250,12 @@ def test_through_a_child(mode):
             return error.port
 
     assert parent() == 8
+
+
+def test_sealed(mode):
+    """A class that forbids to set attributes."""
+    error = caught(sealed, Sealed)
+    assert (error.code, error.why, str(error)) == (4, "broken", "code 4")
 
 
 # -- libraries
