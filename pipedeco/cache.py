@@ -583,11 +583,15 @@ def _named_apart(
 
 def _files(value: Any) -> Iterator[File]:
     """The File objects among arguments, and in containers within them."""
-    if isinstance(value, File):
-        yield value
-    elif type(value) in (list, tuple, set, frozenset, dict):
-        for item in value.values() if type(value) is dict else value:
-            yield from _files(item)
+    waiting = [value]  # no recursion: containers nest as deep as they like, and hold themselves
+    seen: set[int] = set()
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, File):
+            yield item
+        elif type(item) in (list, tuple, set, frozenset, dict) and id(item) not in seen:
+            seen.add(id(item))
+            waiting += reversed(list(item.values() if type(item) is dict else item))
 
 
 class Codes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overlo
 from pipedeco.callbacks import Callback, callback_name
 from pipedeco.definitions import Decorated
 from pipedeco.errors import ConfigError, GraphError
+from pipedeco.frames import hide_ours
 from pipedeco.options import Cache, ComponentOptions, PipelineOptions
 from pipedeco.tracing import current, refuse_foreign_thread
 
@@ -172,13 +173,17 @@ class Component(Traced, Generic[P, R_co]):
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         trace = current.get()
-        if trace is None:
-            refuse_foreign_thread(self.name)
-            return self.fn(*args, **kwargs)
-        arity = self._arity
-        if arity is None or kwargs or not arity[0] <= len(args) <= arity[1]:
-            check_arguments(self.fn, args, kwargs)
-        return trace.call(self, args, kwargs)
+        try:
+            if trace is None:
+                refuse_foreign_thread(self.name)
+                return self.fn(*args, **kwargs)
+            arity = self._arity
+            if arity is None or kwargs or not arity[0] <= len(args) <= arity[1]:
+                check_arguments(self.fn, args, kwargs)
+            return trace.call(self, args, kwargs)
+        except BaseException as error:
+            hide_ours(error)
+            raise
 
     @overload
     def submit(
@@ -231,7 +236,11 @@ class Bound:
         self.__dict__["__call__"] = MethodType(decorated, instance)  # for who looks at it
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        return self.__func__(self.__self__, *args, **kwargs)
+        try:
+            return self.__func__(self.__self__, *args, **kwargs)
+        except BaseException as error:
+            hide_ours(error)
+            raise
 
     @property
     def fn(self) -> Any:

@@ -37,6 +37,7 @@ from pipedeco.errors import (
     Terminated,
 )
 from pipedeco.failures import Failures, exception_of, first_line
+from pipedeco.frames import hide_ours
 from pipedeco.graph import (
     CANCELLED,
     COMPLETED,
@@ -61,7 +62,7 @@ from pipedeco.store.recorder import RunLog
 from pipedeco.text import preview
 from pipedeco.tracing import Trace, current, inside_step, reporting, watch_threads
 from pipedeco.worker.generators import child_seed
-from pipedeco.worker.perform import describe_error, failed, user_part
+from pipedeco.worker.perform import describe_error, failed
 from pipedeco.worker.setups import name_of
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ class Execution:
         self._cancelled: str | None = None
         self._crash: BaseException | None = None
         self._idle = threading.Event()
+        self._lost: list[tuple[Step, Exception]] = []  # steps that nobody will end, and why
         self._contexts: dict[Step, contextvars.Context] = {}  # of the calls of child pipelines
         self._process = os.getpid()
         self._progress = 0.0
@@ -315,9 +317,12 @@ class Execution:
     @property
     def progress(self) -> float:
         """Ended steps of the steps known, or of the last completed run where it had more."""
+        return self._progress_by(self.share)
+
+    def _progress_by(self, share: float) -> float:
         if self.status == COMPLETED:
             return 1.0
-        now = self.share / max(len(self.graph), self.log.expected, 1)
+        now = share / max(len(self.graph), self.log.expected, 1)
         if now < 1.0 or self._recorded or self.over.is_set():  # an open body may call more
             self._progress = max(self._progress, now)
         return self._progress
@@ -340,8 +345,20 @@ class Execution:
     @property
     def share(self) -> float:
         """Ended steps, and of those under way the part that they have told of."""
-        own = sum(one.progress for one in self.session.running())
-        return self.scheduler.ended + own + sum(child.progress for child in list(self.children))
+        shares: dict[Execution, float] = {}
+        for run in reversed(self._tree()):  # no recursion: runs nest as deep as they like
+            own = sum(one.progress for one in run.session.running())
+            known = [child for child in list(run.children) if child in shares]
+            below = sum(child._progress_by(shares[child]) for child in known)
+            shares[run] = run.scheduler.ended + own + below
+        return shares[self]
+
+    def _tree(self) -> list[Execution]:
+        """This run and those below it, each after its parent."""
+        found = [self]
+        for run in found:
+            found += list(run.children)
+        return found
 
     @property
     def stopping(self) -> str | None:
@@ -368,7 +385,7 @@ class Execution:
             self.interrupts.raises = (
                 False  # first of all: another signal must not meet what follows
             )
-            error.__traceback__ = user_part(error.__traceback__)
+            hide_ours(error)
             if isinstance(error, TypeError) and "StepResult" in str(error):
                 error.add_note("a library got a StepResult; pass it pipedeco.value(...) of it")
             return None, error
@@ -385,6 +402,9 @@ class Execution:
         if stopped is not None:
             release_imports()
             self.cancel("it was interrupted")
+            self._cancel_orphans()
+        for step, reason in self._lost:
+            self.session.post(self.scheduler.give_up, step, reason)
         self.session.post(self.scheduler.when_idle, self._idle.set)
         while True:
             try:
@@ -401,11 +421,19 @@ class Execution:
                         self.session.post(self.hooks.give_up)
                 stopped = stopped or again
                 self.cancel("it was interrupted")
+                self._cancel_orphans()
             except Terminated as again:
                 stopped = again
+                self._cancel_orphans()
         if self._crash is not None:
             return self._crash
         return stopped or self._verdict(error)
+
+    def _cancel_orphans(self) -> None:
+        """End what is under way where only this thread, which waits for it, could perform it."""
+        if self.session.in_process:
+            for step in list(self.scheduler.active):
+                self.session.post(self.scheduler.settle, step, CANCELLED, None, self._cancelled)
 
     def _verdict(self, error: BaseException | None) -> BaseException | None:
         if self._cancelled is not None:
@@ -663,7 +691,15 @@ class Execution:
         if step.called.is_pipeline and not self.session.in_process:
             self._contexts[step] = context = contextvars.copy_context()
             context.run(separate)
-        self.session.post(self.scheduler.add, step)
+        try:
+            if step.called.is_pipeline and self.session.in_process:
+                with CONTROLLER.stack:
+                    self.session.post(self.scheduler.add, step)
+            else:
+                self.session.post(self.scheduler.add, step)
+        except Exception as error:  # where the body is near Python's recursion limit
+            self._lost.append((step, error))
+            raise
         self.session.called(step)
 
     def _start_child(self, call: StepCall) -> None:

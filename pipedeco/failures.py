@@ -137,6 +137,8 @@ def exception_of(outcome: Outcome, what: str) -> BaseException:
             traceback=known.traceback,
         )
         error.add_note(known.traceback)
+    elif isinstance(error, StepFailed) and error.type is not None and error.traceback is None:
+        error.__dict__["traceback"] = known.traceback  # it stands for another
     return error
 
 

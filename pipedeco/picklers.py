@@ -80,8 +80,7 @@ def cloud_pickler() -> Any:
             made = _reduce_special(self, obj)
             if made is NotImplemented:
                 made = super().reducer_override(obj)
-            slotted = isinstance(obj, type) and "__slots__" in vars(obj)
-            return _with_slots(obj, made) if slotted and made is not NotImplemented else made
+            return made if made is NotImplemented else _as_defined(obj, made)
 
         def _dynamic_function_reduce(self, function: Any) -> Any:
             make, arguments, state, *rest = super()._dynamic_function_reduce(function)
@@ -136,6 +135,17 @@ def referenced_globals(function: FunctionType, found: dict[str, Any]) -> dict[st
     namespace = function.__globals__
     known = imported_globals(function, found)
     return {name: own_attribute(name, namespace) or value for name, value in known.items()}
+
+
+def _as_defined(obj: Any, made: Any) -> Any:
+    """What makes a class again, with its slots and its qualified name."""
+    if not isinstance(obj, type) or not isinstance(made, tuple):
+        return made
+    make, arguments, *rest = _with_slots(obj, made) if "__slots__" in vars(obj) else made
+    if make.__name__ == "_make_skeleton_class":
+        given = {**arguments[3], "__qualname__": obj.__qualname__}
+        arguments = (*arguments[:3], given, *arguments[4:])
+    return make, arguments, *rest
 
 
 def _with_slots(cls: type, made: tuple[Any, ...]) -> tuple[Any, ...]:

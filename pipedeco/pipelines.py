@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from pipedeco.components import Bound, Traced, check_arguments, reduce_decorated
 from pipedeco.errors import ConfigError, GraphError
+from pipedeco.frames import hide_ours, hides_frames
 from pipedeco.graph import Graph
 from pipedeco.options import ComponentOptions, PipelineOptions
 from pipedeco.tracing import (
@@ -59,28 +60,39 @@ class Pipeline(Traced, Generic[P, R_co]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         trace = current.get()
-        if trace is not None:
-            check_arguments(self.fn, args, kwargs)
-            future: Any = trace.call(self, args, kwargs)
-            stands_for: R_co = future
-            return stands_for
-        if inside_step.get():
-            return self.fn(*args, **kwargs)
-        found: R_co = self.prepare(args, kwargs).execute()
-        return found
+        try:
+            if trace is not None:
+                check_arguments(self.fn, args, kwargs)
+                future: Any = trace.call(self, args, kwargs)
+                stands_for: R_co = future
+                return stands_for
+            if inside_step.get():
+                return self.fn(*args, **kwargs)
+            self._check(args, kwargs)
+            from pipedeco.run import call_pipeline
 
+            found: R_co = call_pipeline(self, args, kwargs)
+            return found
+        except BaseException as error:
+            hide_ours(error)
+            raise
+
+    @hides_frames
     def debug(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run with every step in this process and thread, at its call."""
         return self.with_options(mode="debug")(*args, **kwargs)
 
+    @hides_frames
     def local(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run with the steps in worker processes on this machine."""
         return self.with_options(mode="local")(*args, **kwargs)
 
+    @hides_frames
     def remote(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run with each step on its queue, performed by the engine that serves it."""
         return self.with_options(mode="remote")(*args, **kwargs)
 
+    @hides_frames
     def start(self, /, *args: P.args, **kwargs: P.kwargs) -> Run[R_co]:
         """Begin a run and return its handle at once; in debug mode it has ended by then.
 
@@ -95,6 +107,7 @@ class Pipeline(Traced, Generic[P, R_co]):
 
         return start_run(self, args, kwargs)
 
+    @hides_frames
     def trace(self, /, *args: P.args, **kwargs: P.kwargs) -> Graph:
         """The graph of the calls that the body makes; nothing is performed or recorded.
 

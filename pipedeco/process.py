@@ -18,6 +18,7 @@ from pipedeco.interrupts import ENDS, Interrupts
 from pipedeco.plugins import Plugins
 from pipedeco.runners import Runner
 from pipedeco.runners.modes import make_runner
+from pipedeco.stack import Stack
 from pipedeco.store.recorder import Recorder
 from pipedeco.text import write_stderr
 from pipedeco.tracing import current
@@ -62,6 +63,7 @@ class Controller:
         self.displays = Displays()
         self.captures = Captures()
         self.plugins = Plugins()
+        self.stack = Stack()
         self.codes: Codes | None = None
         self.recorded: Codes | None = None
         self.unread: dict[str, str] = {}  # started, failed, and nobody asked: id -> what to say

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipedeco.blobs import BlobStore
 from pipedeco.draw import Edge, Node
 from pipedeco.errors import BlobCorrupt, StepFailed, StepSkipped, StoreError
 from pipedeco.events import OF_STEP, last_progress, log_texts, read, summarise
+from pipedeco.frames import hides_frames
 from pipedeco.graph import (
     CANCELLED,
     SKIPPED,
@@ -305,6 +307,7 @@ class StepRecord(HasReports):
         }
         return {**named, **kwargs}
 
+    @hides_frames
     def result(self) -> Any:
         """The value; raises the step's failure, or StepSkipped where it was not performed."""
         if self.state in SUCCESS:
@@ -452,7 +455,8 @@ def error_text(row: Row) -> str | None:
 def recorded_error(row: Row, what: str, reason: str | None = None) -> BaseException:
     """The exception that a record holds, or one that tells what is known."""
     if row["error"] is not None:
-        return unpack_exception(row["error"])
+        with suppress(Exception):  # its class is not to be had in this process
+            return unpack_exception(row["error"])
     if row.get("state") == SKIPPED:
         return StepSkipped(f"{what}: {reason}")
     if row.get("state") == CANCELLED:

@@ -12,6 +12,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
 
+from pipedeco.frames import hide_ours, hides_frames
 from pipedeco.graph import CANCELLED, ENDED, PENDING, QUEUED, RUNNING, SUCCESS, Step
 from pipedeco.serialization import pickle_mark
 
@@ -86,9 +87,13 @@ class StepResult(Generic[T_co]):
         Raises TimeoutError, StepCancelled, or the exception that the step raised.
         """
         if self._value is _UNREAD:
-            if not self._run.wait(self.step, timeout):
-                raise TimeoutError(f"step {self.step.name} has not ended within {timeout} s")
-            value = self._load(timeout)
+            try:
+                if not self._run.wait(self.step, timeout):
+                    raise TimeoutError(f"step {self.step.name} has not ended within {timeout} s")
+                value = self._load(timeout)
+            except BaseException as error:
+                hide_ours(error)
+                raise
             put = object.__setattr__  # our own looks whether the name is one of ours
             if self._parent is None:
                 put(self, "_mark", pickle_mark(value))
@@ -96,6 +101,7 @@ class StepResult(Generic[T_co]):
         found: T_co = self._value
         return found
 
+    @hides_frames
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What reading the value would raise, or None; waits at most `timeout` seconds.
 
@@ -201,11 +207,16 @@ class StepResult(Generic[T_co]):
             raise AttributeError(f"a StepResult has no attribute {name!r}")
         if name in _fields(self):
             return self._select("attribute", name)
-        return getattr(self.result(), name)
+        try:
+            return getattr(self.result(), name)
+        except BaseException as error:
+            hide_ours(error)
+            raise
 
     def _select(self, kind: str, key: Any) -> StepResult[Any]:
         return make_result(self.step, (*self._path, (kind, key)), self)
 
+    @hides_frames
     def __iter__(self) -> Iterator[Any]:
         count = _outputs(self)
         if count is None:
@@ -285,24 +296,33 @@ class StepResult(Generic[T_co]):
         # concurrent.futures.wait asks failed futures for their truth, which is that of an object.
         if self.step.state in ENDED - SUCCESS and _asked_by_futures():
             return True
-        return bool(self.result())
+        try:
+            return bool(self.result())
+        except BaseException as error:
+            hide_ours(error)
+            raise
 
+    @hides_frames
     def __str__(self) -> str:
         return str(self.result())
 
+    @hides_frames
     def __format__(self, spec: str) -> str:
         return format(self.result(), spec)
 
+    @hides_frames
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         import numpy
 
         return numpy.array(self.result(), dtype=dtype, copy=True if copy is None else copy)
 
+    @hides_frames
     def __copy__(self) -> T_co:
         import copy
 
         return copy.copy(self.result())
 
+    @hides_frames
     def __deepcopy__(self, memo: dict[int, Any]) -> T_co:
         import copy
 
@@ -311,9 +331,11 @@ class StepResult(Generic[T_co]):
     def __reduce__(self) -> tuple[Any, ...]:
         return _itself, (self.result(),)
 
+    @hides_frames
     def __setitem__(self, key: Any, item: Any) -> None:
         raise _changed(self, f"[{key!r}] = ...")
 
+    @hides_frames
     def __delitem__(self, key: Any) -> None:
         raise _changed(self, f"[{key!r}]")
 
@@ -432,6 +454,7 @@ def value(item: tuple[StepResult[T], StepResult[U]]) -> tuple[T, U]: ...
 def value(item: tuple[StepResult[T], ...]) -> tuple[T, ...]: ...
 @overload
 def value(item: T) -> T: ...
+@hides_frames
 def value(item: Any) -> Any:
     """The plain value of `item`: every StepResult in it, at any depth of lists, tuples, dicts,
     sets and dataclasses, is replaced by its value.  Plain values are returned as they are.
@@ -516,22 +539,47 @@ def _fields(result: StepResult[Any]) -> frozenset[str]:
 
 
 def _unary(operation: Callable[[Any], Any]) -> Any:
-    return lambda self: operation(self.result())
+    def operate(self: StepResult[Any]) -> Any:
+        try:
+            return operation(self.result())
+        except BaseException as error:
+            hide_ours(error)
+            raise
+
+    return operate
 
 
-def _binary(operation: Callable[[Any, Any], Any]) -> Any:
-    return lambda self, other, *more: operation(self.result(), plain(other), *more)
+def _binary(operation: Callable[..., Any]) -> Any:
+    def operate(self: StepResult[Any], other: Any, *more: Any) -> Any:
+        try:
+            return operation(self.result(), plain(other), *more)
+        except BaseException as error:
+            hide_ours(error)
+            raise
+
+    return operate
 
 
 def _reflected(operation: Callable[[Any, Any], Any]) -> Any:
-    return lambda self, other: operation(plain(other), self.result())
+    def operate(self: StepResult[Any], other: Any) -> Any:
+        try:
+            return operation(plain(other), self.result())
+        except BaseException as error:
+            hide_ours(error)
+            raise
+
+    return operate
 
 
 def _augmented(operation: Callable[[Any, Any], Any]) -> Any:
     """`r += x` binds the name to a changed copy; the result itself stays as it is."""
 
     def operate(self: StepResult[Any], other: Any) -> Any:
-        return operation(self.__copy__(), plain(other))
+        try:
+            return operation(self.__copy__(), plain(other))
+        except BaseException as error:
+            hide_ours(error)
+            raise
 
     return operate
 

@@ -26,6 +26,7 @@ from pipedeco.errors import (
 )
 from pipedeco.events import TAG, Part, read
 from pipedeco.execution import Execution, Plan
+from pipedeco.frames import hides_frames
 from pipedeco.graph import (
     INTERRUPTED,
     PENDING,
@@ -100,6 +101,12 @@ def _handle(execution: Execution) -> Run:
 def prepare_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Execution:
     """A run that its `execute` performs in the caller's thread."""
     return Execution(plan_run(pipeline, args, kwargs))
+
+
+def call_pipeline(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Execute a run in the caller's thread; its value."""
+    with CONTROLLER.stack:
+        return prepare_run(pipeline, args, kwargs).execute()
 
 
 def start_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
@@ -455,6 +462,7 @@ class Run(HasReports, Generic[R_co]):
 
     # -- while it runs -------------------------------------------------------------------
 
+    @hides_frames
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the run has ended and is recorded; False where the time is over before.
 
@@ -471,6 +479,7 @@ class Run(HasReports, Generic[R_co]):
             wait_in_parts(self._execution.over.wait, None)
             raise
 
+    @hides_frames
     def result(self, timeout: float | None = None) -> R_co:
         """The value of the pipeline; waits at most `timeout` seconds.
 
@@ -556,6 +565,7 @@ class Run(HasReports, Generic[R_co]):
             step=step,
         )
 
+    @hides_frames
     def resume(self, **options: Unpack[PipelineChanges]) -> Run[R_co]:
         """Go on with a run that was interrupted, failed or cancelled; returns at once.
 
@@ -571,6 +581,7 @@ class Run(HasReports, Generic[R_co]):
         """
         return start_execution(prepare_resume(self, **options))
 
+    @hides_frames
     def rerun(self, **params: Any) -> Run[R_co]:
         """Begin a new run with this one's parameters, some of them changed; returns at once.
 
@@ -703,6 +714,7 @@ class Run(HasReports, Generic[R_co]):
         return f"{self.name}  {self.id}  {self.status}, {progress}{error}"
 
 
+@hides_frames
 def get_run(name: str = "latest", *, store: str | None = None) -> Run:
     """The run of that name.
 
@@ -754,6 +766,7 @@ def find_run(name: str, *, store: str | None = None) -> Run:
     )
 
 
+@hides_frames
 def runs(
     pipeline: str | None = None,
     *,

@@ -25,6 +25,7 @@ from pipedeco.graph import (
     StepCall,
     distinct,
 )
+from pipedeco.worker.perform import failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,6 +181,16 @@ class Scheduler:
         step.outcome = outcome
         self._end(step, outcome.state)
 
+    def give_up(self, step: Step, error: Exception) -> None:
+        """Nobody will end the step, as something of ours has raised `error` while it dealt with it."""
+        if step.state in ENDED:
+            self.active.pop(step, None)
+            self.check_idle()
+            return
+        step.read = True  # the error left the call
+        step.outcome = failed(error, (), time(), 0.0)
+        self._end(step, FAILED)
+
     def cancel(self, reason: str) -> None:
         """Nothing new starts; what runs is stopped."""
         if self.cancelled is not None:
@@ -269,8 +280,13 @@ class Scheduler:
     # -- decisions -----------------------------------------------------------------------
 
     def _ready(self, step: Step) -> None:
-        if self.hooks is None or not self.hooks.holds_start(step):
-            self._start(step)
+        try:
+            if self.hooks is None or not self.hooks.holds_start(step):
+                self._start(step)
+        except Exception as error:  # noqa: BLE001 - told as the failure of the step, which else never ends
+            if step.state not in ENDED:
+                step.outcome = failed(error, (), time(), 0.0)
+                self._end(step, FAILED)
 
     def _start(self, step: Step) -> None:
         step.attempt += 1

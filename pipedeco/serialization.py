@@ -151,6 +151,8 @@ class Pickler:
             data = self._plain(value)
             if self._by_value and any(name in data for name in self._by_value):
                 data = self._whole(value)
+        except MemoryError:
+            raise self._short_of_memory(what) from None
         except Exception:  # noqa: BLE001 - the reducers of users' classes may raise anything
             self._pickler = None
             self._raise_refusal()
@@ -163,6 +165,8 @@ class Pickler:
         """Pack `value` as bytes whatever its size; raises what the last pickler raises."""
         try:
             data = pickle.dumps(value, PROTOCOL)
+        except MemoryError:
+            raise
         except Exception:  # noqa: BLE001 - users' reducers
             return self._cloud(value)
         return self._cloud(value) if any(name in data for name in self._by_value) else data
@@ -172,6 +176,8 @@ class Pickler:
         self._views.clear()
         try:
             return self._cloud(value)
+        except MemoryError:
+            raise
         except Exception:  # noqa: BLE001 - as above; the name may be a mere text
             return self._plain(value)
 
@@ -199,6 +205,13 @@ class Pickler:
                 raise
 
         return reduce
+
+    def _short_of_memory(self, what: str) -> MemoryError:
+        """The error; what was pickled so far is let go."""
+        self._pickler = None
+        self._buffer = io.BytesIO()
+        self._views.clear()
+        return MemoryError(f"there is not enough memory to pickle {what}")
 
     def _raise_refusal(self) -> None:
         refusal, self._refusal = self._refusal, None
@@ -234,6 +247,8 @@ class Pickler:
             self._views.clear()
             try:
                 return dump(value)
+            except MemoryError:
+                raise self._short_of_memory(what) from None
             except Exception as error:  # noqa: BLE001 - as above: users' reducers
                 self._raise_refusal()
                 reason = error
@@ -380,17 +395,21 @@ def dumps(value: object) -> bytes:
 
 
 def pack_exception(error: BaseException) -> bytes | None:
-    """An exception with its traceback and causes, or None where it does not survive the trip.
+    """An exception with its traceback and causes, or what stands for one that cannot travel.
 
-    The trip is tried here, so that the process that reads it meets no surprise.
+    The trip is tried here, so that the process that reads it meets no surprise.  None where
+    nothing arrives.
     """
     try:
         data = _dump_raised(error)
         back = loads(data)
-        same = type(back) is type(error) and str(back) == str(error)
-    except Exception:  # noqa: BLE001 - users' exceptions may do anything here
-        return None
-    return data if same and len(data) <= 16 * INLINE_LIMIT else None
+        if type(back) is type(error) and str(back) == str(error) and len(data) <= 16 * INLINE_LIMIT:
+            return data
+    except Exception:  # noqa: BLE001, S110 - users' exceptions may do anything here
+        pass
+    from pipedeco.standins import pack_in_parts
+
+    return pack_in_parts(error)
 
 
 def _dump_raised(error: BaseException) -> bytes:

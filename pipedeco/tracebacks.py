@@ -102,8 +102,12 @@ def _position(part: TracebackType, code: CodeType) -> tuple[int, int, int, int]:
 def traceback_of(lines: list[Line]) -> TracebackType | None:
     """A traceback with these lines; None for none."""
     made: TracebackType | None = None
+    frames: dict[Any, tuple[FrameType, int]] = {}  # a recursion has the same line a thousand times
     for line in reversed(lines):
-        frame, instruction = _frame(line)
+        place = line[:-1]
+        if place not in frames:
+            frames[place] = _frame(line)
+        frame, instruction = frames[place]
         made = TracebackType(made, frame, instruction, line.line)
     return made
 

@@ -47,7 +47,7 @@ ON_REMOTE = frozenset(
     for name in (
         "results", "failure", "retries", "nesting", "cancel", "reports", "priorities",
         "environments", "seeds", "setup", "collect", "children", "logging", "ambient", "cache_files",
-        "resume_order", "loading_exits",
+        "resume_order", "loading_exits", "exceptions", "frames",
     )
 )  # fmt: skip
 

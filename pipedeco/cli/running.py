@@ -136,7 +136,8 @@ def finish(execution: Execution) -> int:
     """Execute a run, print its value, and give the exit code."""
     from pipedeco.config import find_progress
     from pipedeco.errors import RunCancelled, RunFailed
-    from pipedeco.worker.perform import describe_error, user_part
+    from pipedeco.frames import hide_ours
+    from pipedeco.worker.perform import describe_error
 
     name = execution.pipeline.name
     try:
@@ -152,7 +153,7 @@ def finish(execution: Execution) -> int:
     except BaseException as error:  # noqa: BLE001 - whatever leaves the user's body
         if isinstance(error, SystemExit):
             return _exit_code(error)
-        error.__traceback__ = user_part(error.__traceback__)
+        hide_ours(error)
         known = describe_error(error)
         print_traceback(known.traceback)
         complain(f"run {execution.id} of {name} failed: {known.type}: {known.text}")

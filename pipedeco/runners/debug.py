@@ -271,13 +271,13 @@ class DebugSession:
             outcome = Outcome(CANCELLED, time.time(), 0.0, exception=error)
         except Exception as error:  # noqa: BLE001 - a selection that fails, a warning made an error
             outcome = failed(error, (), time.time(), 0.0, "debug")
-        finally:
-            self._log.release()
-            self._performed = self.reporter.call = None
-            self._addresses.leave(self._address)
+        finally:  # first what the body needs: near the recursion limit the rest may raise
             current.reset(tokens[0])
             inside_step.reset(tokens[1])
             reporting.reset(tokens[2])
+            self._performed = self.reporter.call = None
+            self._log.release()
+            self._addresses.leave(self._address)
         if isinstance(outcome.exception, KeyboardInterrupt | Terminated):
             call.done(call, outcome._replace(state=CANCELLED, error=None))
             raise outcome.exception

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
-from types import CoroutineType, TracebackType
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.errors import NotPicklable, PipedecoError
+from pipedeco.frames import hide_ours, user_part
 from pipedeco.graph import COMPLETED, FAILED, Outcome, StepError
 from pipedeco.serialization import pack_exception
 
@@ -21,8 +21,6 @@ MAX_TEXT = 10_000  # characters of an exception's text that are kept
 # These end threads, loops and processes when they are raised; who reads a result gets
 # StepFailed in their place.
 CONTROL_FLOW = (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, StopAsyncIteration)
-
-PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 def perform(
@@ -81,7 +79,7 @@ def failed(
     error: BaseException, retry_on: Any, started: float, duration: float, worker: str = ""
 ) -> Outcome:
     """The Outcome of an attempt that raised `error`."""
-    error.__traceback__ = user_part(error.__traceback__)
+    hide_ours(error)
     retryable = is_retryable(error, retry_on)  # may add a note, so it comes first
     return Outcome(
         FAILED,
@@ -92,20 +90,6 @@ def failed(
         worker=worker,
         exception=error,
     )
-
-
-def user_part(traceback: TracebackType | None) -> TracebackType | None:
-    """The traceback without our own frames; None where there are no others."""
-    entries = []
-    part = traceback
-    while part is not None:
-        if not part.tb_frame.f_code.co_filename.startswith(PACKAGE):
-            entries.append(part)
-        part = part.tb_next
-    kept: TracebackType | None = None
-    for entry in reversed(entries):
-        kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
-    return kept
 
 
 def describe_error(error: BaseException) -> StepError:

@@ -36,7 +36,6 @@ MODES: dict[str, dict[str, str]] = {
 OUR_NOTES = re.compile(r"(in step \S+, attempt \d+ on worker .*|see it with: pipedeco show .*)")
 FRAME = re.compile(r'\s+File "(?P<file>[^"]*)", line (?P<line>\d+), in (?P<name>.*)')
 TRACEBACK = "Traceback (most recent call last):"
-CALL_OF_A_PIPELINE = ("pipedeco/pipelines.py __call__", "pipedeco/execution.py execute")
 
 
 # -- programs ------------------------------------------------------------------------------
@@ -265,13 +264,8 @@ def _frame(words: _Words, file: str, line: str, name: str) -> str:
 
 
 def _without_calls(frames: list[str]) -> list[str]:
-    """Leave out the frames of ours that call a pipeline's body, and those of the bare decorators."""
-    kept: list[str] = []
-    for frame in frames:
-        kept.append(frame)
-        if tuple(kept[-2:]) == CALL_OF_A_PIPELINE:
-            del kept[-2:]
-    return [frame for frame in kept if frame != "bare"]
+    """Leave out the frames of the bare decorators."""
+    return [frame for frame in frames if frame != "bare"]
 
 
 # -- records -------------------------------------------------------------------------------
