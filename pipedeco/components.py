@@ -42,20 +42,19 @@ _OF_FUNCTIONS = (
 )
 
 
-class _Call:
-    # What `component.__call__` gives: the call with the function's signature, which IPython and
-    # others ask it for.  It holds what makes the component, not the component: a circle would keep
-    # the results in its options.  No docstring, which would be shown as one of the user's.
+def _as_function(kind: Any, fn: Any, options: Any, annotations: dict[str, Any]) -> Any:
+    """What `component.__call__` gives: a function with the signature of `fn`.
 
-    __slots__ = ("__wrapped__", "_kind", "_options")
+    IPython, pydantic and others look at it.  It holds what makes the component, not the component:
+    a circle would keep the results in its options.
+    """
 
-    def __init__(self, kind: Any, fn: Any, options: Any) -> None:
-        self._kind = kind
-        self._options = options
-        self.__wrapped__ = fn
+    def call(*args: Any, **kwargs: Any) -> Any:  # without a docstring, which IPython would show
+        return kind(fn, options)(*args, **kwargs)
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        return self._kind(self.__wrapped__, self._options)(*args, **kwargs)
+    call.__dict__["__wrapped__"] = fn
+    call.__annotations__ = annotations
+    return call
 
 
 class Traced(Decorated):
@@ -81,7 +80,8 @@ class Traced(Decorated):
                 pass
         self.__dict__["__wrapped__"] = fn
         # For who looks at it; a call takes that of the class.
-        self.__dict__["__call__"] = _Call(type(self), fn, options)
+        annotations = self.__dict__.get("__annotations__", {})
+        self.__dict__["__call__"] = _as_function(type(self), fn, options, annotations)
 
     def __dir__(self) -> list[str]:
         return [
@@ -136,7 +136,7 @@ class Traced(Decorated):
 
 
 # What is public for the rest of the package alone; editors do not offer it.
-_INTERNAL = frozenset({*vars(Traced), "prepare", "step_options"}) - {"__dir__"}
+_INTERNAL = {"prepare", "step_options", *(n for n in vars(Traced) if not n.startswith("__"))}
 
 
 def _option_text(value: Any) -> str:
