@@ -80,7 +80,7 @@ class Traced(Decorated):
                 pass
         self.__dict__["__wrapped__"] = fn
         # For who looks at it; a call takes that of the class.
-        annotations = self.__dict__.get("__annotations__", {})
+        annotations = vars(self).get("__annotations__", {})
         self.__dict__["__call__"] = _as_function(type(self), fn, options, annotations)
 
     def __dir__(self) -> list[str]:
