@@ -35,10 +35,10 @@ _OF_FUNCTIONS = (
     "__qualname__",
     "__doc__",
     "__annotations__",
-    "__annotate__",  # from Python 3.14
     "__defaults__",
     "__kwdefaults__",
-    "__type_params__",  # from Python 3.12
+    *(("__type_params__",) if sys.version_info >= (3, 12) else ()),
+    *(("__annotate__",) if sys.version_info >= (3, 14) else ()),
 )
 
 
