@@ -64,6 +64,8 @@ class Traced(Decorated):
     options: ComponentOptions | PipelineOptions
     step_options: ComponentOptions
     name: str
+    __name__: str
+    __qualname__: str
 
     def _adopt(self, fn: Any, options: ComponentOptions | PipelineOptions) -> None:
         if not callable(fn):
@@ -156,6 +158,7 @@ class Component(Traced, Generic[P, R_co]):
     """
 
     fn: Callable[P, R_co]
+    __wrapped__: Callable[P, R_co]
     options: ComponentOptions
 
     def __init__(self, fn: Callable[P, R_co], options: ComponentOptions) -> None:
@@ -204,13 +207,23 @@ class Component(Traced, Generic[P, R_co]):
         """
         return Component(self.fn, self.options.replace(**changes))
 
-    # A method taken from an instance is a Bound, which has what the component has.
+    # A method taken from an instance is a Bound, which has what the component has.  Checkers look
+    # through @classmethod and @staticmethod, and ask here, too.  The first overload is for the
+    # former; as it is for what has no type, and mypy takes it for the latter, arguments go unchecked.
+    @overload
+    def __get__(
+        self: Component[Concatenate[type[Instance], Rest], R_co],
+        instance: None,
+        owner: type[Instance],
+    ) -> Component[..., R_co]: ...
     @overload
     def __get__(self, instance: None, owner: Any = None) -> Self: ...
     @overload
     def __get__(
         self: Component[Concatenate[Instance, Rest], R_co], instance: Instance, owner: Any = None
     ) -> Component[Rest, R_co]: ...
+    @overload
+    def __get__(self, instance: object, owner: Any = None) -> Any: ...
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else Bound(self, instance)
 
