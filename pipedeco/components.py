@@ -259,10 +259,20 @@ class Bound:
         return Bound(self.__func__.with_options(**changes), self.__self__)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name not in _OF_FUNCTIONS:  # such as how to copy a component
+            raise AttributeError(f"{self!r} has no attribute {name!r}")
         found = getattr(self.__func__, name)
         if getattr(found, "__self__", None) is not self.__func__:
             return found
         return lambda *args, **kwargs: found(self.__self__, *args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        """By name, as bound methods are pickled, where that gives the same."""
+        decorated, instance = self.__func__, self.__self__
+        name = decorated.__dict__.get("__name__", "")
+        if getattr(type(instance), name, None) is decorated:
+            return getattr, (instance, name)
+        return Bound, (decorated, instance)
 
     def __dir__(self) -> list[str]:
         return sorted({*dir(self.__func__), "__self__", "__func__"})
