@@ -68,12 +68,11 @@ def test_a_task_that_is_cancelled_cancels_the_run(mode, tmp_path):
         run = gated.start(str(tmp_path / "gate"), 1)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(run, 0.05)
+        assert run.status == "cancelled"
         return run
 
-    run = asyncio.run(main())
     with pytest.raises(RunCancelled):
-        run.result()
-    assert run.status == "cancelled"
+        asyncio.run(main()).result()
 
 
 @pytest.mark.parametrize("mode", ["local"], indirect=True)
