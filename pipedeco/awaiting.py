@@ -20,10 +20,11 @@ class Waitable(Protocol):
     def cancel(self) -> None: ...
 
 
-def awaited(run: Waitable) -> Generator[Any, None, None]:
-    """Return once the run has ended.  Where the task that awaits it is cancelled, so is the run.
+def awaited(run: Waitable, *, own: bool) -> Generator[Any, None, None]:
+    """Return once the run has ended.
 
-    Raises what `run.wait` raises.
+    Where the task that awaits it is cancelled, so is the run if it is this process's `own`, and its
+    end is waited for, as that of a task would be.  Raises what `run.wait` raises.
     """
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
@@ -42,9 +43,11 @@ def awaited(run: Waitable) -> Generator[Any, None, None]:
     # A daemon: a loop that is closed leaves it behind, and a started run is waited for by itself.
     threading.Thread(target=wait, name=f"pipedeco-await-{run.id}", daemon=True).start()
     try:
-        yield from ended
+        yield from asyncio.shield(ended)
     except asyncio.CancelledError:
-        run.cancel()
+        if own:
+            run.cancel()
+            yield from ended
         raise
 
 

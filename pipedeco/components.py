@@ -36,27 +36,26 @@ _OF_FUNCTIONS = (
     "__qualname__",
     "__doc__",
     "__annotations__",
-    "__annotate__",  # from Python 3.14
     "__defaults__",
     "__kwdefaults__",
-    "__type_params__",  # from Python 3.12
+    *(("__type_params__",) if sys.version_info >= (3, 12) else ()),
+    *(("__annotate__",) if sys.version_info >= (3, 14) else ()),
 )
 
 
-class _Call:
-    # What `component.__call__` gives: the call with the function's signature, which IPython and
-    # others ask it for.  It holds what makes the component, not the component: a circle would keep
-    # the results in its options.  No docstring, which would be shown as one of the user's.
+def _as_function(kind: Any, fn: Any, options: Any, annotations: dict[str, Any]) -> Any:
+    """What `component.__call__` gives: a function with the signature of `fn`.
 
-    __slots__ = ("__wrapped__", "_kind", "_options")
+    IPython, pydantic and others look at it.  It holds what makes the component, not the component:
+    a circle would keep the results in its options.
+    """
 
-    def __init__(self, kind: Any, fn: Any, options: Any) -> None:
-        self._kind = kind
-        self._options = options
-        self.__wrapped__ = fn
+    def call(*args: Any, **kwargs: Any) -> Any:  # without a docstring, which IPython would show
+        return kind(fn, options)(*args, **kwargs)
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        return self._kind(self.__wrapped__, self._options)(*args, **kwargs)
+    call.__dict__["__wrapped__"] = fn
+    call.__annotations__ = annotations
+    return call
 
 
 class Traced(Decorated):
@@ -66,6 +65,8 @@ class Traced(Decorated):
     options: ComponentOptions | PipelineOptions
     step_options: ComponentOptions
     name: str
+    __name__: str
+    __qualname__: str
 
     def _adopt(self, fn: Any, options: ComponentOptions | PipelineOptions) -> None:
         if not callable(fn):
@@ -82,7 +83,8 @@ class Traced(Decorated):
                 pass
         self.__dict__["__wrapped__"] = fn
         # For who looks at it; a call takes that of the class.
-        self.__dict__["__call__"] = _Call(type(self), fn, options)
+        annotations = vars(self).get("__annotations__", {})
+        self.__dict__["__call__"] = _as_function(type(self), fn, options, annotations)
 
     def __dir__(self) -> list[str]:
         return [
@@ -137,7 +139,7 @@ class Traced(Decorated):
 
 
 # What is public for the rest of the package alone; editors do not offer it.
-_INTERNAL = frozenset({*vars(Traced), "prepare", "step_options"}) - {"__dir__"}
+_INTERNAL = {"prepare", "step_options", *(n for n in vars(Traced) if not n.startswith("__"))}
 
 
 def _option_text(value: Any) -> str:
@@ -157,6 +159,7 @@ class Component(Traced, Generic[P, R_co]):
     """
 
     fn: Callable[P, R_co]
+    __wrapped__: Callable[P, R_co]
     options: ComponentOptions
 
     def __init__(self, fn: Callable[P, R_co], options: ComponentOptions) -> None:
@@ -209,13 +212,23 @@ class Component(Traced, Generic[P, R_co]):
         """
         return Component(self.fn, self.options.replace(**changes))
 
-    # A method taken from an instance is a Bound, which has what the component has.
+    # A method taken from an instance is a Bound, which has what the component has.  Checkers look
+    # through @classmethod and @staticmethod, and ask here, too.  The first overload is for the
+    # former; as it is for what has no type, and mypy takes it for the latter, arguments go unchecked.
+    @overload
+    def __get__(
+        self: Component[Concatenate[type[Instance], Rest], R_co],
+        instance: None,
+        owner: type[Instance],
+    ) -> Component[..., R_co]: ...
     @overload
     def __get__(self, instance: None, owner: Any = None) -> Self: ...
     @overload
     def __get__(
         self: Component[Concatenate[Instance, Rest], R_co], instance: Instance, owner: Any = None
     ) -> Component[Rest, R_co]: ...
+    @overload
+    def __get__(self, instance: object, owner: Any = None) -> Any: ...
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else Bound(self, instance)
 
@@ -255,10 +268,20 @@ class Bound:
         return Bound(self.__func__.with_options(**changes), self.__self__)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name not in _OF_FUNCTIONS:  # such as how to copy a component
+            raise AttributeError(f"{self!r} has no attribute {name!r}")
         found = getattr(self.__func__, name)
         if getattr(found, "__self__", None) is not self.__func__:
             return found
         return lambda *args, **kwargs: found(self.__self__, *args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        """By name, as bound methods are pickled, where that gives the same."""
+        decorated, instance = self.__func__, self.__self__
+        name = decorated.__dict__.get("__name__", "")
+        if getattr(type(instance), name, None) is decorated:
+            return getattr, (instance, name)
+        return Bound, (decorated, instance)
 
     def __dir__(self) -> list[str]:
         return sorted({*dir(self.__func__), "__self__", "__func__"})

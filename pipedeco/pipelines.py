@@ -46,6 +46,7 @@ class Pipeline(Traced, Generic[P, R_co]):
     is_pipeline = True
     step_options = ComponentOptions()
     fn: Callable[P, R_co]
+    __wrapped__: Callable[P, R_co]
     options: PipelineOptions
 
     def __init__(self, fn: Callable[P, R_co], options: PipelineOptions) -> None:
@@ -141,13 +142,23 @@ class Pipeline(Traced, Generic[P, R_co]):
         """
         return Pipeline(self.fn, self.options.replace(**changes))
 
-    # A method taken from an instance is a Bound, which has what the pipeline has.
+    # A method taken from an instance is a Bound, which has what the pipeline has.  Checkers look
+    # through @classmethod and @staticmethod, and ask here, too.  The first overload is for the
+    # former; as it is for what has no type, and mypy takes it for the latter, arguments go unchecked.
+    @overload
+    def __get__(
+        self: Pipeline[Concatenate[type[Instance], Rest], R_co],
+        instance: None,
+        owner: type[Instance],
+    ) -> Pipeline[..., R_co]: ...
     @overload
     def __get__(self, instance: None, owner: Any = None) -> Self: ...
     @overload
     def __get__(
         self: Pipeline[Concatenate[Instance, Rest], R_co], instance: Instance, owner: Any = None
     ) -> Pipeline[Rest, R_co]: ...
+    @overload
+    def __get__(self, instance: object, owner: Any = None) -> Any: ...
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else Bound(self, instance)
 

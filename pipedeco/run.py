@@ -500,10 +500,13 @@ class Run(HasReports, Generic[R_co]):
         return recorded
 
     def __await__(self) -> Generator[Any, None, R_co]:
-        """Wait without holding up the event loop.  A task that is cancelled cancels the run."""
+        """Wait without holding up the event loop.
+
+        A task that is cancelled cancels the run, unless another process performs it.
+        """
         from pipedeco.awaiting import awaited
 
-        yield from awaited(self)
+        yield from awaited(self, own=self._execution is not None)
         return self.result()
 
     def cancel(self) -> None:

@@ -65,6 +65,47 @@ def test_ctrl_c_cancels_the_run_and_leaves_as_keyboard_interrupt(lab):
     assert terminal.text.count("Traceback") == 1, terminal.text
 
 
+AWAITED = """
+import asyncio
+
+
+@component
+def long():
+    note("begun")
+    try:
+        time.sleep(999)
+    finally:
+        note("cleaned")
+
+
+@pipeline(workers=1)
+def main():
+    return long()
+
+
+async def serve():
+    await main.start()
+
+
+try:
+    asyncio.run(serve())
+except BaseException as error:
+    note("left", type(error).__name__)
+    raise
+"""
+
+
+def test_ctrl_c_cancels_a_run_that_is_awaited(lab):
+    terminal = Terminal(lab, str(lab.write("awaited.py", AWAITED, prelude=True)))
+    terminal.job.note("begun")
+    terminal.type("\x03")
+    assert terminal.finish() == -signal.SIGINT, terminal.text
+    assert terminal.job.note("left") == "KeyboardInterrupt"
+    assert (lab.folder / "cleaned").exists()
+    lab.assert_empty()
+    assert lab.latest().status == "cancelled"
+
+
 DEAF = """
         while True:
             try:

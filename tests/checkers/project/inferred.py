@@ -81,6 +81,33 @@ class Box(Generic[T]):
         return str(n)
 
 
+class Steps:
+    @staticmethod
+    @component
+    def doubled(n: int) -> float:
+        return n * 2
+
+    @staticmethod
+    @component
+    def kept(item: Any, times: int) -> str:
+        return str(item) * times
+
+    @classmethod
+    @component
+    def named(cls, text: str) -> str:
+        return cls.__name__ + text
+
+    @component
+    def chosen(self, items: list[T]) -> T:
+        return items[0]
+
+
+class More(Steps):
+    @component
+    def own(self, n: int) -> float:
+        return super().chosen([n]) / 2
+
+
 def applied(fn: Callable[[str], bytes]) -> bytes:
     return fn("x")
 
@@ -107,6 +134,13 @@ def body() -> float:
     assert_type(box.run(1), str)
     assert_type(box.run.debug(1), str)
     assert_type(box.run.start(1), Run[str])
+    assert_type(Steps.doubled(1), float)
+    assert_type(Steps.kept(1, 2), str)
+    assert_type(Steps.named("x"), str)
+    assert_type(Steps().chosen([1]), int)
+    assert_type(More().chosen(["x"]), str)
+    assert_type(More().own(1), float)
+    assert_type(plain.__name__, str)
     x = plain(1)
     assert_type(future(x), StepResult[float])
     assert_type(future(future(x)), StepResult[float])
