@@ -23,7 +23,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipedeco import GraphError, NotPicklable
+from pipedeco import GraphError, NotPicklable, StepFailed
 from pipedeco.blobs import BlobStore
 from pipedeco.serialization import (
     INLINE_LIMIT,
@@ -441,9 +441,12 @@ def test_an_exception_with_a_constructor_of_its_own_travels():
     assert (type(back), str(back)) == (TwoArguments, "1: text")
 
 
-def test_an_exception_that_does_not_survive_is_known_before_it_leaves():
-    """What holds a thing that cannot travel gives None here, and no surprise later."""
+def test_an_exception_that_does_not_survive_is_taken_apart():
+    """For what holds a thing that cannot travel another of its class stands, without the thing."""
     error = ValueError("text")
     with sqlite3.connect(":memory:") as error.connection:
-        assert pack_exception(error) is None
+        back = unpack_exception(pack_exception(error))
+    assert isinstance(back, ValueError)
+    assert isinstance(back, StepFailed)
+    assert (str(back), back.args, hasattr(back, "connection")) == ("text", ("text",), False)
     error.connection.close()
