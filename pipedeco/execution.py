@@ -51,7 +51,7 @@ from pipedeco.graph import (
 from pipedeco.interrupts import Interrupts, release_imports, wait_in_parts
 from pipedeco.process import CONTROLLER
 from pipedeco.reporter import Reporter, StepName
-from pipedeco.result import resolve
+from pipedeco.result import check_unpacked, resolve
 from pipedeco.runners import RunFacts, UnderWay
 from pipedeco.runners.modes import traits_of
 from pipedeco.scheduler import Scheduler, unread_failures
@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from pipedeco.fingerprint.code import CodeKey
     from pipedeco.graph import Called, StepKey
     from pipedeco.hooks import StepHooks
+    from pipedeco.result import StepResult
     from pipedeco.resuming import Resumption, TakenOver
     from pipedeco.worker.environment import Surroundings
 
@@ -120,6 +121,7 @@ class Execution:
         self.value: Any = None
         self.over = threading.Event()  # set when all is recorded
         self.children: list[Execution] = []
+        self._unpacked: list[StepResult[Any]] = []  # by the body, before their values were known
         self.failures = Failures(self.id, plan.pipeline)
         self.interrupts = Interrupts()
         self._cancelled: str | None = None
@@ -409,7 +411,15 @@ class Execution:
         aborted = self.scheduler.cancelled is not None and isinstance(error, PipedecoError)
         if error is not None and not (aborted and unread):
             return error
-        return self._run_failed(unread) if unread else None
+        return self._run_failed(unread) if unread else self._unpacked_wrongly()
+
+    def _unpacked_wrongly(self) -> BaseException | None:
+        """What unpacking a result raises whose outputs nobody has looked at."""
+        try:
+            check_unpacked(self._unpacked, self.graph.steps)
+        except Exception as error:  # noqa: BLE001 - the user's value may be of any class
+            return error
+        return None
 
     def _run_cancelled(self) -> RunCancelled:
         return RunCancelled(
@@ -765,6 +775,9 @@ class Execution:
                 f"a callback waits for step {step.name}, which cannot go on before it returns"
             )
         return _wait_for(step, timeout)
+
+    def unpacks(self, result: StepResult[Any]) -> None:
+        self._unpacked.append(result)
 
     def load(self, step: Step) -> Any:
         outcome = step.outcome

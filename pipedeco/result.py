@@ -13,6 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
 
 from pipedeco.graph import CANCELLED, ENDED, PENDING, QUEUED, RUNNING, SUCCESS, Step
+from pipedeco.outputs import ATTRIBUTE, ITEM, OUTPUT, take, taken, unpacked
 from pipedeco.serialization import pickle_mark
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ class Reader(Protocol):
 
     def cancel_step(self, step: Step) -> bool:
         """Cancel the step unless it runs or has ended."""
+
+    def unpacks(self, result: StepResult[Any]) -> None:
+        """Note that the body unpacks a result whose value nobody has seen yet."""
 
 
 _MAKING_WATCH = threading.RLock()  # two threads may wait for one result at once
@@ -145,9 +149,8 @@ class StepResult(Generic[T]):
     def _load(self, timeout: float | None) -> Any:
         if self._parent is None:
             return self._run.load(self.step)
-        kind, key = self._path[-1]
         whole: Any = self._parent.result(timeout)
-        return whole[key] if kind == "item" else getattr(whole, key)
+        return take(whole, *self._path[-1])
 
     # -- what concurrent.futures.wait and as_completed look at -------------------------------
 
@@ -191,13 +194,13 @@ class StepResult(Generic[T]):
     # -- selecting ---------------------------------------------------------------------------
 
     def __getitem__(self, key: Any) -> Any:
-        return self._select("item", plain(key))
+        return self._select(ITEM, plain(key))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # libraries probe for these; a future must not wait for that
             raise AttributeError(f"a StepResult has no attribute {name!r}")
         if name in _fields(self):
-            return self._select("attribute", name)
+            return self._select(ATTRIBUTE, name)
         return getattr(self.result(), name)
 
     def _select(self, kind: str, key: Any) -> StepResult[Any]:
@@ -208,14 +211,26 @@ class StepResult(Generic[T]):
         if count is None:
             whole: Any = self.result()
             return iter(whole)
-        return iter([self[i] for i in range(count)])
+        names = _output_names(self)
+        if not self._check_outputs(count, names):
+            self._run.unpacks(self)
+        return iter([self._select(OUTPUT, (i, count, names)) for i in range(count)])
+
+    def _check_outputs(self, count: int, names: tuple[str, ...]) -> bool:
+        """Raise what unpacking the value raises, where it is in this process; whether it is."""
+        outcome = self.step.outcome
+        if self._value is not _UNREAD:
+            unpacked(self._value, count, names)
+        elif outcome is not None and outcome.kept is not None:
+            unpacked(outcome.kept[0], count, names)
+        else:
+            return False
+        return True
 
     # -- the rest waits ----------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        selected = "".join(
-            f"[{key!r}]" if kind == "item" else f".{key}" for kind, key in self._path
-        )
+        selected = "".join([taken(*part) for part in self._path])
         return f"<StepResult {self.step.name}{selected} {self.step.state}>"
 
     def __hash__(self) -> int:
@@ -438,6 +453,28 @@ def _outputs(result: StepResult[Any]) -> int | None:
         return None
     count: int | None = result.step.called.component.output_count
     return count
+
+
+def _output_names(result: StepResult[Any]) -> tuple[str, ...]:
+    names = result.step.called.component.step_options.outputs
+    return names if isinstance(names, tuple) else ()
+
+
+def check_unpacked(results: list[StepResult[Any]], steps: list[Step]) -> None:
+    """Raise what unpacking these results raises, once the steps of their run have ended.
+
+    Where a completed step has taken an output, it has looked at that.
+    """
+    if not results:
+        return
+    used = {needed for step in steps if step.state in SUCCESS for needed in step.inputs}
+    for result in results:
+        count = _outputs(result)
+        if count is None or result.step in used or result.step.state not in SUCCESS:
+            continue
+        names = _output_names(result)
+        if not result._check_outputs(count, names):
+            unpacked(result._run.load(result.step), count, names)
 
 
 def _fields(result: StepResult[Any]) -> frozenset[str]:
