@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from pipedeco.fingerprint.files import File
     from pipedeco.options import Cache
     from pipedeco.pipelines import Pipeline, pipeline
-    from pipedeco.result import StepResult, value
+    from pipedeco.resolving import value
+    from pipedeco.result import StepResult
     from pipedeco.run import Run, get_run, runs
     from pipedeco.tracking import (
         add_tags,
@@ -70,7 +71,7 @@ _HOMES = (
         "get_run": "run",
         "pipeline": "pipelines",
         "runs": "run",
-        "value": "result",
+        "value": "resolving",
     }
     | dict.fromkeys(
         (

@@ -51,7 +51,8 @@ from pipedeco.graph import (
 from pipedeco.interrupts import Interrupts, release_imports, wait_in_parts
 from pipedeco.process import CONTROLLER
 from pipedeco.reporter import Reporter, StepName
-from pipedeco.result import check_unpacked, resolve
+from pipedeco.resolving import settled
+from pipedeco.result import StepResult, check_unpacked
 from pipedeco.runners import RunFacts, UnderWay
 from pipedeco.runners.modes import traits_of
 from pipedeco.scheduler import Scheduler, unread_failures
@@ -70,7 +71,6 @@ if TYPE_CHECKING:
     from pipedeco.fingerprint.code import CodeKey
     from pipedeco.graph import Called, StepKey
     from pipedeco.hooks import StepHooks
-    from pipedeco.result import StepResult
     from pipedeco.resuming import Resumption, TakenOver
     from pipedeco.worker.environment import Surroundings
 
@@ -195,7 +195,8 @@ class Execution:
             keeps_originals=self.session.in_process,
             make_key=self._make_key if plan.pipeline.options.cache else None,
         )
-        self._packer = Pickler(self.blobs)
+        self._packer = Pickler(self.blobs, {StepResult: self._met_result})
+        self._hides_result = False
         self.log = RunLog(
             self._facts(),
             self.graph.steps,
@@ -237,7 +238,7 @@ class Execution:
             return value
         try:
             error = self._settle(error)
-            self._record_end(value, error)
+            value, error = self._record_end(value, error)
             error = self._tell_end(error)
         except PipedecoError as failure:
             self.status, self.error = "failed", failure
@@ -360,7 +361,8 @@ class Execution:
         tokens = current.set(self.trace), inside_step.set(False), reporting.set(self.reporter)
         try:
             self.interrupts.open()
-            return resolve(self.pipeline.fn(*self.plan.args, **self.plan.kwargs)), None
+            returned = self.pipeline.fn(*self.plan.args, **self.plan.kwargs)
+            return settled(returned, self.pipeline.name), None
         except BaseException as error:  # noqa: BLE001 - the user's body
             self.interrupts.raises = (
                 False  # first of all: another signal must not meet what follows
@@ -476,10 +478,32 @@ class Execution:
         except NotPicklable:
             return UNRECORDED, preview(value)
 
-    def _record_end(self, value: Any, error: BaseException | None) -> None:
+    def _met_result(self, result: StepResult[Any]) -> Any:
+        """The reducer of a result that an object of a library's class hides."""
+        self._hides_result = True
+        return result.__reduce__()
+
+    def _packed_end(
+        self, value: Any, error: BaseException | None
+    ) -> tuple[Packed | None, str | None, Any, BaseException | None]:
+        """What the run ends with, packed, and without a result in it."""
+        if error is not None:
+            return UNRECORDED, None, value, error
+        self._hides_result = False
+        try:
+            packed, text = self._packed(value)
+        except Exception as failure:  # noqa: BLE001 - of a step, whose result is hidden in the value
+            return UNRECORDED, None, None, failure
+        hidden = self._hides_result and packed != UNRECORDED
+        return packed, text, unpack(packed, self.blobs) if hidden else value, None
+
+    def _record_end(
+        self, value: Any, error: BaseException | None
+    ) -> tuple[Any, BaseException | None]:
+        """Record what the run ends with; returns that."""
+        packed, text, value, error = self._packed_end(value, error)
         stopped = (RunCancelled, KeyboardInterrupt, Terminated)
         status = COMPLETED if error is None else CANCELLED if isinstance(error, stopped) else FAILED
-        packed, text = self._packed(value) if error is None else (UNRECORDED, None)
         if isinstance(packed, str):
             self.blobs.sync(packed)  # what leaves the run outlives a power cut
         known = StepError("", "", "", None) if error is None else describe_error(error)
@@ -502,6 +526,7 @@ class Execution:
         self.value = value if error is None else None
         self.status = status
         self._recorded = True
+        return value, error
 
     def _tell_end(self, error: BaseException | None) -> BaseException | None:
         """Call on_run_end; what the run ends with then.  What it raises is recorded, too."""

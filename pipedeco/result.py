@@ -10,7 +10,7 @@ import math
 import operator
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pipedeco.graph import CANCELLED, ENDED, PENDING, QUEUED, RUNNING, SUCCESS, Step
 from pipedeco.outputs import ATTRIBUTE, ITEM, OUTPUT, take, taken, unpacked
@@ -305,88 +305,6 @@ def accept_change(result: StepResult[Any]) -> None:
         result = result._parent
     if result._mark is not None:
         result._mark = pickle_mark(result._value)
-
-
-def resolve(item: Any) -> Any:
-    """`item` with the value in the place of every StepResult in its lists, tuples, dicts, sets
-    and dataclasses, at any depth; what holds none is returned as it is."""
-    if isinstance(item, StepResult):
-        return item.result()
-    return _rebuilt(item, {}) if _holds_result(item, set()) else item
-
-
-def _parts(item: Any) -> Any:
-    """What a container holds; nothing for anything else."""
-    if isinstance(item, dict):
-        return (*item.keys(), *item.values())
-    if isinstance(item, list | tuple | set | frozenset):
-        return item
-    fields = getattr(type(item), "__dataclass_fields__", ())
-    return [getattr(item, name) for name in fields if hasattr(item, name)]
-
-
-def _holds_result(item: Any, seen: set[int]) -> bool:
-    if isinstance(item, StepResult):
-        return True
-    if type(item) in _ATOMS or id(item) in seen:
-        return False
-    seen.add(id(item))
-    return any(_holds_result(part, seen) for part in _parts(item))
-
-
-_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
-
-
-def _rebuilt(item: Any, made: dict[int, Any]) -> Any:
-    """A copy of a container with values in place of results; `made` has the copies by id."""
-    if isinstance(item, StepResult):
-        return item.result()
-    if type(item) in _ATOMS:
-        return item
-    if id(item) in made:
-        return made[id(item)]
-    if isinstance(item, tuple | frozenset):
-        parts = [_rebuilt(part, made) for part in item]
-        kind: Any = type(item)
-        return kind._make(parts) if hasattr(item, "_fields") else kind(parts)
-    if isinstance(item, list | dict | set) or hasattr(type(item), "__dataclass_fields__"):
-        return _refilled(item, made)
-    return item
-
-
-def _refilled(item: Any, made: dict[int, Any]) -> Any:
-    """The same for containers that can be changed, which may hold themselves."""
-    import copy
-
-    new = made[id(item)] = copy.copy(item)
-    if isinstance(item, dict):
-        pairs = [(_rebuilt(key, made), _rebuilt(part, made)) for key, part in item.items()]
-        new.clear()
-        new.update(pairs)
-    elif isinstance(item, list):
-        new[:] = [_rebuilt(part, made) for part in item]
-    elif isinstance(item, set):
-        parts = [_rebuilt(part, made) for part in item]
-        new.clear()
-        new.update(parts)
-    else:
-        for name in type(item).__dataclass_fields__:
-            if hasattr(item, name):  # frozen ones too
-                object.__setattr__(new, name, _rebuilt(getattr(item, name), made))
-    return new
-
-
-@overload
-def value(item: StepResult[T]) -> T: ...
-@overload
-def value(item: T) -> T: ...
-def value(item: Any) -> Any:
-    """The plain value of `item`: every StepResult in it, at any depth of lists, tuples, dicts,
-    sets and dataclasses, is replaced by its value.  Plain values are returned as they are.
-
-    Raises what reading those results raises.
-    """
-    return resolve(item)
 
 
 def plain(item: Any) -> Any:

@@ -76,7 +76,7 @@ def pipedeco_value(x):
     return x
 
 
-pipedeco_value.__module__, pipedeco_value.__qualname__ = "pipedeco.result", "value"
+pipedeco_value.__module__, pipedeco_value.__qualname__ = "pipedeco.resolving", "value"
 
 
 def namespace():

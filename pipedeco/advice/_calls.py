@@ -74,7 +74,7 @@ _SPECIAL = {
     "json.dump": "_encode",
     "json.dumps": "_encode",
     "pipedeco.value": "_value",
-    "pipedeco.result.value": "_value",
+    "pipedeco.resolving.value": "_value",
 }
 
 # What is known of the methods of lists, sets and dicts: those that give a group, and the others.

@@ -1,0 +1,242 @@
+"""Values in the place of results: in containers, tables and objects, at any depth, without recursion.
+
+    value(x)       a copy of what holds results, for a body
+    settled(x)     what a pipeline returns: containers that can be changed stay the same objects
+    settle_tables  arrays and tables that go to a step, as their types are made of their values
+
+What holds no result is returned as it is.  Of objects, the attributes of users' classes are looked at;
+what a library's object may hide is left to the pickle.
+"""
+
+from __future__ import annotations
+
+import copy
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from pipedeco.errors import GraphError
+from pipedeco.lazily import calls_components, is_lazy
+from pipedeco.rebuilding import CONTAINERS, OBJECT
+from pipedeco.result import StepResult
+from pipedeco.tables import table_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pipedeco.rebuilding import Kind, Rebuilding
+
+T = TypeVar("T")
+
+_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
+
+
+@overload
+def value(item: StepResult[T]) -> T: ...
+@overload
+def value(item: T) -> T: ...
+def value(item: Any) -> Any:
+    """The plain value of `item`: every StepResult in it, at any depth of lists, tuples, dicts,
+    sets, dataclasses, tables, arrays and objects of your classes, is replaced by its value.  Plain
+    values are returned as they are, and none of these is changed.
+
+    Raises what reading those results raises.
+    """
+    if isinstance(item, StepResult):
+        return item.result()
+    holders = holders_of(item, _is_result)
+    return _Rebuild(holders, in_place=False).of(item) if holders else item
+
+
+def settled(item: Any, pipeline: str) -> Any:
+    """What a pipeline returns, with values in the place of results.
+
+    Raises
+    ------
+    GraphError: where it holds an iterator that would call components, or read results, later.
+    """
+    if isinstance(item, StepResult):
+        item = item.result()
+    if type(item) in _ATOMS:
+        return item
+    _refuse_iterators(item, pipeline)
+    holders = holders_of(item, _is_result)
+    return _Rebuild(holders, in_place=True).of(item) if holders else item
+
+
+def settle_tables(item: Any) -> Any:
+    """The same with values in the place of results that stand in arrays and tables.
+
+    Tables are changed themselves where they can be, so that a body sees in them what it would see
+    without pipedeco.
+    """
+    made: dict[int, Any] = {}
+    for table in _Search(_is_table).all(item):
+        holders = holders_of(table, _is_result)
+        if holders:
+            made[id(table)] = _Rebuild(holders, in_place=True).of(table)
+    holders = holders_of(item, lambda found: id(found) in made)
+    return _Rebuild(holders, in_place=True, made=made).of(item) if made else item
+
+
+def _refuse_iterators(item: Any, pipeline: str) -> None:
+    for iterator in _Search(is_lazy).all(item):
+        if calls_components(iterator):
+            kind = type(iterator).__name__
+            raise GraphError(
+                f"pipeline {pipeline} returned a {kind}, which would call components or read results "
+                "when somebody goes through it, and the run is over then: return a list, such as "
+                "[step(x) for x in xs] or list(...)"
+            )
+
+
+def _is_result(item: Any) -> bool:
+    return type(item) is StepResult
+
+
+def _is_table(item: Any) -> bool:
+    return table_kind(type(item)) is not None
+
+
+class _Search:
+    """Goes through a value.
+
+    Parameters
+    ----------
+    wanted: tells what is looked for; its parts are not looked into.
+    """
+
+    def __init__(self, wanted: Callable[[Any], bool]) -> None:
+        self._wanted = wanted
+        self._kinds: dict[type, Kind | None] = {}
+        self._kept: list[Any] = []  # parts that were made, so that no id is used twice
+
+    def all(self, item: Any) -> list[Any]:
+        """Everything that is wanted."""
+        found: list[Any] = []
+        for part, _ in self._walk(item):
+            if self._wanted(part):
+                found.append(part)
+        return found
+
+    def links(self, item: Any) -> tuple[list[int], dict[int, list[int]]]:
+        """The ids of what is wanted, and of each part those of what holds it."""
+        found: list[int] = []
+        holders: dict[int, list[int]] = {}
+        for part, parts in self._walk(item):
+            if self._wanted(part):
+                found.append(id(part))
+            for inner in parts:
+                holders.setdefault(id(inner), []).append(id(part))
+        return found, holders
+
+    def _walk(self, item: Any) -> Iterator[tuple[Any, list[Any]]]:
+        """Each part once, with its own parts that are no atoms."""
+        seen: set[int] = set()
+        waiting = [item]
+        while waiting:
+            found = waiting.pop()
+            if id(found) in seen:
+                continue
+            seen.add(id(found))
+            parts = [] if self._wanted(found) else self._parts(found)
+            self._kept.append(parts)
+            yield found, parts
+            waiting.extend(parts)
+
+    def _parts(self, item: Any) -> list[Any]:
+        kind = type(item)
+        if kind not in self._kinds:
+            self._kinds[kind] = _kind_of(kind)
+        known = self._kinds[kind]
+        if known is None:
+            return []
+        return [part for part in known.parts(item) if type(part) not in _ATOMS]
+
+
+def holders_of(item: Any, wanted: Callable[[Any], bool]) -> set[int]:
+    """The ids of the value and of what stands in it, as far as something wanted stands in them."""
+    if type(item) in _ATOMS or not _Search(wanted).all(item):
+        return set()
+    waiting, holders = _Search(wanted).links(item)
+    found: set[int] = set()
+    while waiting:
+        number = waiting.pop()
+        if number not in found:
+            found.add(number)
+            waiting.extend(holders.get(number, ()))
+    return found
+
+
+class _Rebuild:
+    """Puts values in the place of results.
+
+    Parameters
+    ----------
+    holders: the ids of what holds some.
+    in_place: whether what can be changed is changed, or copied.
+    made: what stands for parts that are known already, by their ids; other results stay then.
+    """
+
+    def __init__(
+        self, holders: set[int], *, in_place: bool, made: dict[int, Any] | None = None
+    ) -> None:
+        self._holders = holders
+        self._in_place = in_place
+        self._reads = made is None
+        self._made = made or {}
+        self._kept: list[Any] = []
+
+    def of(self, root: Any) -> Any:
+        rebuilding, sent = self._begin(root)
+        open_ = [] if rebuilding is None else [(root, rebuilding)]
+        while open_:
+            item, rebuilding = open_[-1]
+            try:
+                part = rebuilding.send(sent)
+            except StopIteration as end:
+                open_.pop()
+                sent = self._made[id(item)] = end.value
+                continue
+            rebuilding, sent = self._begin(part)
+            if rebuilding is not None:
+                open_.append((part, rebuilding))
+        return sent
+
+    def _begin(self, item: Any) -> tuple[Rebuilding | None, Any]:
+        """The rebuilding of a holder, or None and what stands for anything else."""
+        if id(item) in self._made:
+            return None, self._made[id(item)]
+        if type(item) is StepResult:
+            return None, item.result() if self._reads else item
+        kind = _kind_of(type(item)) if id(item) in self._holders else None
+        if kind is None:
+            return None, item
+        self._kept.append(item)
+        return kind.rebuild(item, self._target), None
+
+    def _target(self, item: Any) -> Any:
+        """What is changed in the place of a value; known before its parts, as it may hold itself."""
+        made = self._made[id(item)] = item if self._in_place else copy.copy(item)
+        return made
+
+
+def _kind_of(kind: type) -> Kind | None:
+    """How to look into values of a type; None for those that are not looked into."""
+    for types, known in CONTAINERS:
+        if issubclass(kind, types):
+            return known
+    table = table_kind(kind)
+    if table is not None:
+        return table
+    return OBJECT if _has_known_attributes(kind) else None
+
+
+def _has_known_attributes(kind: type) -> bool:
+    if issubclass(kind, type | FunctionType):
+        return False
+    declared = ("__dataclass_fields__", "__attrs_attrs__", "__pydantic_fields__")
+    if any(hasattr(kind, name) for name in declared):
+        return True
+    from pipedeco.fingerprint.packages import USER, Owners
+
+    return Owners().of(str(kind.__module__)) == USER
