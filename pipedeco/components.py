@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pipedeco.callbacks import StepView
     from pipedeco.result import StepResult
 
+GENERATOR = 0x20 | 0x200  # CO_GENERATOR | CO_ASYNC_GENERATOR
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -103,6 +105,12 @@ class Component(Traced, Generic[P, R]):
 
     def __init__(self, fn: Callable[P, R], options: ComponentOptions) -> None:
         self._adopt(fn, options.name)
+        if is_generator(fn):
+            raise ConfigError(
+                f"component {self.name} is a generator function, and a generator cannot be handed "
+                "from step to step; return a list: put the items into one, or let the component "
+                "return list(...) of an undecorated generator"
+            )
         _check_ignored(fn, options.cache)
         self.options = self.step_options = options
         self._arity = _arity(fn)
@@ -174,6 +182,14 @@ class _Decorator(Protocol):
     def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Component[P, R]: ...
     @overload
     def __call__(self, fn: Callable[P, R], /) -> Component[P, R]: ...
+
+
+def is_generator(fn: Any) -> bool:
+    """Whether calling a function gives a generator, as far as its own code tells."""
+    while isinstance(fn, staticmethod | classmethod) or hasattr(fn, "func"):
+        fn = getattr(fn, "func", None) or fn.__func__
+    code = getattr(fn, "__code__", None) or getattr(type(fn).__call__, "__code__", None)
+    return code is not None and bool(code.co_flags & GENERATOR)
 
 
 def _check_ignored(fn: Any, cache: Cache | None) -> None:
