@@ -65,9 +65,19 @@ class StepResult(Generic[T]):
     without waiting; everything else waits.  `pipedeco.value(r)` is the plain value.
     """
 
-    __slots__ = ("__weakref__", "_mark", "_parent", "_path", "_value", "_watch", "step")
+    __slots__ = (
+        "__weakref__",
+        "_is_future",
+        "_mark",
+        "_parent",
+        "_path",
+        "_value",
+        "_watch",
+        "step",
+    )
 
     step: Step
+    _is_future: bool  # whether the program has used it as one
     _mark: bytes | None
     _parent: StepResult[Any] | None
     _path: tuple[tuple[str, Any], ...]
@@ -102,6 +112,7 @@ class StepResult(Generic[T]):
 
         Raises TimeoutError and StepCancelled.
         """
+        self._be_future()
         if not self._run.wait(self.step, timeout):
             raise TimeoutError(f"step {self.step.name} has not ended within {timeout} s")
         failure = self._run.failure(self.step)
@@ -111,9 +122,11 @@ class StepResult(Generic[T]):
         return failure
 
     def done(self) -> bool:
+        self._be_future()
         return self.step.state in ENDED
 
     def running(self) -> bool:
+        self._be_future()
         return self.step.state == RUNNING
 
     def cancelled(self) -> bool:
@@ -128,6 +141,7 @@ class StepResult(Generic[T]):
 
         What it raises is logged and goes no further, as with concurrent.futures.
         """
+        self._be_future()
         self.step.watch(lambda _: _call_back(fn, self))
 
     def __await__(self) -> Generator[Any, None, T]:
@@ -171,8 +185,13 @@ class StepResult(Generic[T]):
     def _waiters(self) -> list[Any]:
         return self._watched().waiters
 
+    def _be_future(self) -> None:
+        """Note that the program knows it for a future, among which it looks for one itself."""
+        object.__setattr__(self, "_is_future", True)
+
     def _watched(self) -> _Watch:
         if self._watch is None:
+            self._be_future()
             with _MAKING_WATCH:
                 if self._watch is None:
                     self._watch = _Watch()
@@ -232,6 +251,13 @@ class StepResult(Generic[T]):
     def __repr__(self) -> str:
         selected = "".join([taken(*part) for part in self._path])
         return f"<StepResult {self.step.name}{selected} {self.step.state}>"
+
+    def __eq__(self, other: object) -> Any:
+        if type(other) is StepResult:
+            if (self._is_future or other._is_future) and _asked_by_container():
+                return self is other
+            other = other.result()
+        return self.result() == other
 
     def __hash__(self) -> int:
         return id(self) >> 4
@@ -296,6 +322,7 @@ def make_result(
     put(made, "_value", _UNREAD)
     put(made, "_watch", None)
     put(made, "_mark", None)
+    put(made, "_is_future", False)
     return made
 
 
@@ -337,6 +364,14 @@ def has_changed(before: bytes, value: Any) -> bool:
 def _asked_by_futures() -> bool:
     asking = sys._getframe(2).f_globals.get("__name__")
     return asking == "concurrent.futures._base"
+
+
+def _asked_by_container() -> bool:
+    """Whether a container compares its items, as list.remove does."""
+    from pipedeco.membership import looks_for_item
+
+    frame = sys._getframe(2)
+    return looks_for_item(frame.f_code, frame.f_lasti)
 
 
 def _itself(value: Any) -> Any:
@@ -434,7 +469,7 @@ def _install_operators(target: type) -> None:
         _install_pair(target, name, getattr(operator, name))
     _install_pair(target, "divmod", divmod)
     _install_pair(target, "pow", pow)
-    for name in ("eq", "ne", "lt", "le", "gt", "ge"):
+    for name in ("ne", "lt", "le", "gt", "ge"):
         setattr(target, f"__{name}__", _binary(getattr(operator, name)))
     for name, function in _OTHERS.items():
         setattr(target, f"__{name}__", function)
