@@ -13,6 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pipedeco.graph import CANCELLED, ENDED, PENDING, QUEUED, RUNNING, SUCCESS, Step
+from pipedeco.operating import operate
 from pipedeco.outputs import ATTRIBUTE, ITEM, OUTPUT, take, taken, unpacked
 from pipedeco.serialization import pickle_mark
 
@@ -257,7 +258,7 @@ class StepResult(Generic[T]):
             if (self._is_future or other._is_future) and _asked_by_container():
                 return self is other
             other = other.result()
-        return self.result() == other
+        return operate(operator.eq, self.result(), other)
 
     def __hash__(self) -> int:
         return id(self) >> 4
@@ -280,7 +281,12 @@ class StepResult(Generic[T]):
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         import numpy
 
-        return numpy.array(self.result(), dtype=dtype, copy=True if copy is None else copy)
+        value = self.result()
+        if type(value).__module__.startswith("pandas"):
+            from pipedeco.asking import warn_of_index
+
+            warn_of_index(value, self.step.name)
+        return numpy.array(value, dtype=dtype, copy=True if copy is None else copy)
 
     def __copy__(self) -> T:
         import copy
@@ -439,24 +445,20 @@ def _fields(result: StepResult[Any]) -> frozenset[str]:
 
 
 def _unary(operation: Callable[[Any], Any]) -> Any:
-    return lambda self: operation(self.result())
+    return lambda self: operate(operation, self.result())
 
 
 def _binary(operation: Callable[[Any, Any], Any]) -> Any:
-    return lambda self, other, *more: operation(self.result(), plain(other), *more)
+    return lambda self, other, *more: operate(operation, self.result(), plain(other), *more)
 
 
 def _reflected(operation: Callable[[Any, Any], Any]) -> Any:
-    return lambda self, other: operation(plain(other), self.result())
+    return lambda self, other: operate(operation, plain(other), self.result())
 
 
 def _augmented(operation: Callable[[Any, Any], Any]) -> Any:
     """`r += x` binds the name to a changed copy; the result itself stays as it is."""
-
-    def operate(self: StepResult[Any], other: Any) -> Any:
-        return operation(self.__copy__(), plain(other))
-
-    return operate
+    return lambda self, other: operate(operation, self.__copy__(), plain(other))
 
 
 def _install_operators(target: type) -> None:
@@ -496,6 +498,17 @@ def _index(result: StepResult[Any]) -> int:
     return operator.index(value)
 
 
+def _length(result: StepResult[Any]) -> int:
+    value: Any = result.result()
+    try:
+        return len(value)
+    except TypeError as error:
+        from pipedeco.asking import note_future
+
+        note_future(error, result.step.name)
+        raise
+
+
 def _fspath(value: Any) -> str | bytes:
     import os
 
@@ -508,7 +521,6 @@ _UNARY: dict[str, Callable[[Any], Any]] = {
     "pos": operator.pos,
     "abs": abs,
     "invert": operator.invert,
-    "len": len,
     "int": int,
     "float": float,
     "complex": complex,
@@ -523,6 +535,7 @@ _UNARY: dict[str, Callable[[Any], Any]] = {
 _OTHERS: dict[str, Any] = {
     "contains": _binary(operator.contains),
     "index": _index,
+    "len": _length,
     "round": lambda self, *digits: round(self.result(), *digits),
 }
 

@@ -290,3 +290,41 @@ def test_arrays_of_results(mode):
     made, filled, is_future = body()
     assert (made.tolist(), str(made.dtype), filled.tolist()) == ([1, 2], "float64", [5, 0])
     assert not is_future
+
+
+@component
+def scored():
+    return pd.Series([1.0, 2.0], index=[1, 0])
+
+
+def put(table, name, item):
+    """In a function of its own, so that `@pipeline` does not see it."""
+    table[name] = item
+
+
+def test_a_cell_that_is_set_to_a_result(mode):
+    """pandas refuses what it takes for a list; the cure is told."""
+
+    @pipeline
+    def body():
+        put(pd.DataFrame(index=["a", "b"]), "score", give(1.0))
+
+    with pytest.raises(TypeError, match="has no len") as caught:
+        body()
+    assert "pass it pipedeco.value(...)" in "".join(caught.value.__notes__)
+
+
+def test_a_column_that_is_set_to_a_series(mode):
+    """pandas takes it for an array; the line that did so is told."""
+
+    @pipeline
+    def body():
+        table = pd.DataFrame({"x": [1, 2]})
+        put(table, "score", scored())
+        return table
+
+    with pytest.warns(UserWarning, match="step scored for an array, and the Series loses") as told:
+        body()
+    assert [(warning.filename, warning.lineno) for warning in told] == [
+        (__file__, put.__code__.co_firstlineno + 2)
+    ]
