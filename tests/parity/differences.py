@@ -91,7 +91,6 @@ POOLS = "A pipeline or component of the script"
 BEGINS = "Steps begin in the working directory in which the run began"
 AFTER = "What a thread of a step writes after the run has ended"
 FRAMES = "A traceback that the body itself prints"
-OPERATORS = "A warning of an operation on a result"
 
 
 def _staying() -> Iterator[Known]:
@@ -116,8 +115,6 @@ def _staying() -> Iterator[Known]:
     yield Known("exception_kinds", EVERY, "stdout", leaves, like="stop ", limits=EXIT)
     between = "frames of what reads a value come between, and are taken out as it leaves the call"
     yield Known("tracebacks", EVERY, "traceback", between, limits=FRAMES)
-    operator = "Python's own code warns at the line of whoever calls it, which is our method"
-    yield Known("operators", EVERY, "stderr", operator, limits=OPERATORS)
     copied = "they travel as pickles, and each interpreter has its own hash seed"
     yield Known("limits_identity", WORKERS, "stdout", copied, limits=COPIES)
     there = "each run has a working directory of its own where its engine is"
