@@ -51,8 +51,7 @@ from pipedeco.graph import (
 from pipedeco.interrupts import Interrupts, release_imports, wait_in_parts
 from pipedeco.process import CONTROLLER
 from pipedeco.reporter import Reporter, StepName
-from pipedeco.resolving import settled
-from pipedeco.result import StepResult, check_unpacked
+from pipedeco.result import StepResult, check_unpacked, plain
 from pipedeco.runners import RunFacts, UnderWay
 from pipedeco.runners.modes import traits_of
 from pipedeco.scheduler import Scheduler, unread_failures
@@ -74,6 +73,7 @@ if TYPE_CHECKING:
     from pipedeco.resuming import Resumption, TakenOver
     from pipedeco.worker.environment import Surroundings
 
+_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 STOPPING = 20.0  # seconds within which a run that is interrupted must have stopped
 
 
@@ -361,8 +361,7 @@ class Execution:
         tokens = current.set(self.trace), inside_step.set(False), reporting.set(self.reporter)
         try:
             self.interrupts.open()
-            returned = self.pipeline.fn(*self.plan.args, **self.plan.kwargs)
-            return settled(returned, self.pipeline.name), None
+            return self._settled(self.pipeline.fn(*self.plan.args, **self.plan.kwargs)), None
         except BaseException as error:  # noqa: BLE001 - the user's body
             self.interrupts.raises = (
                 False  # first of all: another signal must not meet what follows
@@ -377,6 +376,15 @@ class Execution:
             current.reset(tokens[0])
             inside_step.reset(tokens[1])
             reporting.reset(tokens[2])
+
+    def _settled(self, returned: Any) -> Any:
+        """What the body returns, without results in it."""
+        value = plain(returned)
+        if type(value) in _ATOMS:
+            return value
+        from pipedeco.resolving import settled
+
+        return settled(value, self.pipeline.name)
 
     def _settle(self, error: BaseException | None) -> BaseException | None:
         """Wait until no step is under way; what the run ends with."""

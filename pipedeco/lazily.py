@@ -26,9 +26,9 @@ _ATOMS = (type(None), bool, int, float, complex, str, bytes)
 _CONTAINERS = (list, tuple, set, frozenset, dict)
 
 
-def is_lazy(item: Any) -> bool:
-    """Whether it is one of Python's own iterators."""
-    return type(item) in _LAZY
+def is_lazy(kind: type) -> bool:
+    """Whether it is a type of Python's own iterators."""
+    return kind in _LAZY
 
 
 def calls_components(iterator: Any) -> bool:
@@ -62,7 +62,7 @@ def _reached(found: Any) -> Iterable[Any]:
         return found.__func__, found.__self__
     if isinstance(found, dict):
         return list(found.values())
-    if isinstance(found, (*_CONTAINERS, partial)) or is_lazy(found):
+    if isinstance(found, (*_CONTAINERS, partial)) or is_lazy(type(found)):
         return gc.get_referents(found)
     if isinstance(found, type | ModuleType) or not _is_users(type(found).__module__):
         return ()

@@ -130,6 +130,20 @@ def _rebuild_view(item: Any, _target: Callable[[Any], Any]) -> Rebuilding:
     return getattr(made, _VIEWS[type(item)])()
 
 
+def _rebuild_nothing(item: Any, _target: Callable[[Any], Any]) -> Rebuilding:
+    yield from ()
+    return item
+
+
+def _pairs(item: dict[Any, Any]) -> list[Any]:
+    return [*item, *item.values()]
+
+
+def _itself(item: Any) -> Any:
+    return item
+
+
+NOTHING = Kind(lambda item: (), _rebuild_nothing)
 OBJECT = Kind(_own_parts, _rebuild_object)
 _DICT = Kind(lambda item: [*item.keys(), *item.values(), *_own_parts(item)], _rebuild_dict)
 CONTAINERS: tuple[tuple[Any, Kind], ...] = (
@@ -141,3 +155,11 @@ CONTAINERS: tuple[tuple[Any, Kind], ...] = (
     (tuple(_VIEWS), Kind(lambda item: list(item.mapping.items()), _rebuild_view)),
     ((SimpleNamespace, UserDict, UserList, ChainMap), OBJECT),
 )
+# The types themselves, which have no attributes.
+PLAIN: dict[type, Kind] = {
+    dict: Kind(_pairs, _rebuild_dict),
+    list: Kind(_itself, _rebuild_sequence),
+    tuple: Kind(_itself, _rebuild_fixed),
+    set: Kind(_itself, _rebuild_set),
+    frozenset: Kind(_itself, _rebuild_fixed),
+}

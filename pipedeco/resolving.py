@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pipedeco.errors import GraphError
 from pipedeco.lazily import calls_components, is_lazy
-from pipedeco.rebuilding import CONTAINERS, OBJECT
+from pipedeco.rebuilding import CONTAINERS, NOTHING, OBJECT, PLAIN
 from pipedeco.result import StepResult
 from pipedeco.tables import table_kind
 
@@ -43,8 +43,7 @@ def value(item: Any) -> Any:
     """
     if isinstance(item, StepResult):
         return item.result()
-    holders = holders_of(item, _is_result)
-    return _Rebuild(holders, in_place=False).of(item) if holders else item
+    return _Rebuild(_holders(item), in_place=False).of(item) if _holds_result(item) else item
 
 
 def settled(item: Any, pipeline: str) -> Any:
@@ -54,13 +53,11 @@ def settled(item: Any, pipeline: str) -> Any:
     ------
     GraphError: where it holds an iterator that would call components, or read results, later.
     """
-    if isinstance(item, StepResult):
-        item = item.result()
-    if type(item) in _ATOMS:
+    met = _Search(lambda kind: kind is StepResult or is_lazy(kind)).all(item)
+    _refuse([found for found in met if type(found) is not StepResult], pipeline)
+    if not any(type(found) is StepResult for found in met):
         return item
-    _refuse_iterators(item, pipeline)
-    holders = holders_of(item, _is_result)
-    return _Rebuild(holders, in_place=True).of(item) if holders else item
+    return _Rebuild(_holders(item), in_place=True).of(item)
 
 
 def settle_tables(item: Any) -> Any:
@@ -70,16 +67,16 @@ def settle_tables(item: Any) -> Any:
     without pipedeco.
     """
     made: dict[int, Any] = {}
-    for table in _Search(_is_table).all(item):
-        holders = holders_of(table, _is_result)
-        if holders:
-            made[id(table)] = _Rebuild(holders, in_place=True).of(table)
-    holders = holders_of(item, lambda found: id(found) in made)
+    tables = _Search(_is_table)
+    for table in tables.all(item):
+        if _holds_result(table):
+            made[id(table)] = _Rebuild(_holders(table), in_place=True).of(table)
+    holders = holders_of(set(made), tables.links(item))
     return _Rebuild(holders, in_place=True, made=made).of(item) if made else item
 
 
-def _refuse_iterators(item: Any, pipeline: str) -> None:
-    for iterator in _Search(is_lazy).all(item):
+def _refuse(iterators: list[Any], pipeline: str) -> None:
+    for iterator in iterators:
         if calls_components(iterator):
             kind = type(iterator).__name__
             raise GraphError(
@@ -89,12 +86,22 @@ def _refuse_iterators(item: Any, pipeline: str) -> None:
             )
 
 
-def _is_result(item: Any) -> bool:
-    return type(item) is StepResult
+def _is_table(kind: type) -> bool:
+    return table_kind(kind) is not None
 
 
-def _is_table(item: Any) -> bool:
-    return table_kind(type(item)) is not None
+def _is_result(kind: type) -> bool:
+    return kind is StepResult
+
+
+def _holds_result(item: Any) -> bool:
+    return bool(_Search(_is_result).all(item))
+
+
+def _holders(item: Any) -> set[int]:
+    """The ids of what holds results, these included."""
+    search = _Search(_is_result)
+    return holders_of({id(found) for found in search.all(item)}, search.links(item))
 
 
 class _Search:
@@ -102,35 +109,28 @@ class _Search:
 
     Parameters
     ----------
-    wanted: tells what is looked for; its parts are not looked into.
+    wanted: tells the types that are looked for; these are not looked into.
     """
 
-    def __init__(self, wanted: Callable[[Any], bool]) -> None:
+    def __init__(self, wanted: Callable[[type], bool]) -> None:
         self._wanted = wanted
-        self._kinds: dict[type, Kind | None] = {}
+        self._kinds: dict[type, Kind | None] = {}  # None: it is wanted
         self._kept: list[Any] = []  # parts that were made, so that no id is used twice
 
     def all(self, item: Any) -> list[Any]:
         """Everything that is wanted."""
-        found: list[Any] = []
-        for part, _ in self._walk(item):
-            if self._wanted(part):
-                found.append(part)
-        return found
+        return [found for found, parts in self._walk(item) if parts is None]
 
-    def links(self, item: Any) -> tuple[list[int], dict[int, list[int]]]:
-        """The ids of what is wanted, and of each part those of what holds it."""
-        found: list[int] = []
+    def links(self, item: Any) -> dict[int, list[int]]:
+        """The ids of what holds each part, by the id of that."""
         holders: dict[int, list[int]] = {}
-        for part, parts in self._walk(item):
-            if self._wanted(part):
-                found.append(id(part))
-            for inner in parts:
-                holders.setdefault(id(inner), []).append(id(part))
-        return found, holders
+        for found, parts in self._walk(item):
+            for part in parts or ():
+                holders.setdefault(id(part), []).append(id(found))
+        return holders
 
-    def _walk(self, item: Any) -> Iterator[tuple[Any, list[Any]]]:
-        """Each part once, with its own parts that are no atoms."""
+    def _walk(self, item: Any) -> Iterator[tuple[Any, list[Any] | None]]:
+        """Each value that has parts, with those that are no atoms, and, with None, what is wanted."""
         seen: set[int] = set()
         waiting = [item]
         while waiting:
@@ -138,33 +138,32 @@ class _Search:
             if id(found) in seen:
                 continue
             seen.add(id(found))
-            parts = [] if self._wanted(found) else self._parts(found)
-            self._kept.append(parts)
-            yield found, parts
-            waiting.extend(parts)
+            kind = type(found)
+            known = self._kinds[kind] if kind in self._kinds else self._look_at(kind)
+            if known is None:
+                yield found, None
+                continue
+            parts = [part for part in known.parts(found) if type(part) not in _ATOMS]
+            if parts:
+                self._kept.append(parts)
+                yield found, parts
+                waiting += parts
 
-    def _parts(self, item: Any) -> list[Any]:
-        kind = type(item)
-        if kind not in self._kinds:
-            self._kinds[kind] = _kind_of(kind)
-        known = self._kinds[kind]
-        if known is None:
-            return []
-        return [part for part in known.parts(item) if type(part) not in _ATOMS]
+    def _look_at(self, kind: type) -> Kind | None:
+        found = self._kinds[kind] = None if self._wanted(kind) else _kind_of(kind) or NOTHING
+        return found
 
 
-def holders_of(item: Any, wanted: Callable[[Any], bool]) -> set[int]:
-    """The ids of the value and of what stands in it, as far as something wanted stands in them."""
-    if type(item) in _ATOMS or not _Search(wanted).all(item):
-        return set()
-    waiting, holders = _Search(wanted).links(item)
-    found: set[int] = set()
+def holders_of(found: set[int], links: dict[int, list[int]]) -> set[int]:
+    """These ids, and those of all that holds them."""
+    waiting = list(found)
+    holders: set[int] = set()
     while waiting:
         number = waiting.pop()
-        if number not in found:
-            found.add(number)
-            waiting.extend(holders.get(number, ()))
-    return found
+        if number not in holders:
+            holders.add(number)
+            waiting.extend(links.get(number, ()))
+    return holders
 
 
 class _Rebuild:
@@ -222,6 +221,8 @@ class _Rebuild:
 
 def _kind_of(kind: type) -> Kind | None:
     """How to look into values of a type; None for those that are not looked into."""
+    if kind in PLAIN:
+        return PLAIN[kind]
     for types, known in CONTAINERS:
         if issubclass(kind, types):
             return known

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pipedeco.config import find_requirements
 from pipedeco.errors import GraphError, NotPicklable
 from pipedeco.graph import Called, Graph, Step, distinct
-from pipedeco.resolving import settle_tables
 from pipedeco.result import StepResult, changed_in_place, make_result
 from pipedeco.serialization import MAIN_MARK, UNRECORDED, Packed, Pickler, given_input, main_names
 from pipedeco.strays import strays
@@ -102,6 +101,8 @@ class Trace:
             self.run.check_open()
             arguments = self._arguments(component, args, kwargs)
             if arguments.inputs and self._may_hold_tables(arguments.packed):
+                from pipedeco.resolving import settle_tables
+
                 args, kwargs = settle_tables((args, kwargs))
                 arguments = self._arguments(component, args, kwargs)
             step = self.graph.add(self.run, self._called(component))
