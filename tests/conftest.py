@@ -46,7 +46,7 @@ ON_REMOTE = frozenset(
     f"test_{name}.py"
     for name in (
         "results", "failure", "retries", "nesting", "cancel", "reports", "priorities",
-        "environments", "seeds", "setup", "collect", "children", "logging", "ambient", "outputs", "containers", "iterators", "pending", "operations",
+        "environments", "seeds", "setup", "collect", "children", "logging", "ambient", "outputs", "containers", "iterators", "pending", "operations", "changes",
     )
 )  # fmt: skip
 

@@ -34,7 +34,7 @@ _ABSENT: Any = type("Absent", (), {})()
 
 def same_content(before: bytes, value: Any) -> bool:
     """Whether a value has the content of what was pickled; not where it can be pickled no more."""
-    return not any(changed_parts(before, [value], whole=True))
+    return not list(changed_parts(before, [value], whole=True))
 
 
 def changed_parts(before: bytes, parts: list[Any], *, whole: bool = False) -> Iterator[Any]:

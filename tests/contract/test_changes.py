@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from sklearn.linear_model import LinearRegression
 
-from pipedeco import component, pipeline
+from pipedeco import GraphError, component, pipeline
 
 only_debug = pytest.mark.parametrize("mode", ["debug"], indirect=True)
 CHANGED = "step act changed its argument in place"
@@ -167,3 +167,22 @@ def test_datasets_of_xarray(mode, recwarn):
     assert not [warning for warning in recwarn.list if CHANGED in str(warning.message)]
     with pytest.warns(UserWarning, match=CHANGED):
         run(make, lambda data: data.attrs.update(unit="m"))
+
+
+@component
+def give(make):
+    return make()
+
+
+@pytest.mark.parametrize("make", [lambda: pd.DataFrame({"x": [1, 2]}), lambda: np.zeros(2), dict])
+def test_a_result_that_the_body_changes_is_not_passed_on(mode, make):
+    """Whatever its type makes of a question for its truth."""
+
+    @pipeline
+    def body():
+        found = give(make)
+        found.result().__setitem__(0, 5)
+        return give.with_options(name="next")(found)
+
+    with pytest.raises(GraphError, match="step give was changed by the body"):
+        body()
