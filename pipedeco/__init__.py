@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from pipedeco.futures import as_completed, future, wait
     from pipedeco.options import Cache
     from pipedeco.pipelines import Pipeline, pipeline
-    from pipedeco.result import StepResult, value
+    from pipedeco.resolving import value
+    from pipedeco.result import StepResult
     from pipedeco.run import Run, get_run, runs
     from pipedeco.tracking import (
         add_tags,
@@ -73,7 +74,7 @@ _HOMES = (
         "get_run": "run",
         "pipeline": "pipelines",
         "runs": "run",
-        "value": "result",
+        "value": "resolving",
         "wait": "futures",
     }
     | dict.fromkeys(

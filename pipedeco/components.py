@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pipedeco.keywords import ComponentChanges
     from pipedeco.result import StepResult
 
+GENERATOR = 0x20 | 0x200  # CO_GENERATOR | CO_ASYNC_GENERATOR
+
 P = ParamSpec("P")
 Rest = ParamSpec("Rest")  # the parameters of a method after `self`
 R = TypeVar("R")
@@ -164,6 +166,12 @@ class Component(Traced, Generic[P, R_co]):
 
     def __init__(self, fn: Callable[P, R_co], options: ComponentOptions) -> None:
         self._adopt(fn, options)
+        if is_generator(fn):
+            raise ConfigError(
+                f"component {self.name} is a generator function, and a generator cannot be handed "
+                "from step to step; return a list: put the items into one, or let the component "
+                "return list(...) of an undecorated generator"
+            )
         _check_ignored(fn, options.cache)
         self.step_options = options
         self._arity = _arity(fn)
@@ -288,6 +296,14 @@ class Bound:
 
     def __repr__(self) -> str:
         return f"<bound {self.__func__!r} of {self.__self__!r}>"
+
+
+def is_generator(fn: Any) -> bool:
+    """Whether calling a function gives a generator, as far as its own code tells."""
+    while isinstance(fn, staticmethod | classmethod) or hasattr(fn, "func"):
+        fn = getattr(fn, "func", None) or fn.__func__
+    code = getattr(fn, "__code__", None) or getattr(type(fn).__call__, "__code__", None)
+    return code is not None and bool(code.co_flags & GENERATOR)
 
 
 def _check_ignored(fn: Any, cache: Cache | None) -> None:

@@ -21,7 +21,9 @@ from pipedeco.picklers import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+RESULT = "the result"  # what those call a value that pack what a step returned
 GIVE_PARTS = "pass what it is made from, and make it inside the step"
+RETURN_PARTS = "return what it is made from, and make it in the step that needs it"
 # Of a global: a worker has what it imports.
 IMPORT = (
     "make it inside the step or in setup=, or put it into a module and use it as module.name: "
@@ -35,7 +37,7 @@ def not_picklable(
     what: str,
     reducers: dict[type, Any],
     reason: Exception | None,
-    cure: str = GIVE_PARTS,
+    cure: str | None = None,
 ) -> NotPicklable:
     """The error for a value that no pickler carries, with the path to the culprit."""
     if isinstance(reason, RecursionError):
@@ -45,7 +47,15 @@ def not_picklable(
     told = _short(str(reason or ""))
     if told and not told.startswith("cannot pickle '"):  # which says the same
         text += f" ({told})"
-    return NotPicklable(f"{text}; {cure}")
+    return NotPicklable(f"{text}; {cure or _cure(what, culprit)}")
+
+
+def _cure(what: str, culprit: object) -> str:
+    returned = what == RESULT
+    if hasattr(type(culprit), "__next__") or hasattr(type(culprit), "__anext__"):
+        verb = "return" if returned else "pass"
+        return f"{verb} what it gives: a list, such as list(...) or [... for ...]"
+    return RETURN_PARTS if returned else GIVE_PARTS
 
 
 def _described(kind: type) -> str:

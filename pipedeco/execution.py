@@ -53,7 +53,7 @@ from pipedeco.graph import (
 from pipedeco.interrupts import Interrupts, release_imports, wait_in_parts
 from pipedeco.process import CONTROLLER
 from pipedeco.reporter import Reporter, StepName
-from pipedeco.result import resolve
+from pipedeco.result import StepResult, check_unpacked, plain
 from pipedeco.runners import RunFacts, UnderWay
 from pipedeco.runners.modes import traits_of
 from pipedeco.scheduler import Scheduler, unread_failures
@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from pipedeco.resuming import Resumption, TakenOver
     from pipedeco.worker.environment import Surroundings
 
+_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 STOPPING = 20.0  # seconds within which a run that is interrupted must have stopped
 
 
@@ -123,6 +124,7 @@ class Execution:
         self.value: Any = None
         self.over = threading.Event()  # set when all is recorded
         self.children: list[Execution] = []
+        self._unpacked: list[StepResult[Any]] = []  # by the body, before their values were known
         self.failures = Failures(self.id, plan.pipeline)
         self.interrupts = Interrupts()
         self._cancelled: str | None = None
@@ -197,7 +199,8 @@ class Execution:
             keeps_originals=self.session.in_process,
             make_key=self._make_key if plan.pipeline.options.cache else None,
         )
-        self._packer = Pickler(self.blobs)
+        self._packer = Pickler(self.blobs, {StepResult: self._met_result})
+        self._hides_result = False
         self.log = RunLog(
             self._facts(),
             self.graph.steps,
@@ -239,7 +242,7 @@ class Execution:
             return value
         try:
             error = self._settle(error)
-            self._record_end(value, error)
+            value, error = self._record_end(value, error)
             error = self._tell_end(error)
         except PipedecoError as failure:
             self.status, self.error = "failed", failure
@@ -380,7 +383,7 @@ class Execution:
         tokens = current.set(self.trace), inside_step.set(False), reporting.set(self.reporter)
         try:
             self.interrupts.open()
-            return resolve(self.pipeline.fn(*self.plan.args, **self.plan.kwargs)), None
+            return self._settled(self.pipeline.fn(*self.plan.args, **self.plan.kwargs)), None
         except BaseException as error:  # noqa: BLE001 - the user's body
             self.interrupts.raises = (
                 False  # first of all: another signal must not meet what follows
@@ -395,6 +398,15 @@ class Execution:
             current.reset(tokens[0])
             inside_step.reset(tokens[1])
             reporting.reset(tokens[2])
+
+    def _settled(self, returned: Any) -> Any:
+        """What the body returns, without results in it."""
+        value = plain(returned)
+        if type(value) in _ATOMS:
+            return value
+        from pipedeco.resolving import settled
+
+        return settled(value, self.pipeline.name)
 
     def _settle(self, error: BaseException | None) -> BaseException | None:
         """Wait until no step is under way; what the run ends with."""
@@ -442,7 +454,15 @@ class Execution:
         aborted = self.scheduler.cancelled is not None and isinstance(error, PipedecoError)
         if error is not None and not (aborted and unread):
             return error
-        return self._run_failed(unread) if unread else None
+        return self._run_failed(unread) if unread else self._unpacked_wrongly()
+
+    def _unpacked_wrongly(self) -> BaseException | None:
+        """What unpacking a result raises whose outputs nobody has looked at."""
+        try:
+            check_unpacked(self._unpacked, self.graph.steps)
+        except Exception as error:  # noqa: BLE001 - the user's value may be of any class
+            return error
+        return None
 
     def _run_cancelled(self) -> RunCancelled:
         return RunCancelled(
@@ -499,10 +519,32 @@ class Execution:
         except NotPicklable:
             return UNRECORDED, preview(value)
 
-    def _record_end(self, value: Any, error: BaseException | None) -> None:
+    def _met_result(self, result: StepResult[Any]) -> Any:
+        """The reducer of a result that an object of a library's class hides."""
+        self._hides_result = True
+        return result.__reduce__()
+
+    def _packed_end(
+        self, value: Any, error: BaseException | None
+    ) -> tuple[Packed | None, str | None, Any, BaseException | None]:
+        """What the run ends with, packed, and without a result in it."""
+        if error is not None:
+            return UNRECORDED, None, value, error
+        self._hides_result = False
+        try:
+            packed, text = self._packed(value)
+        except Exception as failure:  # noqa: BLE001 - of a step, whose result is hidden in the value
+            return UNRECORDED, None, None, failure
+        hidden = self._hides_result and packed != UNRECORDED
+        return packed, text, unpack(packed, self.blobs) if hidden else value, None
+
+    def _record_end(
+        self, value: Any, error: BaseException | None
+    ) -> tuple[Any, BaseException | None]:
+        """Record what the run ends with; returns that."""
+        packed, text, value, error = self._packed_end(value, error)
         stopped = (RunCancelled, KeyboardInterrupt, Terminated)
         status = COMPLETED if error is None else CANCELLED if isinstance(error, stopped) else FAILED
-        packed, text = self._packed(value) if error is None else (UNRECORDED, None)
         if isinstance(packed, str):
             self.blobs.sync(packed)  # what leaves the run outlives a power cut
         known = StepError("", "", "", None) if error is None else describe_error(error)
@@ -527,6 +569,7 @@ class Execution:
         self.value = value if error is None else None
         self.status = status
         self._recorded = True
+        return value, error
 
     def _tell_end(self, error: BaseException | None) -> BaseException | None:
         """Call on_run_end; what the run ends with then.  What it raises is recorded, too."""
@@ -812,6 +855,9 @@ class Execution:
                 f"a callback waits for step {step.name}, which cannot go on before it returns"
             )
         return _wait_for(step, timeout)
+
+    def unpacks(self, result: StepResult[Any]) -> None:
+        self._unpacked.append(result)
 
     def load(self, step: Step) -> Any:
         outcome = step.outcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from pipedeco.components import Bound, Traced, check_arguments, reduce_decorated
+from pipedeco.components import Bound, Traced, check_arguments, is_generator, reduce_decorated
 from pipedeco.errors import ConfigError, GraphError
 from pipedeco.frames import hide_ours, hides_frames
 from pipedeco.graph import Graph
@@ -57,6 +57,12 @@ class Pipeline(Traced, Generic[P, R_co]):
             raise ConfigError(
                 f"pipeline {self.name} is async; make it a plain function: its steps run side by "
                 "side anyway, and components may be async"
+            )
+        if is_generator(fn):
+            raise ConfigError(
+                f"pipeline {self.name} is a generator function: its steps would be called when "
+                "somebody goes through it, and no run is open then; put the results into a list and "
+                "return that"
             )
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:

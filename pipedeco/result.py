@@ -10,10 +10,12 @@ import math
 import operator
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pipedeco.frames import hide_ours, hides_frames
 from pipedeco.graph import CANCELLED, ENDED, PENDING, QUEUED, RUNNING, SUCCESS, Step
+from pipedeco.operating import operate
+from pipedeco.outputs import ATTRIBUTE, ITEM, OUTPUT, take, taken, unpacked
 from pipedeco.serialization import pickle_mark
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ class Reader(Protocol):
     def cancel_step(self, step: Step) -> bool:
         """Cancel the step unless it runs or has ended."""
 
+    def unpacks(self, result: StepResult[Any]) -> None:
+        """Note that the body unpacks a result whose value nobody has seen yet."""
+
 
 _MAKING_WATCH = threading.RLock()  # two threads may wait for one result at once
 
@@ -65,9 +70,19 @@ class StepResult(Generic[T_co]):
     without waiting; everything else waits.  `pipedeco.value(r)` is the plain value.
     """
 
-    __slots__ = ("__weakref__", "_mark", "_parent", "_path", "_value", "_watch", "step")
+    __slots__ = (
+        "__weakref__",
+        "_is_future",
+        "_mark",
+        "_parent",
+        "_path",
+        "_value",
+        "_watch",
+        "step",
+    )
 
     step: Step
+    _is_future: bool  # whether the program has used it as one
     _mark: bytes | None
     _parent: StepResult[Any] | None
     _path: tuple[tuple[str, Any], ...]
@@ -107,6 +122,7 @@ class StepResult(Generic[T_co]):
 
         Raises TimeoutError and StepCancelled.
         """
+        self._be_future()
         if not self._run.wait(self.step, timeout):
             raise TimeoutError(f"step {self.step.name} has not ended within {timeout} s")
         failure = self._run.failure(self.step)
@@ -116,9 +132,11 @@ class StepResult(Generic[T_co]):
         return failure
 
     def done(self) -> bool:
+        self._be_future()
         return self.step.state in ENDED
 
     def running(self) -> bool:
+        self._be_future()
         return self.step.state == RUNNING
 
     def cancelled(self) -> bool:
@@ -133,6 +151,7 @@ class StepResult(Generic[T_co]):
 
         What it raises is logged and goes no further, as with concurrent.futures.
         """
+        self._be_future()
         self.step.watch(lambda _: _call_back(fn, self))
 
     def __await__(self) -> Generator[Any, None, T_co]:
@@ -154,9 +173,8 @@ class StepResult(Generic[T_co]):
     def _load(self, timeout: float | None) -> Any:
         if self._parent is None:
             return self._run.load(self.step)
-        kind, key = self._path[-1]
         whole: Any = self._parent.result(timeout)
-        return whole[key] if kind == "item" else getattr(whole, key)
+        return take(whole, *self._path[-1])
 
     # -- what concurrent.futures.wait and as_completed look at -------------------------------
 
@@ -177,8 +195,13 @@ class StepResult(Generic[T_co]):
     def _waiters(self) -> list[Any]:
         return self._watched().waiters
 
+    def _be_future(self) -> None:
+        """Note that the program knows it for a future, among which it looks for one itself."""
+        object.__setattr__(self, "_is_future", True)
+
     def _watched(self) -> _Watch:
         if self._watch is None:
+            self._be_future()
             with _MAKING_WATCH:
                 if self._watch is None:
                     self._watch = _Watch()
@@ -200,13 +223,13 @@ class StepResult(Generic[T_co]):
     # -- selecting ---------------------------------------------------------------------------
 
     def __getitem__(self, key: Any) -> Any:
-        return self._select("item", plain(key))
+        return self._select(ITEM, plain(key))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # libraries probe for these; a future must not wait for that
             raise AttributeError(f"a StepResult has no attribute {name!r}")
         if name in _fields(self):
-            return self._select("attribute", name)
+            return self._select(ATTRIBUTE, name)
         try:
             return getattr(self.result(), name)
         except BaseException as error:
@@ -222,13 +245,26 @@ class StepResult(Generic[T_co]):
         if count is None:
             whole: Any = self.result()
             return iter(whole)
-        return iter([self[i] for i in range(count)])
+        names = _output_names(self)
+        if not self._check_outputs(count, names):
+            self._run.unpacks(self)
+        return iter([self._select(OUTPUT, (i, count, names)) for i in range(count)])
+
+    def _check_outputs(self, count: int, names: tuple[str, ...]) -> bool:
+        """Raise what unpacking the value raises, where it is in this process; whether it is."""
+        outcome = self.step.outcome
+        if self._value is not _UNREAD:
+            unpacked(self._value, count, names)
+        elif outcome is not None and outcome.kept is not None:
+            unpacked(outcome.kept[0], count, names)
+        else:
+            return False
+        return True
 
     # -- the rest waits ----------------------------------------------------------------------
 
     if TYPE_CHECKING:  # `_install_operators` makes them; what one gives, only the value knows
 
-        def __eq__(self, other: Any) -> Any: ...
         def __ne__(self, other: Any) -> Any: ...
         def __lt__(self, other: Any) -> Any: ...
         def __le__(self, other: Any) -> Any: ...
@@ -281,10 +317,19 @@ class StepResult(Generic[T_co]):
         def __contains__(self, item: Any) -> bool: ...
 
     def __repr__(self) -> str:
-        selected = "".join(
-            f"[{key!r}]" if kind == "item" else f".{key}" for kind, key in self._path
-        )
+        selected = "".join([taken(*part) for part in self._path])
         return f"<StepResult {self.step.name}{selected} {self.step.state}>"
+
+    def __eq__(self, other: object) -> Any:
+        try:
+            if type(other) is StepResult:
+                if (self._is_future or other._is_future) and _asked_by_container():
+                    return self is other
+                other = other.result()
+            return operate(operator.eq, self.result(), other)
+        except BaseException as error:
+            hide_ours(error)
+            raise
 
     def __hash__(self) -> int:
         return id(self) >> 4
@@ -314,7 +359,12 @@ class StepResult(Generic[T_co]):
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         import numpy
 
-        return numpy.array(self.result(), dtype=dtype, copy=True if copy is None else copy)
+        value: Any = self.result()
+        if type(value).__module__.startswith("pandas"):
+            from pipedeco.asking import warn_of_index
+
+            warn_of_index(value, self.step.name)
+        return numpy.array(value, dtype=dtype, copy=True if copy is None else copy)
 
     @hides_frames
     def __copy__(self) -> T_co:
@@ -360,6 +410,7 @@ def make_result(
     put(made, "_value", _UNREAD)
     put(made, "_watch", None)
     put(made, "_mark", None)
+    put(made, "_is_future", False)
     return made
 
 
@@ -369,99 +420,6 @@ def accept_change(result: StepResult[Any]) -> None:
         result = result._parent
     if result._mark is not None:
         result._mark = pickle_mark(result._value)
-
-
-def resolve(item: Any) -> Any:
-    """`item` with the value in the place of every StepResult in its lists, tuples, dicts, sets
-    and dataclasses, at any depth; what holds none is returned as it is."""
-    if isinstance(item, StepResult):
-        return item.result()
-    return _rebuilt(item, {}) if _holds_result(item, set()) else item
-
-
-def _parts(item: Any) -> Any:
-    """What a container holds; nothing for anything else."""
-    if isinstance(item, dict):
-        return (*item.keys(), *item.values())
-    if isinstance(item, list | tuple | set | frozenset):
-        return item
-    fields = getattr(type(item), "__dataclass_fields__", ())
-    return [getattr(item, name) for name in fields if hasattr(item, name)]
-
-
-def _holds_result(item: Any, seen: set[int]) -> bool:
-    if isinstance(item, StepResult):
-        return True
-    if type(item) in _ATOMS or id(item) in seen:
-        return False
-    seen.add(id(item))
-    return any(_holds_result(part, seen) for part in _parts(item))
-
-
-_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
-
-
-def _rebuilt(item: Any, made: dict[int, Any]) -> Any:
-    """A copy of a container with values in place of results; `made` has the copies by id."""
-    if isinstance(item, StepResult):
-        return item.result()
-    if type(item) in _ATOMS:
-        return item
-    if id(item) in made:
-        return made[id(item)]
-    if isinstance(item, tuple | frozenset):
-        parts = [_rebuilt(part, made) for part in item]
-        kind: Any = type(item)
-        return kind._make(parts) if hasattr(item, "_fields") else kind(parts)
-    if isinstance(item, list | dict | set) or hasattr(type(item), "__dataclass_fields__"):
-        return _refilled(item, made)
-    return item
-
-
-def _refilled(item: Any, made: dict[int, Any]) -> Any:
-    """The same for containers that can be changed, which may hold themselves."""
-    import copy
-
-    new = made[id(item)] = copy.copy(item)
-    if isinstance(item, dict):
-        pairs = [(_rebuilt(key, made), _rebuilt(part, made)) for key, part in item.items()]
-        new.clear()
-        new.update(pairs)
-    elif isinstance(item, list):
-        new[:] = [_rebuilt(part, made) for part in item]
-    elif isinstance(item, set):
-        parts = [_rebuilt(part, made) for part in item]
-        new.clear()
-        new.update(parts)
-    else:
-        for name in type(item).__dataclass_fields__:
-            if hasattr(item, name):  # frozen ones too
-                object.__setattr__(new, name, _rebuilt(getattr(item, name), made))
-    return new
-
-
-@overload
-def value(item: StepResult[T]) -> T: ...
-@overload
-def value(item: list[StepResult[T]]) -> list[T]: ...
-@overload
-def value(item: set[StepResult[T]]) -> set[T]: ...
-@overload
-def value(item: dict[K, StepResult[T]]) -> dict[K, T]: ...
-@overload
-def value(item: tuple[StepResult[T], StepResult[U]]) -> tuple[T, U]: ...
-@overload
-def value(item: tuple[StepResult[T], ...]) -> tuple[T, ...]: ...
-@overload
-def value(item: T) -> T: ...
-@hides_frames
-def value(item: Any) -> Any:
-    """The plain value of `item`: every StepResult in it, at any depth of lists, tuples, dicts,
-    sets and dataclasses, is replaced by its value.  Plain values are returned as they are.
-
-    Raises what reading those results raises.
-    """
-    return resolve(item)
 
 
 def plain(item: Any) -> Any:
@@ -494,6 +452,14 @@ def has_changed(before: bytes, value: Any) -> bool:
 def _asked_by_futures() -> bool:
     asking = sys._getframe(2).f_globals.get("__name__")
     return asking == "concurrent.futures._base"
+
+
+def _asked_by_container() -> bool:
+    """Whether a container compares its items, as list.remove does."""
+    from pipedeco.membership import looks_for_item
+
+    frame = sys._getframe(2)
+    return looks_for_item(frame.f_code, frame.f_lasti)
 
 
 def _itself(value: Any) -> Any:
@@ -530,6 +496,28 @@ def _outputs(result: StepResult[Any]) -> int | None:
     return count
 
 
+def _output_names(result: StepResult[Any]) -> tuple[str, ...]:
+    names = result.step.called.component.step_options.outputs
+    return names if isinstance(names, tuple) else ()
+
+
+def check_unpacked(results: list[StepResult[Any]], steps: list[Step]) -> None:
+    """Raise what unpacking these results raises, once the steps of their run have ended.
+
+    Where a completed step has taken an output, it has looked at that.
+    """
+    if not results:
+        return
+    used = {needed for step in steps if step.state in SUCCESS for needed in step.inputs}
+    for result in results:
+        count = _outputs(result)
+        if count is None or result.step in used or result.step.state not in SUCCESS:
+            continue
+        names = _output_names(result)
+        if not result._check_outputs(count, names):
+            unpacked(result._run.load(result.step), count, names)
+
+
 def _fields(result: StepResult[Any]) -> frozenset[str]:
     """The fields of the annotated return type."""
     if result._path:
@@ -539,49 +527,49 @@ def _fields(result: StepResult[Any]) -> frozenset[str]:
 
 
 def _unary(operation: Callable[[Any], Any]) -> Any:
-    def operate(self: StepResult[Any]) -> Any:
+    def call(self: StepResult[Any]) -> Any:
         try:
-            return operation(self.result())
+            return operate(operation, self.result())
         except BaseException as error:
             hide_ours(error)
             raise
 
-    return operate
+    return call
 
 
 def _binary(operation: Callable[..., Any]) -> Any:
-    def operate(self: StepResult[Any], other: Any, *more: Any) -> Any:
+    def call(self: StepResult[Any], other: Any, *more: Any) -> Any:
         try:
-            return operation(self.result(), plain(other), *more)
+            return operate(operation, self.result(), plain(other), *more)
         except BaseException as error:
             hide_ours(error)
             raise
 
-    return operate
+    return call
 
 
 def _reflected(operation: Callable[[Any, Any], Any]) -> Any:
-    def operate(self: StepResult[Any], other: Any) -> Any:
+    def call(self: StepResult[Any], other: Any) -> Any:
         try:
-            return operation(plain(other), self.result())
+            return operate(operation, plain(other), self.result())
         except BaseException as error:
             hide_ours(error)
             raise
 
-    return operate
+    return call
 
 
 def _augmented(operation: Callable[[Any, Any], Any]) -> Any:
     """`r += x` binds the name to a changed copy; the result itself stays as it is."""
 
-    def operate(self: StepResult[Any], other: Any) -> Any:
+    def call(self: StepResult[Any], other: Any) -> Any:
         try:
-            return operation(self.__copy__(), plain(other))
+            return operate(operation, self.__copy__(), plain(other))
         except BaseException as error:
             hide_ours(error)
             raise
 
-    return operate
+    return call
 
 
 def _install_operators(target: type) -> None:
@@ -594,7 +582,7 @@ def _install_operators(target: type) -> None:
         _install_pair(target, name, getattr(operator, name))
     _install_pair(target, "divmod", divmod)
     _install_pair(target, "pow", pow)
-    for name in ("eq", "ne", "lt", "le", "gt", "ge"):
+    for name in ("ne", "lt", "le", "gt", "ge"):
         setattr(target, f"__{name}__", _binary(getattr(operator, name)))
     for name, function in _OTHERS.items():
         setattr(target, f"__{name}__", function)
@@ -621,6 +609,17 @@ def _index(result: StepResult[Any]) -> int:
     return operator.index(value)
 
 
+def _length(result: StepResult[Any]) -> int:
+    value: Any = result.result()
+    try:
+        return len(value)
+    except TypeError as error:
+        from pipedeco.asking import note_future
+
+        note_future(error, result.step.name)
+        raise
+
+
 def _fspath(value: Any) -> str | bytes:
     import os
 
@@ -633,7 +632,6 @@ _UNARY: dict[str, Callable[[Any], Any]] = {
     "pos": operator.pos,
     "abs": abs,
     "invert": operator.invert,
-    "len": len,
     "int": int,
     "float": float,
     "complex": complex,
@@ -648,6 +646,7 @@ _UNARY: dict[str, Callable[[Any], Any]] = {
 _OTHERS: dict[str, Any] = {
     "contains": _binary(operator.contains),
     "index": _index,
+    "len": _length,
     "round": lambda self, *digits: round(self.result(), *digits),
 }
 

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.errors import Terminated
+from pipedeco.outputs import take, taken
 from pipedeco.picklers import PROTOCOL, ReducingPickler, cloud_pickler_to, dumps_by_dill
 
 if TYPE_CHECKING:
@@ -113,10 +114,10 @@ def given_input(number: int, path: tuple[tuple[str, Any], ...] = ()) -> Any:
     value = _inputs.get()(number)
     for kind, key in path:
         try:
-            value = value[key] if kind == "item" else getattr(value, key)
+            value = take(value, kind, key)
         except Exception as error:
-            taken = f"[{key!r}]" if kind == "item" else f".{key}"
-            error.add_note(f"while taking {taken} of a result that stands in the arguments")
+            part = taken(kind, key)
+            error.add_note(f"while taking {part} of a result that stands in the arguments")
             raise
     return value
 

@@ -100,6 +100,11 @@ class Trace:
         with self._lock:
             self.run.check_open()
             arguments = self._arguments(component, args, kwargs)
+            if arguments.inputs and self._may_hold_tables(arguments.packed):
+                from pipedeco.resolving import settle_tables
+
+                args, kwargs = settle_tables((args, kwargs))
+                arguments = self._arguments(component, args, kwargs)
             step = self.graph.add(self.run, self._called(component))
             step.args, step.inputs, step.names = arguments
             if component.step_options.cache is not None and self.make_key is not None:
@@ -147,6 +152,12 @@ class Trace:
             names = main_names(self._blobs.main_part(packed), self._main)
         inputs = tuple(self._found) if self._found else ()
         return Arguments(packed, inputs, names)
+
+    def _may_hold_tables(self, packed: Packed | None) -> bool:
+        """Whether results may stand in arrays or tables, whose type their values decide."""
+        if isinstance(packed, str):
+            packed = bytes(self._blobs.main_part(packed))
+        return packed is not None and b"numpy" in packed
 
     def _culprit(
         self, component: Any, args: tuple[Any, ...], kwargs: dict[str, Any]

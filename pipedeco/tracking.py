@@ -18,7 +18,7 @@ from pipedeco import events
 from pipedeco.errors import NotPicklable, ReportError, RunNotFound
 from pipedeco.events import OF_RUN, OF_STEP
 from pipedeco.reporter import ADDRESS, afar, silent
-from pipedeco.result import resolve
+from pipedeco.resolving import value as resolve
 from pipedeco.text import preview
 from pipedeco.tracing import reporting
 

@@ -47,7 +47,8 @@ ON_REMOTE = frozenset(
     for name in (
         "results", "failure", "retries", "nesting", "cancel", "reports", "priorities",
         "environments", "seeds", "setup", "collect", "children", "logging", "ambient", "cache_files",
-        "resume_order", "loading_exits", "exceptions", "frames",
+        "resume_order", "loading_exits", "exceptions", "frames", "outputs", "containers", "iterators",
+        "pending", "operations", "changes",
     )
 )  # fmt: skip
 

@@ -76,7 +76,7 @@ def pipedeco_value(x):
     return x
 
 
-pipedeco_value.__module__, pipedeco_value.__qualname__ = "pipedeco.result", "value"
+pipedeco_value.__module__, pipedeco_value.__qualname__ = "pipedeco.resolving", "value"
 
 
 def namespace():
@@ -1365,3 +1365,53 @@ def best_time(action):
         action()
         times.append(time.perf_counter() - start)
     return min(times)
+
+
+# -- tables: what is advised on where pandas is imported
+
+
+TABLES = """
+df = pd.DataFrame({"x": xs})
+rs = [fit(n) for n in xs]
+other = rs
+df["a"] = rs  # ! `df['a']` holds futures, not their values: use `pipedeco.value(rs)`
+df["b"] = [fit(n) for n in df["x"]]  # ! `df['b']` holds futures
+df = df.assign(c=other)  # ! `df.assign(c=other)` holds futures
+df.loc[:, "d"] = other  # ! holds futures
+df.loc[0, "e"] = fit(x)  # ! `df.loc[0, 'e']` takes the future `fit(x)`
+df["f"] = df["x"].map(fit)  # ! `df['x'].map(fit)` makes a column that holds futures
+copied = df.copy()
+copied.insert(0, "g", rs)  # ! holds futures
+table["h"] = rs  # ! `table['h']` holds futures
+"""
+
+NO_TABLES = """
+df = pd.DataFrame({"x": xs})
+rs = [fit(n) for n in xs]
+df["a"] = value(rs)
+df["b"] = [1, 2]
+df["c"] = xs
+d = {}
+d["d"] = rs
+x["e"] = rs
+x.mapped = x.map(fit), xs.insert(0, rs)
+df["f"] = df["x"].map(helper)
+"""
+
+
+@pytest.mark.parametrize("case", [TABLES, NO_TABLES], ids=["futures", "values"])
+def test_columns_of_futures(case, monkeypatch):
+    frame = type("DataFrame", (), {"__module__": "pandas"})
+    fake = module("pandas", DataFrame=frame)
+    monkeypatch.setitem(sys.modules, "pandas", fake)
+    header = "def body(x, xs, table: pd.DataFrame):\n"
+    source = header + textwrap.indent(case.strip("\n"), "    ") + "\n"
+    found = advise(define(source, {**namespace(), "pd": fake}), is_traced)
+    said = {advice.line: advice.message for advice in found}
+    marks = {
+        number: mark.group(1)
+        for number, line in enumerate(source.splitlines(), start=1)
+        if (mark := re.search(r"# ! (.*)$", line))
+    }
+    assert said.keys() == marks.keys()
+    assert all(mark in said[number] for number, mark in marks.items())

@@ -323,7 +323,7 @@ def test_not_picklable_result():
     """It names the step, the path to the culprit, its type, and the cure."""
     error, run = read_error_of(open_database, NotPicklable)
     assert "result.held.held is a sqlite3.Connection" in str(error)
-    assert "make it inside the step" in str(error)
+    assert "make it in the step that needs it" in str(error)
     assert (error.run, error.step) == (run.id, "open_database")
     assert "in step open_database" in told(error)
 

@@ -38,7 +38,7 @@ _TELLING = frozenset(
     (
         *("isinstance", "type", "set", "frozenset", "dict", "fromkeys"),
         *("Counter", "OrderedDict", "defaultdict", "dump", "dumps", "concat", "join"),
-        *("DataFrame", "Series"),
+        *("DataFrame", "Series", "assign"),
     )
 )
 # Instructions likewise: `is`, `in`, sets, dicts, match, handlers.
@@ -91,7 +91,7 @@ def _may_surprise(function: Any) -> bool:
         return True
     if any(_is_hashed(found) for code in codes for found in _objects(function, code)):
         return True
-    telling = _opcodes()
+    telling = _opcodes(tables=_uses_tables())
     return any(not telling.isdisjoint(code.co_code[::2]) for code in codes)
 
 
@@ -118,9 +118,17 @@ def _is_hashed(found: object) -> bool:
     return issubclass(type(found), dict | set | frozenset)
 
 
-def _opcodes() -> frozenset[int]:
+def _uses_tables() -> bool:
+    """Whether anybody has imported a library of tables, whose columns may be set."""
+    from sys import modules
+
+    return "pandas" in modules or "polars" in modules
+
+
+def _opcodes(*, tables: bool) -> frozenset[int]:
     from opcode import opmap
 
-    telling = {opmap[name] for name in _INSTRUCTIONS if name in opmap}
+    wanted = (*_INSTRUCTIONS, "STORE_SUBSCR") if tables else _INSTRUCTIONS
+    telling = {opmap[name] for name in wanted if name in opmap}
     telling |= {number for name, number in opmap.items() if "JUMP" in name and "NONE" in name}
     return frozenset(telling)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import _ast
+from types import FunctionType
 from typing import TYPE_CHECKING
 
 from pipedeco.advice import _rules as rules
 from pipedeco.advice._expressions import Expressions
+from pipedeco.advice._lookup import dotted
 from pipedeco.advice._shapes import (
+    TABLE,
     TEXT,
     UNSURE,
     Group,
@@ -23,6 +26,7 @@ from pipedeco.advice._shapes import (
     finds_by_hash,
     holds_result,
     is_key,
+    is_table_type,
     join_all,
     origins,
 )
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
 _OF_FUTURES = frozenset(("done", "running", "cancel", "cancelled", "add_done_callback"))
 # What takes the items of its first argument for rows and values.
 _TABLES = (".concat", ".DataFrame", ".Series")
+_TAKES_COLUMNS = frozenset(("assign", "insert", "with_columns"))
+_MAPS = frozenset(("map", "apply", "applymap", "transform", "map_elements", "pipe"))
 _LOGGING = frozenset(("debug", "info", "warning", "error", "exception"))
 _INTO_FUTURES = frozenset(("StepResult", "Future"))
 
@@ -74,7 +80,7 @@ _SPECIAL = {
     "json.dump": "_encode",
     "json.dumps": "_encode",
     "pipedeco.value": "_value",
-    "pipedeco.result.value": "_value",
+    "pipedeco.resolving.value": "_value",
 }
 
 # What is known of the methods of lists, sets and dicts: those that give a group, and the others.
@@ -146,6 +152,8 @@ class Calls(Expressions):
         if isinstance(owner, Text) and func.attr == "join":
             self._check_items(call, call.first)
             return TEXT
+        if owner is TABLE:
+            return self._call_of_table(call, func)
         if func.attr in _LOGGING:
             self._log(call)
             return None
@@ -162,7 +170,19 @@ class Calls(Expressions):
         elif name.startswith("pipedeco.tracking."):
             special = self._log
         shape: Shape | None = special(call)
-        return shape
+        makes_table = name.startswith(("pandas.", "polars.")) and shape is None
+        return TABLE if makes_table else shape
+
+    def _call_of_table(self, call: Call, func: ast.Attribute) -> Shape:
+        self._foreign(call)
+        if func.attr in _TAKES_COLUMNS:
+            for node, shape in call.arguments():
+                self.check_column(call.node, shape, node)
+        if func.attr in _MAPS and call.first is not None:
+            node, shape = call.first
+            if self.traced(shape) is not None:
+                self.warn(call.node, rules.mapped(func, node))
+        return TABLE
 
     def _foreign(self, call: Call) -> None:
         """A function of which nothing is known: it may read, and it may raise."""
@@ -221,9 +241,12 @@ class Calls(Expressions):
     def _ignore(self, call: Call) -> None:
         """`repr`, `id` and the like never wait."""
 
-    def _value(self, call: Call) -> None:
+    def _value(self, call: Call) -> Shape | None:
         for node, shape in call.arguments():
             self.read_all(shape, WAITS, node)
+        first = call.first
+        component = first[1].component if first and isinstance(first[1], Result) else None
+        return TABLE if is_table_type(_returned_by(component)) else None
 
     def _sum(self, call: Call) -> None:
         self.note_foreign()
@@ -384,3 +407,13 @@ def _mentions(node: ast.expr, names: frozenset[str]) -> bool:
         getattr(inner, "id", "") in names or getattr(inner, "attr", "") in names
         for inner in walk(node)
     )
+
+
+def _returned_by(component: object) -> str:
+    """The full name of the type that a component is annotated to return."""
+    fn = getattr(component, "fn", None)
+    found = fn.__annotations__.get("return") if type(fn) is FunctionType else None
+    if type(found) is not str:
+        return dotted(found)
+    owner = dict.get(fn.__globals__, found.partition(".")[0], None)  # type: ignore[union-attr]
+    return dotted(owner) + "." + found.partition(".")[2] if "." in found else dotted(owner)

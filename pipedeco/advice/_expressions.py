@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pipedeco.advice import _rules as rules
 from pipedeco.advice._lookup import MISSING, dotted, member
 from pipedeco.advice._shapes import (
+    TABLE,
     TEXT,
     Group,
     Known,
@@ -16,6 +17,7 @@ from pipedeco.advice._shapes import (
     Shape,
     display,
     element,
+    elements_are_results,
     finds_by_hash,
     holds_result,
     is_key,
@@ -79,7 +81,7 @@ class Expressions(State):
         if isinstance(owner, Result):
             return self._attribute_of_result(node, owner)
         self.note_foreign()
-        return None
+        return owner if owner is TABLE else None
 
     def member_of(self, owner: Known, name: str) -> Shape | None:
         found = member(owner.obj, name)
@@ -273,7 +275,7 @@ class Expressions(State):
             return self._select(node, owner)
         self.check_index(node, owner, index)
         self.note_index()
-        return _item(owner, node.slice)
+        return owner if owner is TABLE else _item(owner, node.slice)
 
     def _select(self, node: ast.Subscript, owner: Result) -> Shape:
         selection = Origin(node, self.guards, quiet=False)
@@ -313,7 +315,7 @@ class Expressions(State):
         elif isinstance(target, _ast.Starred):
             self.bind(target.value, None if shape is None else Group("list", shape), source)
         elif isinstance(target, _ast.Subscript):
-            self._store(target, shape)
+            self._store(target, shape, source)
         elif isinstance(target, _ast.Attribute):
             self.visit(target.value)
 
@@ -335,12 +337,21 @@ class Expressions(State):
             return shape.parts or ()
         return [element(shape)] * len(targets)
 
-    def _store(self, target: ast.Subscript, shape: Shape | None) -> None:
+    def _store(self, target: ast.Subscript, shape: Shape | None, source: ast.expr) -> None:
         """`owner[index] = shape`: the owner, if it has a name, has one element more."""
         owner, index = self.visit(target.value), self.visit(target.slice)
         self.check_index(target, owner, index)
         if isinstance(owner, Group):
             self.grow(target.value, owner.grown(shape, index))
+        elif owner is TABLE:
+            self.check_column(target, shape, source)
+
+    def check_column(self, place: ast.expr, shape: Shape | None, source: ast.expr) -> None:
+        """Warn of futures that are put into a table."""
+        if elements_are_results(shape):
+            self.warn(place, rules.column(place, source))
+        elif isinstance(shape, Result):
+            self.warn(place, rules.cell(place, source))
 
     def grow(self, owner: ast.expr, grown: Group) -> None:
         if isinstance(owner, _ast.Name):

@@ -133,3 +133,25 @@ def lazy_selection(selection: ast.expr, result: ast.expr) -> str:
         f"`{selected}` selects without looking, so what is missing is not missed inside this "
         f"`try` and the handler does not see it: use `{cure}`"
     )
+
+
+def column(place: ast.expr, results: ast.expr) -> str:
+    name = quote(results)
+    return f"`{quote(place)}` holds futures, not their values: use `pipedeco.value({name})`"
+
+
+def cell(place: ast.expr, result: ast.expr) -> str:
+    name = quote(result)
+    return (
+        f"`{quote(place)}` takes the future `{name}` for an array, without an index, or refuses it: "
+        f"use `pipedeco.value({name})`"
+    )
+
+
+def mapped(function: ast.expr, component: ast.expr) -> str:
+    name, called = quote(component), quote(function)
+    column_of = quote(getattr(function, "value", function))
+    return (
+        f"`{called}({name})` makes a column that holds futures, not their values: "
+        f"use `pipedeco.value([{name}(x) for x in {column_of}])`"
+    )

@@ -118,6 +118,12 @@ class Text:
     __slots__ = ()
 
 
+class Table:
+    """A table of pandas or polars, or a part of one, which takes the items of a list as they are."""
+
+    __slots__ = ()
+
+
 class Unsure:
     """The type of UNSURE."""
 
@@ -126,8 +132,9 @@ class Unsure:
     output_count = None
 
 
-Shape = Result | Group | Known | Traced | Text
+Shape = Result | Group | Known | Traced | Text | Table
 TEXT = Text()
+TABLE = Table()
 UNSURE = Unsure()  # stands for the component of a result that may come from several
 
 
@@ -158,6 +165,12 @@ def elements_are_results(shape: Shape | None) -> bool:
     return type(element(shape)) is Result or (
         type(shape) is Group and any(type(part) is Result for part in shape.parts or ())
     )
+
+
+def is_table_type(name: str) -> bool:
+    """Whether it is the full name of a type of tables."""
+    library, _, last = name.partition(".")
+    return library in ("pandas", "polars") and name.endswith(("DataFrame", "Series")) and bool(last)
 
 
 def finds_by_hash(shape: Shape | None) -> bool:

@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING
 from pipedeco.advice import _rules as rules
 from pipedeco.advice._calls import Calls
 from pipedeco.advice._expressions import known
-from pipedeco.advice._lookup import MISSING, imported, member
-from pipedeco.advice._shapes import Group, Known, Result, element, join
+from pipedeco.advice._lookup import MISSING, dotted, imported, member
+from pipedeco.advice._shapes import (
+    TABLE,
+    Group,
+    Known,
+    Result,
+    Shape,
+    element,
+    is_table_type,
+    join,
+)
 from pipedeco.advice._state import ACTS, WAITS, Guard
 from pipedeco.syntax import walk
 
@@ -38,10 +47,16 @@ class Statements(Calls):
         arguments = self.definition.args
         for argument in walk(arguments):
             if isinstance(argument, _ast.arg):
-                self.env[argument.arg] = None
+                self.env[argument.arg] = self._annotated(argument)
         self._leaving: list[list[Env]] = []
         self.block(self.definition.body)
         return self.found
+
+    def _annotated(self, argument: ast.arg) -> Shape | None:
+        """What is known of an argument by its annotation: whether it is a table."""
+        said = argument.annotation
+        kind = None if said is None else self.visit(said)
+        return TABLE if isinstance(kind, Known) and is_table_type(dotted(kind.obj)) else None
 
     def block(self, statements: Iterable[ast.stmt]) -> bool:
         return any(self.do(statement) for statement in statements)

@@ -8,6 +8,7 @@ import pickle
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pipedeco.outputs import taken
 from pipedeco.text import preview
 
 if TYPE_CHECKING:
@@ -88,8 +89,7 @@ class _Looker(pickle.Unpickler):
         return _stand_in(name if word[:1].isupper() else "...")  # a class, or a function
 
     def _given(self, number: int, path: tuple[tuple[str, Any], ...] = ()) -> Any:
-        taken = "".join(f"[{key!r}]" if kind == "item" else f".{key}" for kind, key in path)
-        return _stand_in(self._names[number] + taken)()
+        return _stand_in(self._names[number] + "".join([taken(*part) for part in path]))()
 
 
 class _Inband:

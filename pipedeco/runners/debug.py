@@ -19,9 +19,10 @@ from pipedeco.errors import ConfigError, NotPicklable, Terminated
 from pipedeco.graph import CANCELLED, FAILED, Called, Logs, Outcome, Step, StepCall
 from pipedeco.reporter import ADDRESS, Reporter, StepName
 from pipedeco.requirements import unmet
-from pipedeco.result import StepResult, accept_change, has_changed
+from pipedeco.result import StepResult
 from pipedeco.runners import UnderWay, auto_logs
 from pipedeco.runners.beside import InPlace
+from pipedeco.runners.changed import warn_of_changes
 from pipedeco.runners.offspring import Offspring
 from pipedeco.runners.streams import StepLogs, Streams
 from pipedeco.serialization import (
@@ -324,14 +325,8 @@ class DebugSession:
             logs = self._log.end(step.position + 1)
             if time.monotonic_ns() - self._began > QUICKEST:
                 self.offspring.look(self._began)
-        if before is not None and has_changed(before, (args, kwargs)):
-            warn_user(
-                f"step {step.name} changed its argument in place; the other modes would not see "
-                "that outside the step: return the changed value instead"
-            )
-            for argument in (*step.originals[0], *step.originals[1].values()):
-                if isinstance(argument, StepResult):
-                    accept_change(argument)  # it was the step's, not the body's
+        if before is not None:
+            warn_of_changes(step, before, [*args, *kwargs.values()], outcome)
         if step.called.options.timeout is not None:
             self._warn_timeout(step, outcome, step.called.options.timeout)
         return outcome if logs is None else outcome._replace(logs=logs)
@@ -408,9 +403,10 @@ class DebugSession:
 
     def _mark(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | None:
         """The arguments' pickle before the step, by which a change in place is seen."""
-        for value in args if not kwargs else (*args, *kwargs.values()):
+        given = args if not kwargs else (*args, *kwargs.values())
+        for value in given:
             if type(value) not in ATOMS:
-                return pickle_mark((args, kwargs))
+                return pickle_mark([*given])
         return None
 
     def _pack(self, step: Step, value: Any) -> tuple[Packed | None, str | None, tuple[str, ...]]:

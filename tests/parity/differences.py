@@ -90,7 +90,6 @@ ONCE = "A warning that Python shows once"
 POOLS = "A pipeline or component of the script"
 BEGINS = "Steps begin in the working directory in which the run began"
 AFTER = "What a thread of a step writes after the run has ended"
-OPERATORS = "A warning of an operation on a result"
 
 
 def _staying() -> Iterator[Known]:
@@ -113,8 +112,6 @@ def _staying() -> Iterator[Known]:
     leaves = "the worker lives on, and the step's failure is recorded"
     yield Known("limits_exit", EVERY, "end traceback", leaves, raises="SystemExit: 3", limits=EXIT)
     yield Known("exception_kinds", EVERY, "stdout", leaves, like="stop ", limits=EXIT)
-    operator = "Python's own code warns at the line of whoever calls it, which is our method"
-    yield Known("operators", EVERY, "stderr", operator, limits=OPERATORS)
     copied = "they travel as pickles, and each interpreter has its own hash seed"
     yield Known("limits_identity", WORKERS, "stdout", copied, limits=COPIES)
     there = "each run has a working directory of its own where its engine is"

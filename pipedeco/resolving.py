@@ -1,0 +1,257 @@
+"""Values in the place of results: in containers, tables and objects, at any depth, without recursion.
+
+    value(x)       a copy of what holds results, for a body
+    settled(x)     what a pipeline returns: containers that can be changed stay the same objects
+    settle_tables  arrays and tables that go to a step, as their types are made of their values
+
+What holds no result is returned as it is.  Of objects, the attributes of users' classes are looked at;
+what a library's object may hide is left to the pickle.
+"""
+
+from __future__ import annotations
+
+import copy
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from pipedeco.errors import GraphError
+from pipedeco.frames import hides_frames
+from pipedeco.lazily import calls_components, is_lazy
+from pipedeco.rebuilding import CONTAINERS, NOTHING, OBJECT, PLAIN
+from pipedeco.result import StepResult
+from pipedeco.tables import table_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pipedeco.rebuilding import Kind, Rebuilding
+
+K = TypeVar("K")
+T = TypeVar("T")
+U = TypeVar("U")
+
+_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
+
+
+@overload
+def value(item: StepResult[T]) -> T: ...
+@overload
+def value(item: list[StepResult[T]]) -> list[T]: ...
+@overload
+def value(item: set[StepResult[T]]) -> set[T]: ...
+@overload
+def value(item: dict[K, StepResult[T]]) -> dict[K, T]: ...
+@overload
+def value(item: tuple[StepResult[T], StepResult[U]]) -> tuple[T, U]: ...
+@overload
+def value(item: tuple[StepResult[T], ...]) -> tuple[T, ...]: ...
+@overload
+def value(item: T) -> T: ...
+@hides_frames
+def value(item: Any) -> Any:
+    """The plain value of `item`: every StepResult in it, at any depth of lists, tuples, dicts,
+    sets, dataclasses, tables, arrays and objects of your classes, is replaced by its value.  Plain
+    values are returned as they are, and none of these is changed.
+
+    Raises what reading those results raises.
+    """
+    if isinstance(item, StepResult):
+        return item.result()
+    return _Rebuild(_holders(item), in_place=False).of(item) if _holds_result(item) else item
+
+
+def settled(item: Any, pipeline: str) -> Any:
+    """What a pipeline returns, with values in the place of results.
+
+    Raises
+    ------
+    GraphError: where it holds an iterator that would call components, or read results, later.
+    """
+    met = _Search(lambda kind: kind is StepResult or is_lazy(kind)).all(item)
+    _refuse([found for found in met if type(found) is not StepResult], pipeline)
+    if not any(type(found) is StepResult for found in met):
+        return item
+    return _Rebuild(_holders(item), in_place=True).of(item)
+
+
+def settle_tables(item: Any) -> Any:
+    """The same with values in the place of results that stand in arrays and tables.
+
+    Tables are changed themselves where they can be, so that a body sees in them what it would see
+    without pipedeco.
+    """
+    made: dict[int, Any] = {}
+    tables = _Search(_is_table)
+    for table in tables.all(item):
+        if _holds_result(table):
+            made[id(table)] = _Rebuild(_holders(table), in_place=True).of(table)
+    holders = holders_of(set(made), tables.links(item))
+    return _Rebuild(holders, in_place=True, made=made).of(item) if made else item
+
+
+def _refuse(iterators: list[Any], pipeline: str) -> None:
+    for iterator in iterators:
+        if calls_components(iterator):
+            kind = type(iterator).__name__
+            raise GraphError(
+                f"pipeline {pipeline} returned a {kind}, which would call components or read results "
+                "when somebody goes through it, and the run is over then: return a list, such as "
+                "[step(x) for x in xs] or list(...)"
+            )
+
+
+def _is_table(kind: type) -> bool:
+    return table_kind(kind) is not None
+
+
+def _is_result(kind: type) -> bool:
+    return kind is StepResult
+
+
+def _holds_result(item: Any) -> bool:
+    return bool(_Search(_is_result).all(item))
+
+
+def _holders(item: Any) -> set[int]:
+    """The ids of what holds results, these included."""
+    search = _Search(_is_result)
+    return holders_of({id(found) for found in search.all(item)}, search.links(item))
+
+
+class _Search:
+    """Goes through a value.
+
+    Parameters
+    ----------
+    wanted: tells the types that are looked for; these are not looked into.
+    """
+
+    def __init__(self, wanted: Callable[[type], bool]) -> None:
+        self._wanted = wanted
+        self._kinds: dict[type, Kind | None] = {}  # None: it is wanted
+        self._kept: list[Any] = []  # parts that were made, so that no id is used twice
+
+    def all(self, item: Any) -> list[Any]:
+        """Everything that is wanted."""
+        return [found for found, parts in self._walk(item) if parts is None]
+
+    def links(self, item: Any) -> dict[int, list[int]]:
+        """The ids of what holds each part, by the id of that."""
+        holders: dict[int, list[int]] = {}
+        for found, parts in self._walk(item):
+            for part in parts or ():
+                holders.setdefault(id(part), []).append(id(found))
+        return holders
+
+    def _walk(self, item: Any) -> Iterator[tuple[Any, list[Any] | None]]:
+        """Each value that has parts, with those that are no atoms, and, with None, what is wanted."""
+        seen: set[int] = set()
+        waiting = [item]
+        while waiting:
+            found = waiting.pop()
+            if id(found) in seen:
+                continue
+            seen.add(id(found))
+            kind = type(found)
+            known = self._kinds[kind] if kind in self._kinds else self._look_at(kind)
+            if known is None:
+                yield found, None
+                continue
+            parts = [part for part in known.parts(found) if type(part) not in _ATOMS]
+            if parts:
+                self._kept.append(parts)
+                yield found, parts
+                waiting += parts
+
+    def _look_at(self, kind: type) -> Kind | None:
+        found = self._kinds[kind] = None if self._wanted(kind) else _kind_of(kind) or NOTHING
+        return found
+
+
+def holders_of(found: set[int], links: dict[int, list[int]]) -> set[int]:
+    """These ids, and those of all that holds them."""
+    waiting = list(found)
+    holders: set[int] = set()
+    while waiting:
+        number = waiting.pop()
+        if number not in holders:
+            holders.add(number)
+            waiting.extend(links.get(number, ()))
+    return holders
+
+
+class _Rebuild:
+    """Puts values in the place of results.
+
+    Parameters
+    ----------
+    holders: the ids of what holds some.
+    in_place: whether what can be changed is changed, or copied.
+    made: what stands for parts that are known already, by their ids; other results stay then.
+    """
+
+    def __init__(
+        self, holders: set[int], *, in_place: bool, made: dict[int, Any] | None = None
+    ) -> None:
+        self._holders = holders
+        self._in_place = in_place
+        self._reads = made is None
+        self._made = made or {}
+        self._kept: list[Any] = []
+
+    def of(self, root: Any) -> Any:
+        rebuilding, sent = self._begin(root)
+        open_ = [] if rebuilding is None else [(root, rebuilding)]
+        while open_:
+            item, rebuilding = open_[-1]
+            try:
+                part = rebuilding.send(sent)
+            except StopIteration as end:
+                open_.pop()
+                sent = self._made[id(item)] = end.value
+                continue
+            rebuilding, sent = self._begin(part)
+            if rebuilding is not None:
+                open_.append((part, rebuilding))
+        return sent
+
+    def _begin(self, item: Any) -> tuple[Rebuilding | None, Any]:
+        """The rebuilding of a holder, or None and what stands for anything else."""
+        if id(item) in self._made:
+            return None, self._made[id(item)]
+        if type(item) is StepResult:
+            return None, item.result() if self._reads else item
+        kind = _kind_of(type(item)) if id(item) in self._holders else None
+        if kind is None:
+            return None, item
+        self._kept.append(item)
+        return kind.rebuild(item, self._target), None
+
+    def _target(self, item: Any) -> Any:
+        """What is changed in the place of a value; known before its parts, as it may hold itself."""
+        made = self._made[id(item)] = item if self._in_place else copy.copy(item)
+        return made
+
+
+def _kind_of(kind: type) -> Kind | None:
+    """How to look into values of a type; None for those that are not looked into."""
+    if kind in PLAIN:
+        return PLAIN[kind]
+    for types, known in CONTAINERS:
+        if issubclass(kind, types):
+            return known
+    table = table_kind(kind)
+    if table is not None:
+        return table
+    return OBJECT if _has_known_attributes(kind) else None
+
+
+def _has_known_attributes(kind: type) -> bool:
+    if issubclass(kind, type | FunctionType):
+        return False
+    declared = ("__dataclass_fields__", "__attrs_attrs__", "__pydantic_fields__")
+    if any(hasattr(kind, name) for name in declared):
+        return True
+    from pipedeco.fingerprint.packages import USER, Owners
+
+    return Owners().of(str(kind.__module__)) == USER
