@@ -56,7 +56,7 @@ ON_REMOTE = frozenset(
 # The files that take longest, of which none is to begin last.
 FIRST = (
     "test_parity",
-    "test_dask", "test_resume_processes", "test_demo", "test_runner_contract",
+    "test_dask", "test_resume_processes", "test_demo", "test_checkers", "test_runner_contract",
     "test_objects", "test_results", "test_reports", "test_layouts", "test_ray", "test_examples",
     "test_cache_processes", "test_cli_run", "test_retries", "test_cli_reports",
 )  # fmt: skip
