@@ -22,7 +22,7 @@ from pipedeco.result import StepResult
 from pipedeco.tables import table_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from pipedeco.rebuilding import Kind, Rebuilding
 
