@@ -15,11 +15,11 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pipedeco.errors import GraphError
-from pipedeco.frames import hides_frames
-from pipedeco.lazily import calls_components, is_lazy
+from pipedeco.iterators import calls_components, is_lazy
 from pipedeco.rebuilding import CONTAINERS, NOTHING, OBJECT, PLAIN
 from pipedeco.result import StepResult
 from pipedeco.tables import table_kind
+from pipedeco.user_frames import hides_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,6 @@ from collections import OrderedDict
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from pipedeco.fingerprint.held import opened_bound
 from pipedeco.fingerprint.naming import public_name
 from pipedeco.fingerprint.nodes import (
     KEPT,
@@ -28,6 +27,7 @@ from pipedeco.fingerprint.nodes import (
     digest_of_pieces,
     packed,
 )
+from pipedeco.fingerprint.singletons import opened_bound
 from pipedeco.fingerprint.standard import by_key
 from pipedeco.fingerprint.unproven import Unproven
 

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pipedeco.frames import PACKAGE
+from pipedeco.user_frames import PACKAGE
 
 if TYPE_CHECKING:
     from types import FrameType
