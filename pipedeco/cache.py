@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
+from pipedeco.cache_warnings import CacheWarnings
 from pipedeco.components import bound_arguments
 from pipedeco.errors import PipedecoError, StoreError
 from pipedeco.fingerprint.code import CodeKeys
@@ -51,7 +52,6 @@ from pipedeco.store.database import connect_to_read, queries
 from pipedeco.store.reports import adopt
 from pipedeco.store.rows import unpack_logs
 from pipedeco.tracing import current
-from pipedeco.uncached import Uncached
 
 if TYPE_CHECKING:
     import sqlite3
@@ -170,7 +170,7 @@ class ResultCache:
         self._sent: dict[str, str] = {}  # values of `__main__` as keys first had them
         self._helpers: dict[str, Called] = {}
         self._agreed: dict[Any, bool] = {}  # by function: whether workers have the same code
-        self._uncached = Uncached()
+        self._warnings = CacheWarnings()
         self._doubted: dict[Any, list[StepCall]] = {}  # who waits for that
 
     # -- at the call, in the body's thread ---------------------------------------------------
@@ -188,7 +188,7 @@ class ResultCache:
         try:
             code = self.codes.of(component.fn)
             if code.unproven:
-                self._uncached.tell_of_code(component, code.unproven[0])
+                self._warnings.tell_of_code(component, code.unproven[0])
             unproven = code.unproven[0] if code.unproven else self._moved(code)
             if unproven:
                 return StepKey(cache, code.digest, {}, unproven)
@@ -196,7 +196,7 @@ class ResultCache:
                 arguments = self._arguments(component, args, kwargs, inputs)
             except Unproven as error:
                 if all(os.path.exists(file.path) for file in _files((args, kwargs))):
-                    self._uncached.tell_of_argument(component, str(error))
+                    self._warnings.tell_of_argument(component, str(error))
                 return StepKey(cache, code.digest, {}, str(error))
             key = StepKey(cache, code.digest, arguments, None)
             key.layout = self._layout
@@ -273,7 +273,7 @@ class ResultCache:
         return self._held.pop(call, self) is None
 
     def close(self) -> None:
-        self._uncached.tell_noted()
+        self._warnings.tell_noted()
         for name in list(self._claimed):  # of a run that could not be recorded
             self._release(name)
         if self._connection is not None:
@@ -348,7 +348,7 @@ class ResultCache:
             if found.startswith("!"):
                 key.unproven = f"the value of step {name} {found[1:]}"
                 if found.startswith(NOT_COMPARED):
-                    self._uncached.note(step.called.component, key.unproven)
+                    self._warnings.note(step.called.component, key.unproven)
                 return None
         content = [
             key.code,
@@ -663,7 +663,7 @@ class _Helped:
         pass
 
 
-DOING: dict[Callable[..., Any], str] = {
+ACTIVITIES: dict[Callable[..., Any], str] = {
     fingerprint: "fingerprinting values",
     parts_of: "importing the code of cached steps",
 }
@@ -675,7 +675,7 @@ class _Helper:
     def __init__(self, fn: Callable[..., Any]) -> None:
         self.fn = fn
         self.name = fn.__name__
-        self.doing = DOING[fn]  # for who looks at the run
+        self.activity = ACTIVITIES[fn]  # for who looks at the run
 
     def parameter_names(self) -> Sequence[str]:
         return ("value",)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overlo
 from pipedeco.callbacks import Callback, callback_name
 from pipedeco.definitions import Decorated
 from pipedeco.errors import ConfigError, GraphError
-from pipedeco.frames import hide_ours
 from pipedeco.options import Cache, ComponentOptions, PipelineOptions
 from pipedeco.tracing import current, refuse_foreign_thread
+from pipedeco.user_frames import hide_ours
 
 if TYPE_CHECKING:
     import os

@@ -127,7 +127,7 @@ class Display:
         now = time.monotonic()
         seconds, self._looked = now - self._looked, now
         if not _performs(self.run):
-            for text in _doings(self.run)[:1]:
+            for text in _activities(self.run)[:1]:
                 self.spent[text] = self.spent.get(text, 0.0) + seconds
 
     def write_line(self) -> None:
@@ -290,7 +290,7 @@ def _component_rows(run: Shown) -> list[tuple[str, str]]:
             failed = f", {called.failed} failed" if called.failed else ""
             found.append((called.name, f"{called.ended}/{called.steps}{failed}  {now}".rstrip()))
     found.sort(key=lambda row: row[0] not in longest)
-    return [(text, "") for text in _doings(run)] + found
+    return [(text, "") for text in _activities(run)] + found
 
 
 def _under_way(run: Shown, *, plain: bool = False) -> list[tuple[str, str]]:
@@ -299,13 +299,13 @@ def _under_way(run: Shown, *, plain: bool = False) -> list[tuple[str, str]]:
     Before them what else goes on; in a `plain` line what stands beside a name is left out.
     """
     found = [(text, "") for text in run.preparing()]
-    helpers = dict.fromkeys(doing for step, _, _, doing in run.running() if step.position < 0)
-    for step, seconds, progress, doing in run.running():
+    helpers = dict.fromkeys(activity for step, _, _, activity in run.running() if step.position < 0)
+    for step, seconds, progress, activity in run.running():
         if step.position < 0:
             continue
         told = f"{progress:.0%}  " if progress else ""
-        name = f"{step.name} ({doing})" if plain and doing else step.name
-        found.append((name, doing or told + duration(seconds)))
+        name = f"{step.name} ({activity})" if plain and activity else step.name
+        found.append((name, activity or told + duration(seconds)))
     found = found or [(text, "") for text in helpers if text]
     found += [(name, "waits to be released") for name in run.waiting()]
     for child in list(run.children):
@@ -316,15 +316,15 @@ def _under_way(run: Shown, *, plain: bool = False) -> list[tuple[str, str]]:
     return found
 
 
-def _doings(run: Shown) -> list[str]:
+def _activities(run: Shown) -> list[str]:
     """What goes on where no step is performed yet."""
-    others = [] if _performs(run) else [one.doing for one in run.running() if one.doing]
+    others = [] if _performs(run) else [one.activity for one in run.running() if one.activity]
     return list(dict.fromkeys([*run.preparing(), *others]))
 
 
 def _performs(run: Shown) -> bool:
     """Whether a step is performed, in a child run, too."""
-    own = any(step.position >= 0 and not doing for step, _, _, doing in run.running())
+    own = any(step.position >= 0 and not activity for step, _, _, activity in run.running())
     return own or any(_performs(child) for child in list(run.children))
 
 

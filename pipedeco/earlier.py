@@ -2,7 +2,9 @@
 
 The number of a step says little: a fan-out over a set comes in another order in each process, one
 `as_completed` in the order of the clock.  So a step has its own record if that fits, else that of
-any other call of its component with the same inputs.  Each record serves once.
+any other call of its component with the same inputs.  Each record serves once.  A step that was
+called the same before, and had not ended, is performed: the record of an equal call is that of
+another step, whose value others have used.
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ class Earlier:
     Parameters
     ----------
     known: what was recorded.
+    unfinished: the calls of steps that had not ended well, by name.
     arguments, value: give the digest of packed arguments, or of a value, by content.
     by_name: whether a step has the record of its own name alone, as its name counts.
     """
@@ -60,6 +63,7 @@ class Earlier:
         self,
         known: Iterable[Known],
         *,
+        unfinished: dict[str, Call],
         arguments: Callable[[Packed | None], str | None],
         value: Callable[[Packed | None], str | None],
         by_name: bool,
@@ -67,6 +71,7 @@ class Earlier:
         self._arguments = arguments
         self._value = value
         self._by_name = by_name
+        self._unfinished = unfinished
         self._known = list(known)
         self._left: dict[tuple[str, bool], int] = {}  # that are not taken, by component
         self._codes = {(*_kind(one), one.row["code"]) for one in self._known}
@@ -118,6 +123,8 @@ class Earlier:
         if self._by_name:
             return
         given = tuple([_given(dep) for dep in step.inputs])
+        if self._unfinished.get(step.name) == (step.args, given):
+            return
         if self._equal is None:
             self._equal = self._index(lambda one: (one.args, tuple(one.row["given"])))
         yield self._equal.get((step.args, given), ())

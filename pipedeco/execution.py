@@ -37,7 +37,6 @@ from pipedeco.errors import (
     Terminated,
 )
 from pipedeco.failures import Failures, exception_of, first_line
-from pipedeco.frames import hide_ours
 from pipedeco.graph import (
     CANCELLED,
     COMPLETED,
@@ -61,6 +60,7 @@ from pipedeco.serialization import UNRECORDED, Packed, Pickler, main_names, unpa
 from pipedeco.store.recorder import RunLog
 from pipedeco.text import preview
 from pipedeco.tracing import Trace, current, inside_step, reporting, watch_threads
+from pipedeco.user_frames import hide_ours
 from pipedeco.worker.generators import child_seed
 from pipedeco.worker.perform import describe_error, failed
 from pipedeco.worker.setups import name_of
@@ -736,7 +736,7 @@ class Execution:
             context.run(separate)
         try:
             if step.called.is_pipeline and self.session.in_process:
-                with CONTROLLER.stack:
+                with CONTROLLER.recursion:
                     self.session.post(self.scheduler.add, step)
             else:
                 self.session.post(self.scheduler.add, step)

@@ -226,7 +226,7 @@ def _execute(source: str, action: Callable[[], None]) -> Any:
     except SystemExit:  # the file's own reading of a command line; what it has defined counts
         return None
     except Exception as error:  # noqa: BLE001 - the user's file
-        from pipedeco.frames import user_part
+        from pipedeco.user_frames import user_part
         from pipedeco.worker.perform import describe_error
 
         error.__traceback__ = user_part(error.__traceback__)

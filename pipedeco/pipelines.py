@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from pipedeco.components import Bound, Traced, check_arguments, is_generator, reduce_decorated
 from pipedeco.errors import ConfigError, GraphError
-from pipedeco.frames import hide_ours, hides_frames
 from pipedeco.graph import Graph
 from pipedeco.options import ComponentOptions, PipelineOptions
 from pipedeco.tracing import (
@@ -18,6 +17,7 @@ from pipedeco.tracing import (
     loading,
     refuse_foreign_thread,
 )
+from pipedeco.user_frames import hide_ours, hides_frames
 
 if TYPE_CHECKING:
     import os

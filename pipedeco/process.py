@@ -16,9 +16,9 @@ from pipedeco.failures import first_line
 from pipedeco.forks import when_forked
 from pipedeco.interrupts import ENDS, Interrupts
 from pipedeco.plugins import Plugins
+from pipedeco.recursion import RecursionRoom
 from pipedeco.runners import Runner
 from pipedeco.runners.modes import make_runner
-from pipedeco.stack import Stack
 from pipedeco.store.recorder import Recorder
 from pipedeco.text import write_stderr
 from pipedeco.tracing import current
@@ -63,7 +63,7 @@ class Controller:
         self.displays = Displays()
         self.captures = Captures()
         self.plugins = Plugins()
-        self.stack = Stack()
+        self.recursion = RecursionRoom()
         self.codes: Codes | None = None
         self.recorded: Codes | None = None
         self.unread: dict[str, str] = {}  # started, failed, and nobody asked: id -> what to say

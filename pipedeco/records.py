@@ -12,7 +12,6 @@ from pipedeco.blobs import BlobStore
 from pipedeco.draw import Edge, Node
 from pipedeco.errors import BlobCorrupt, StepFailed, StepSkipped, StoreError
 from pipedeco.events import OF_STEP, last_progress, log_texts, read, summarise
-from pipedeco.frames import hides_frames
 from pipedeco.graph import (
     CANCELLED,
     SKIPPED,
@@ -28,6 +27,7 @@ from pipedeco.serialization import UNRECORDED, unpack, unpack_arguments, unpack_
 from pipedeco.store import rows
 from pipedeco.store.database import connect_to_read, fetch, queries
 from pipedeco.store.reports import is_adopted, part_of
+from pipedeco.user_frames import hides_frames
 
 if TYPE_CHECKING:
     from pipedeco.events import Event, Part

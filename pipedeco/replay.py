@@ -29,7 +29,6 @@ from pipedeco.errors import BlobCorrupt, ConfigError, NotPicklable, PipedecoErro
 from pipedeco.fingerprint.code import CodeKeys
 from pipedeco.fingerprint.packages import Owners
 from pipedeco.fingerprint.values import value_digest
-from pipedeco.frames import user_part
 from pipedeco.graph import CANCELLED, FAILED, RUNNING, SKIPPED, SUCCESS
 from pipedeco.loading import load
 from pipedeco.main_file import MAIN
@@ -40,6 +39,7 @@ from pipedeco.store import rows
 from pipedeco.store.database import as_dicts, connect_to_read, queries
 from pipedeco.text import plain_text, write_stderr
 from pipedeco.tracing import current, inside_step, reporting
+from pipedeco.user_frames import user_part
 from pipedeco.worker.generators import seeded
 from pipedeco.worker.perform import describe_error, run_coroutine
 

@@ -15,14 +15,14 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pipedeco.errors import GraphError
-from pipedeco.frames import hides_frames
-from pipedeco.lazily import calls_components, is_lazy
+from pipedeco.iterators import calls_components, is_lazy
 from pipedeco.rebuilding import CONTAINERS, NOTHING, OBJECT, PLAIN
 from pipedeco.result import StepResult
 from pipedeco.tables import table_kind
+from pipedeco.user_frames import hides_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from pipedeco.rebuilding import Kind, Rebuilding
 
@@ -57,7 +57,8 @@ def value(item: Any) -> Any:
     """
     if isinstance(item, StepResult):
         return item.result()
-    return _Rebuild(_holders(item), in_place=False).of(item) if _holds_result(item) else item
+    survey = _Survey(item, _is_result)
+    return _Rebuild(survey.holders(), in_place=False).of(item) if survey.found else item
 
 
 def settled(item: Any, pipeline: str) -> Any:
@@ -67,26 +68,30 @@ def settled(item: Any, pipeline: str) -> Any:
     ------
     GraphError: where it holds an iterator that would call components, or read results, later.
     """
-    met = _Search(lambda kind: kind is StepResult or is_lazy(kind)).all(item)
-    _refuse([found for found in met if type(found) is not StepResult], pipeline)
-    if not any(type(found) is StepResult for found in met):
-        return item
-    return _Rebuild(_holders(item), in_place=True).of(item)
+    survey = _Survey(item, lambda kind: kind is StepResult or is_lazy(kind))
+    results = [found for found in survey.found if type(found) is StepResult]
+    if len(results) < len(survey.found):
+        _refuse([found for found in survey.found if type(found) is not StepResult], pipeline)
+    return _Rebuild(survey.holders(results), in_place=True).of(item) if results else item
 
 
-def settle_tables(item: Any) -> Any:
-    """The same with values in the place of results that stand in arrays and tables.
+def settle_tables(item: Any) -> tuple[Any, bool]:
+    """The same with values in the place of results that stand in arrays and tables; whether any did.
 
     Tables are changed themselves where they can be, so that a body sees in them what it would see
     without pipedeco.
     """
     made: dict[int, Any] = {}
-    tables = _Search(_is_table)
-    for table in tables.all(item):
-        if _holds_result(table):
-            made[id(table)] = _Rebuild(_holders(table), in_place=True).of(table)
-    holders = holders_of(set(made), tables.links(item))
-    return _Rebuild(holders, in_place=True, made=made).of(item) if made else item
+    survey = _Survey(item, _is_table)
+    changed = []
+    for table in survey.found:
+        inside = _Survey(table, _is_result)
+        if inside.found:
+            made[id(table)] = _Rebuild(inside.holders(), in_place=True).of(table)
+            changed.append(table)
+    if not changed:
+        return item, False
+    return _Rebuild(survey.holders(changed), in_place=True, made=made).of(item), True
 
 
 def _refuse(iterators: list[Any], pipeline: str) -> None:
@@ -108,76 +113,63 @@ def _is_result(kind: type) -> bool:
     return kind is StepResult
 
 
-def _holds_result(item: Any) -> bool:
-    return bool(_Search(_is_result).all(item))
-
-
-def _holders(item: Any) -> set[int]:
-    """The ids of what holds results, these included."""
-    search = _Search(_is_result)
-    return holders_of({id(found) for found in search.all(item)}, search.links(item))
-
-
-class _Search:
-    """Goes through a value.
+class _Survey:
+    """Goes through a value once, and notes what stands where.
 
     Parameters
     ----------
     wanted: tells the types that are looked for; these are not looked into.
+
+    Attributes
+    ----------
+    found: everything of these types.
     """
 
-    def __init__(self, wanted: Callable[[type], bool]) -> None:
-        self._wanted = wanted
+    def __init__(self, item: Any, wanted: Callable[[type], bool]) -> None:
+        self.found: list[Any] = []
         self._kinds: dict[type, Kind | None] = {}  # None: it is wanted
-        self._kept: list[Any] = []  # parts that were made, so that no id is used twice
+        # What has parts, and those that are no atoms; kept, so that no id is used twice.
+        self._wholes: list[tuple[Any, list[Any]]] = []
+        self._walk(item, wanted)
 
-    def all(self, item: Any) -> list[Any]:
-        """Everything that is wanted."""
-        return [found for found, parts in self._walk(item) if parts is None]
-
-    def links(self, item: Any) -> dict[int, list[int]]:
-        """The ids of what holds each part, by the id of that."""
-        holders: dict[int, list[int]] = {}
-        for found, parts in self._walk(item):
-            for part in parts or ():
-                holders.setdefault(id(part), []).append(id(found))
-        return holders
-
-    def _walk(self, item: Any) -> Iterator[tuple[Any, list[Any] | None]]:
-        """Each value that has parts, with those that are no atoms, and, with None, what is wanted."""
+    def _walk(self, item: Any, wanted: Callable[[type], bool]) -> None:
         seen: set[int] = set()
         waiting = [item]
         while waiting:
-            found = waiting.pop()
-            if id(found) in seen:
+            one = waiting.pop()
+            if id(one) in seen:
                 continue
-            seen.add(id(found))
-            kind = type(found)
-            known = self._kinds[kind] if kind in self._kinds else self._look_at(kind)
+            seen.add(id(one))
+            kind = type(one)
+            if kind not in self._kinds:
+                self._kinds[kind] = None if wanted(kind) else _kind_of(kind) or NOTHING
+            known = self._kinds[kind]
             if known is None:
-                yield found, None
+                self.found.append(one)
                 continue
-            parts = [part for part in known.parts(found) if type(part) not in _ATOMS]
+            parts = [part for part in known.parts(one) if type(part) not in _ATOMS]
             if parts:
-                self._kept.append(parts)
-                yield found, parts
+                self._wholes.append((one, parts))
                 waiting += parts
 
-    def _look_at(self, kind: type) -> Kind | None:
-        found = self._kinds[kind] = None if self._wanted(kind) else _kind_of(kind) or NOTHING
-        return found
-
-
-def holders_of(found: set[int], links: dict[int, list[int]]) -> set[int]:
-    """These ids, and those of all that holds them."""
-    waiting = list(found)
-    holders: set[int] = set()
-    while waiting:
-        number = waiting.pop()
-        if number not in holders:
-            holders.add(number)
-            waiting.extend(links.get(number, ()))
-    return holders
+    def holders(self, found: list[Any] | None = None) -> set[int]:
+        """The ids of `found`, by default all that was, and of everything that holds them."""
+        holders = {id(one) for one in (self.found if found is None else found)}
+        inner = {id(whole) for whole, _ in self._wholes}
+        above: dict[int, list[int]] = {}
+        waiting = []
+        for whole, parts in self._wholes:
+            numbers = [id(part) for part in parts]
+            if not holders.isdisjoint(numbers):
+                waiting.append(id(whole))
+            for number in inner.intersection(numbers):
+                above.setdefault(number, []).append(id(whole))
+        while waiting:
+            number = waiting.pop()
+            if number not in holders:
+                holders.add(number)
+                waiting += above.get(number, ())
+        return holders
 
 
 class _Rebuild:
@@ -209,6 +201,9 @@ class _Rebuild:
             except StopIteration as end:
                 open_.pop()
                 sent = self._made[id(item)] = end.value
+                continue
+            if type(part) is StepResult:  # here, as lists of them are long
+                sent = part.result() if self._reads else part
                 continue
             rebuilding, sent = self._begin(part)
             if rebuilding is not None:

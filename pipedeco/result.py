@@ -12,11 +12,11 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from pipedeco.frames import hide_ours, hides_frames
 from pipedeco.graph import CANCELLED, ENDED, PENDING, QUEUED, RUNNING, SUCCESS, Step
-from pipedeco.operating import operate
+from pipedeco.operations import operate
 from pipedeco.outputs import ATTRIBUTE, ITEM, OUTPUT, take, taken, unpacked
 from pipedeco.serialization import pickle_mark
+from pipedeco.user_frames import hide_ours, hides_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -361,7 +361,7 @@ class StepResult(Generic[T_co]):
 
         value: Any = self.result()
         if type(value).__module__.startswith("pandas"):
-            from pipedeco.asking import warn_of_index
+            from pipedeco.library_calls import warn_of_index
 
             warn_of_index(value, self.step.name)
         return numpy.array(value, dtype=dtype, copy=True if copy is None else copy)
@@ -614,7 +614,7 @@ def _length(result: StepResult[Any]) -> int:
     try:
         return len(value)
     except TypeError as error:
-        from pipedeco.asking import note_future
+        from pipedeco.library_calls import note_future
 
         note_future(error, result.step.name)
         raise

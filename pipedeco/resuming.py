@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.blobs import BlobStore, blobs_of
 from pipedeco.cache import Codes, held_files, lost_module
-from pipedeco.earlier import Children, Earlier, Known, packed_digest
+from pipedeco.earlier import Call, Children, Earlier, Known, packed_digest
 from pipedeco.errors import (
     BlobCorrupt,
     ConfigError,
@@ -63,6 +63,7 @@ class TakenOver(NamedTuple):
     row: Row
     epoch: int
     earlier: dict[str, Known]  # by what tells the records apart: the step's name, or the like of it
+    unfinished: dict[str, Call]  # the calls of the other steps, by their names
     children: list[Row]  # its child runs, the newest first
     seconds: float  # that it has taken
 
@@ -102,7 +103,7 @@ def take_over(
         facts = {"run": row["seq"], "seconds": seconds, "began": time.time()}
         connection.execute(queries()["put_seconds"], facts)
         children = fetch(connection, "children_to_resume", parent=run)
-        _put_aside(connection, row["seq"], children)
+        unfinished = _put_aside(connection, row["seq"], children)
         earlier = {item["name"]: _known(item) for item in fetch(
             connection, "earlier_steps", run=row["seq"]
         )}  # fmt: skip
@@ -113,7 +114,7 @@ def take_over(
         raise StoreError(f"the store {folder} cannot be written: {error}") from error
     finally:
         connection.close()
-    return TakenOver(row, row["epoch"] + 1, earlier, children, seconds)
+    return TakenOver(row, row["epoch"] + 1, earlier, unfinished, children, seconds)
 
 
 def give_up(folder: str, run: str, epoch: int, error: BaseException) -> None:
@@ -143,8 +144,11 @@ def check_free(folder: str, row: Row, *, completed: bool = False) -> None:
         )
 
 
-def _put_aside(connection: sqlite3.Connection, seq: int, children: list[Row]) -> None:
-    """Move the steps that ended well to `earlier`, and forget the others: they are performed."""
+def _put_aside(connection: sqlite3.Connection, seq: int, children: list[Row]) -> dict[str, Call]:
+    """Move the steps that ended well to `earlier`, and forget the others: they are performed.
+
+    Returns the calls of the latter by their names.
+    """
     within = {"first": rows.step_id(seq, 0), "last": rows.step_id(seq + 1, 0)}
     steps = fetch(connection, "steps_to_resume", **within)
     attempts: dict[int, list[Row]] = {}
@@ -152,6 +156,9 @@ def _put_aside(connection: sqlite3.Connection, seq: int, children: list[Row]) ->
         attempts.setdefault(row["step"], []).append(row)
     _name_inputs(steps)
     fresh = [row for row in steps if _has_value(row)]
+    unfinished = {
+        row["name"]: (row["args"], tuple(row["given"])) for row in steps if not _has_value(row)
+    }
     _make_room(connection, seq, fresh)
     for row in fresh:
         beside = {name: row.pop(name) for name in BESIDE}
@@ -167,6 +174,7 @@ def _put_aside(connection: sqlite3.Connection, seq: int, children: list[Row]) ->
     connection.execute(queries()["forget_components"], {"run": seq})
     connection.execute(queries()["forget_reported"], {"run": seq})
     connection.execute(queries()["forget_releases"], {"run": seq})  # nobody has heard them
+    return unfinished
 
 
 def _seconds_of(connection: sqlite3.Connection, row: Row) -> float:
@@ -273,6 +281,7 @@ class Resumption:
         self.cache: ResultCache | None = None  # asked for what is not recorded here
         self._earlier = Earlier(
             taken.earlier.values(),
+            unfinished=taken.unfinished,
             arguments=lambda packed: _or_none(self._arguments_digest, packed),
             value=lambda packed: _or_none(self._value_digest, packed),
             by_name=seeded,

@@ -26,7 +26,6 @@ from pipedeco.errors import (
 )
 from pipedeco.events import TAG, Part, read
 from pipedeco.execution import Execution, Plan
-from pipedeco.frames import hides_frames
 from pipedeco.graph import (
     INTERRUPTED,
     PENDING,
@@ -58,6 +57,7 @@ from pipedeco.store.database import database_path
 from pipedeco.store.owner import is_alive
 from pipedeco.store.reports import storable
 from pipedeco.text import duration, plain_text
+from pipedeco.user_frames import hides_frames
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -105,7 +105,7 @@ def prepare_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 
 def call_pipeline(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Execute a run in the caller's thread; its value."""
-    with CONTROLLER.stack:
+    with CONTROLLER.recursion:
         return prepare_run(pipeline, args, kwargs).execute()
 
 

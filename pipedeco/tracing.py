@@ -103,8 +103,9 @@ class Trace:
             if arguments.inputs and self._may_hold_tables(arguments.packed):
                 from pipedeco.resolving import settle_tables
 
-                args, kwargs = settle_tables((args, kwargs))
-                arguments = self._arguments(component, args, kwargs)
+                (args, kwargs), changed = settle_tables((args, kwargs))
+                if changed:
+                    arguments = self._arguments(component, args, kwargs)
             step = self.graph.add(self.run, self._called(component))
             step.args, step.inputs, step.names = arguments
             if component.step_options.cache is not None and self.make_key is not None:

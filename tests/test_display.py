@@ -18,7 +18,7 @@ from pipedeco.display import line, picture
 from pipedeco.graph import Called, Graph, Step
 from pipedeco.options import ComponentOptions
 from pipedeco.runners import UnderWay
-from pipedeco.runners.doing import opening
+from pipedeco.runners.activity import opening
 from pipedeco.terminal import plain_lines
 from pipedeco.text import duration
 

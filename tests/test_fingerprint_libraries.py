@@ -505,7 +505,7 @@ def test_a_database_in_memory_is_never_proven(packages):
 
 
 def test_an_attribute_that_is_called_an_id_counts_where_it_is_one():
-    """What is left out is the address of the attribute beside it."""
+    """What is left out is the address of the attribute beside it, and no number of a user or order."""
 
     def made(**attributes):
         return types.SimpleNamespace(**attributes)
@@ -520,6 +520,9 @@ def test_an_attribute_that_is_called_an_id_counts_where_it_is_one():
         assert one != other
     one, other = (value_digest(made(_order_id=number)) for number in (1 << 40, 1 << 41))
     assert one != other
+    numbers = (1 << 24, 1 << 30, (1 << 40) + 8, 1541815603606036480)
+    users = [value_digest(made(user="a", _user_id=number)) for number in numbers]
+    assert len(set(users)) == len(numbers)
 
 
 def test_a_configuration_counts_by_what_it_stands_for_now(monkeypatch):

@@ -136,7 +136,7 @@ def finish(execution: Execution) -> int:
     """Execute a run, print its value, and give the exit code."""
     from pipedeco.config import find_progress
     from pipedeco.errors import RunCancelled, RunFailed
-    from pipedeco.frames import hide_ours
+    from pipedeco.user_frames import hide_ours
     from pipedeco.worker.perform import describe_error
 
     name = execution.pipeline.name

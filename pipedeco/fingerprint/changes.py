@@ -2,7 +2,7 @@
 
 Another pickle is not yet a change: reading a value may make it remember what it has computed.  Equal
 fingerprints prove that nothing has changed.  Where they differ, or there are none, the former value is
-held against the present one part by part, as both come out of a pickle (remembered.py says what of an
+held against the present one part by part, as both come out of a pickle (memoized.py says what of an
 object's attributes is memory).  What already differs between two loads of one pickle tells nothing.
 """
 
@@ -13,8 +13,8 @@ from collections import deque
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pipedeco.fingerprint.drawn import drawn, unseen
-from pipedeco.fingerprint.remembered import Remembered
+from pipedeco.fingerprint.figures import figure_content, without_pyplot
+from pipedeco.fingerprint.memoized import Memoized
 from pipedeco.fingerprint.values import value_digest
 from pipedeco.picklers import PROTOCOL
 from pipedeco.serialization import loads
@@ -46,7 +46,7 @@ def changed_parts(before: bytes, parts: list[Any], *, whole: bool = False) -> It
     before: the pickle of the list of all of them; with `whole`, of the only one.
     """
     try:
-        with unseen():
+        with without_pyplot():
             former, again = loads(before), loads(before)
             now = loads(pickle.dumps(parts[0] if whole else parts, PROTOCOL))
     except Exception:  # noqa: BLE001 - users' reducers; a lock may have been put in
@@ -80,7 +80,7 @@ class _Comparison:
         self._waiting: list[tuple[Place, Any, Any]] = [((), a, b)]
         self._seen: set[tuple[int, int]] = set()
         self._kept: list[Any] = []  # what was made, so that no id is used twice
-        self._remembered = Remembered()
+        self._memoized = Memoized()
         self._found: set[Place] = set()
 
     def differences(self) -> set[Place]:
@@ -144,7 +144,7 @@ class _Comparison:
         for name in a.keys() | b.keys():
             former, now = a.get(name, _ABSENT), b.get(name, _ABSENT)
             fresh = former is _ABSENT or former is None
-            if self._remembered.holds(type(owner), str(name), fresh=fresh):
+            if self._memoized.holds(type(owner), str(name), fresh=fresh):
                 continue
             if former is _ABSENT or now is _ABSENT:
                 same = False
@@ -158,9 +158,9 @@ def _known_content(a: Any, b: Any) -> bool | None:
     kind = type(a)
     if kind in _ATOMS:
         return bool(a == b) or bool(a != a and b != b)  # noqa: PLR0124 - not a number
-    content = drawn(a)
+    content = figure_content(a)
     if content is not None:
-        return content == drawn(b)
+        return content == figure_content(b)
     if kind in _SETS or kind.__module__.partition(".")[0] in _DATA:
         try:
             return value_digest(a) == value_digest(b)

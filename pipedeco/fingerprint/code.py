@@ -15,7 +15,7 @@ source is not there, or is not what runs (a file edited since it was imported), 
 place, and a change of layout may cost a miss.  What cannot be proven is said in `unproven`.
 
 A global value counts by its content (values.py).  One that has none to compare counts
-- by its name and the version, where a module of Python or a package holds it (held.py);
+- by its name and the version, where a module of Python or a package holds it (singletons.py);
 - by its settings, where it is an instrument: a logger, console, client or engine (libraries.py);
 - else not at all: the key is no proof, and a run says which global it is.
 Never by the expression that was assigned to it: what a script has put into the object since
@@ -32,12 +32,12 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.definitions import Decorated
 from pipedeco.fingerprint.codes import Codes, digest_of
-from pipedeco.fingerprint.held import holder_of
 from pipedeco.fingerprint.lookup import place_of
 from pipedeco.fingerprint.naming import module_called
 from pipedeco.fingerprint.packages import Owners, python_part
 from pipedeco.fingerprint.parts import PLAIN
 from pipedeco.fingerprint.reach import Reach
+from pipedeco.fingerprint.singletons import holder_of
 from pipedeco.fingerprint.unproven import Unproven
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from collections import OrderedDict
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from pipedeco.fingerprint.held import opened_bound
 from pipedeco.fingerprint.naming import public_name
 from pipedeco.fingerprint.nodes import (
     KEPT,
@@ -28,6 +27,7 @@ from pipedeco.fingerprint.nodes import (
     digest_of_pieces,
     packed,
 )
+from pipedeco.fingerprint.singletons import opened_bound
 from pipedeco.fingerprint.standard import by_key
 from pipedeco.fingerprint.unproven import Unproven
 
@@ -152,12 +152,18 @@ def _derived(state: State) -> list[str]:
 def _is_address(state: State, name: str) -> bool:
     """Whether `_x_id` is the `id()` of what is, or was, the attribute `x` beside it."""
     value, of = state[name], name[:-3]
-    if type(value) is not int or not name.startswith("_") or value < _LOWEST or value % 8:
+    if type(value) is not int or not name.startswith("_"):
         return False
-    return of in state or of[1:] in state
+    owner = of if of in state else of[1:]
+    if owner not in state:
+        return False
+    return value == id(state[owner]) or (value in _ADDRESSES and value % _ALIGNED == 0)
 
 
-_LOWEST = 1 << 24  # below are no objects; numbers of things are
+# Where objects lie that another process had.  Numbers of users and orders are below, random ones
+# and those with a time in them above.
+_ADDRESSES = range(1 << 32, 1 << 48) if sys.maxsize > 1 << 32 else range(1 << 24, 1 << 32)
+_ALIGNED = 16 if sys.maxsize > 1 << 32 else 8
 
 
 def _bag(value: Bag) -> Opened:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.fingerprint import lookup
 from pipedeco.fingerprint.codes import Codes, Features, digest_of
-from pipedeco.fingerprint.held import holder_of
 from pipedeco.fingerprint.naming import public_name
 from pipedeco.fingerprint.packages import Owners
+from pipedeco.fingerprint.singletons import holder_of
 from pipedeco.fingerprint.unproven import Unproven
 
 if TYPE_CHECKING:

@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, Any
 from pipedeco.definitions import Decorated
 from pipedeco.fingerprint import lookup, wrappers
 from pipedeco.fingerprint.bytecode import Read, Root
-from pipedeco.fingerprint.held import holder_of
 from pipedeco.fingerprint.libraries import UNDEFINED_FUNCTION
 from pipedeco.fingerprint.naming import public_name
 from pipedeco.fingerprint.nodes import name_of
 from pipedeco.fingerprint.packages import file_digest
 from pipedeco.fingerprint.parts import PLAIN, Part, Writer
+from pipedeco.fingerprint.singletons import holder_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipedeco.fingerprint import arrays, frames, lazies, libraries, standard
+from pipedeco.fingerprint import arrays, external, frames, libraries, standard
 from pipedeco.fingerprint.nodes import Node, label_of, name_of
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _with_class(function: Callable[[Any], Any]) -> Callable[[Any], Node]:
     return opened
 
 
-_MODULES = (standard, arrays, frames, libraries, lazies)
+_MODULES = (standard, arrays, frames, libraries, external)
 BUILT_IN = Fingerprints(
     {name: opens for module in _MODULES for name, opens in module.EXACT.items()},
     {name: opens for module in _MODULES for name, opens in module.BASES.items()},

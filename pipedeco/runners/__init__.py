@@ -41,7 +41,7 @@ class UnderWay(NamedTuple):
     step: Step
     seconds: float  # since it began
     progress: float  # the step's own, from 0 to 1
-    doing: str = ""  # what its worker does instead: it imports, it starts
+    activity: str = ""  # what its worker does instead: it imports, it starts
 
 
 def auto_logs(called: Called, facts: RunFacts) -> bool:

@@ -21,8 +21,8 @@ from pipedeco.reporter import ADDRESS, Reporter, StepName
 from pipedeco.requirements import unmet
 from pipedeco.result import StepResult
 from pipedeco.runners import UnderWay, auto_logs
+from pipedeco.runners.argument_changes import warn_of_changes
 from pipedeco.runners.beside import InPlace
-from pipedeco.runners.changed import warn_of_changes
 from pipedeco.runners.offspring import Offspring
 from pipedeco.runners.streams import StepLogs, Streams
 from pipedeco.serialization import (
@@ -361,7 +361,7 @@ class DebugSession:
         perform_it = collecting if patterns else attempt
         if step.key is None:
             return perform_it(pack)
-        from pipedeco.worker.noting import noting_files
+        from pipedeco.worker.value_files import noting_files
 
         return noting_files(perform_it, pack)
 

@@ -20,6 +20,7 @@ from pipedeco.errors import NotPicklable, PipedecoError
 from pipedeco.graph import LogPosition, Logs, Step, StepCall, StepError
 from pipedeco.main_file import MainFiles
 from pipedeco.runners import UnderWay
+from pipedeco.runners.activity import activity_of, shown_name
 from pipedeco.runners.calls import (
     UNKNOWN,
     CallSession,
@@ -34,7 +35,6 @@ from pipedeco.runners.calls import (
     next_calls,
     outcome_of,
 )
-from pipedeco.runners.doing import doing_of, shown_name
 from pipedeco.runners.preparing import Environments
 from pipedeco.worker.deaths import (
     FALSE_STARTS,
@@ -595,10 +595,10 @@ def _under_way(slot: _Slot, session: LocalSession) -> UnderWay | None:
     page = slot.worker.page
     current, began, _, progress = page[:4]
     main = session.program.main
-    doing = doing_of(call.step, page, call.number, None if main is None else main.file.shown)
+    activity = activity_of(call.step, page, call.number, None if main is None else main.file.shown)
     if current != call.number:
-        return UnderWay(call.step, 0.0, 0.0, doing)
-    return UnderWay(call.step, (time.monotonic_ns() - began) / 1e9, progress / 1e6, doing)
+        return UnderWay(call.step, 0.0, 0.0, activity)
+    return UnderWay(call.step, (time.monotonic_ns() - began) / 1e9, progress / 1e6, activity)
 
 
 def _load(slot: _Slot) -> float:

@@ -25,6 +25,7 @@ from pipedeco.errors import ConfigError, NotPicklable, PipedecoError, WorkerDied
 from pipedeco.graph import FAILED, Called, LogPosition, Logs, Step, StepCall, StepError
 from pipedeco.main_file import read_main
 from pipedeco.runners import UnderWay
+from pipedeco.runners.activity import not_begun, opening, shown_name
 from pipedeco.runners.bundle import Bundles, project_here
 from pipedeco.runners.calls import (
     CallSession,
@@ -41,7 +42,6 @@ from pipedeco.runners.calls import (
     outcome_of,
     removed,
 )
-from pipedeco.runners.doing import not_begun, opening, shown_name
 from pipedeco.runners.exchange import LOST, open_exchange
 from pipedeco.runners.queues import Flight, Line, Queues
 from pipedeco.runners.written import Written

@@ -7,9 +7,9 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.errors import NotPicklable, PipedecoError
-from pipedeco.frames import hide_ours, user_part
 from pipedeco.graph import COMPLETED, FAILED, Outcome, StepError
 from pipedeco.serialization import pack_exception
+from pipedeco.user_frames import hide_ours, user_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable

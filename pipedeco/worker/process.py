@@ -434,7 +434,7 @@ class Worker:
         perform_it = collecting if facts[COLLECT] else attempt
         if not facts[CACHED]:
             return perform_it(pack)
-        from pipedeco.worker.noting import noting_files
+        from pipedeco.worker.value_files import noting_files
 
         return noting_files(perform_it, pack)
 

@@ -1,5 +1,6 @@
 """Operations on results, seen by the warnings and errors that they give."""
 
+import os
 import traceback
 import warnings
 
@@ -75,3 +76,23 @@ def test_an_error_of_an_operation_has_the_frames_of_the_program(mode, operate):
     names = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
     assert names[-2:] == ["body", "<lambda>"]
     assert names.count("<lambda>") == 1
+
+
+@pytest.mark.parametrize(
+    "operate",
+    [
+        *(lambda r: r + None, lambda r: "" - r, lambda r: r < "", lambda r: pow(r, "")),
+        *(lambda r: list(reversed(r)), lambda r: 3 in r, os.fspath, bytes, len),
+    ],
+)
+def test_an_error_that_python_itself_raises_has_no_frames_of_pipedeco(mode, operate):
+    """Such an error has no frame below the operation, which is performed in a module of ours."""
+
+    @pipeline
+    def body():
+        return operate(zero())
+
+    with pytest.raises(TypeError) as caught:
+        body()
+    frames = traceback.extract_tb(caught.value.__traceback__)
+    assert {frame.filename for frame in frames} == {__file__}

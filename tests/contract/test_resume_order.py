@@ -320,3 +320,41 @@ def test_a_file_that_has_changed(mode, bench):
     assert "has changed" in get_run(run.id).steps["make_cached"].why().text
     part(bench, "!", run.resume)
     assert bench.performed() == {}
+
+
+@component
+def draw(bench):
+    """Another text each time; the first call of all fails."""
+    bench.note("draw")
+    first = Path(bench.folder) / "first"
+    if not first.exists():
+        first.touch()
+        raise ValueError("not yet")
+    return os.urandom(8).hex()
+
+
+def drawn_or_none(bench):
+    try:
+        return value(draw(bench))
+    except ValueError:
+        return None
+
+
+@pipeline
+def drawing(bench):
+    first = drawn_or_none(bench)
+    posted = value(post(bench, value(draw(bench))))
+    if first is None:
+        raise ValueError("not yet")
+    return posted
+
+
+def test_a_call_that_failed_does_not_take_the_value_of_an_equal_one(mode, bench):
+    """Others have used that value, and would be performed again with another one."""
+    run = drawing.start(bench)
+    with pytest.raises(ValueError, match="not yet"):
+        run.result(20)
+    posted = run.steps["post"].result()
+    bench.performed()
+    assert run.resume().result(20) == posted
+    assert bench.performed() == {"draw": 1}

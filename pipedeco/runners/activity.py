@@ -14,7 +14,7 @@ LOADING = 4  # where it stands on a worker's page that it looks for a function
 CLUSTERS = {"dask": "a Dask cluster", "ray": "a Ray cluster", "local": "workers of this machine"}
 
 
-def doing_of(step: Step, page: Any, number: int, main: str | None) -> str:
+def activity_of(step: Step, page: Any, number: int, main: str | None) -> str:
     """What a worker does that was given a call; empty where it performs the step.
 
     Parameters
@@ -24,7 +24,7 @@ def doing_of(step: Step, page: Any, number: int, main: str | None) -> str:
     number: of the call.
     main: the program's main file, where workers import it.
     """
-    helper: str | None = getattr(step.called.component, "doing", None)
+    helper: str | None = getattr(step.called.component, "activity", None)
     if page[0] == SETTING_UP:
         return "calling setup="
     if page[0] != number:  # a worker itself starts within milliseconds

@@ -22,7 +22,7 @@ PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 DOORS = tuple(
     PACKAGE + name
     for name in (
-        "components.py", "pipelines.py", "rebuilding.py", "resolving.py", "result.py",
+        "components.py", "operations.py", "pipelines.py", "rebuilding.py", "resolving.py", "result.py",
         "serialization.py", "outputs.py", "tables.py", "definitions.py", "hooks.py",
         os.path.join("worker", "perform.py"), os.path.join("worker", "setups.py"),
     )

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 _MAKING = frozenset(("__init__", "__new__", "__post_init__", "__setstate__", "__attrs_post_init__"))
 
-_REMEMBERING = ("statsmodels",)  # packages whose methods set what they have computed
+_MEMOIZING = ("statsmodels",)  # packages whose methods set what they have computed
 
 
-class Remembered:
+class Memoized:
     """What is known of classes, each looked at once."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Remembered:
         if name in self._known[kind]:
             return True
         module = str(kind.__module__)
-        may_be = name.startswith("_") or module.partition(".")[0] in _REMEMBERING
+        may_be = name.startswith("_") or module.partition(".")[0] in _MEMOIZING
         return fresh and may_be and self._owners.of(module) != USER
 
 

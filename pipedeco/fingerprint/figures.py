@@ -24,7 +24,7 @@ _LEAVES = ("XAxis", "YAxis", "ZAxis")  # their ticks are made anew by asking
 _FRAMES = ("Spine",)  # they follow the limits
 
 
-def drawn(item: Any) -> list[Any] | None:
+def figure_content(item: Any) -> list[Any] | None:
     """The content of a figure, or of what stands in one; None for anything else."""
     artist = getattr(sys.modules.get("matplotlib.artist"), "Artist", None)
     if artist is None or not isinstance(item, artist):
@@ -36,7 +36,7 @@ def drawn(item: Any) -> list[Any] | None:
 
 
 @contextmanager
-def unseen() -> Iterator[None]:
+def without_pyplot() -> Iterator[None]:
     """Have pyplot not know the figures that are loaded."""
     managers: Any = getattr(sys.modules.get("matplotlib._pylab_helpers"), "Gcf", None)
     shown = {} if managers is None else managers.figs

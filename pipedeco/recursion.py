@@ -19,7 +19,7 @@ ROOM = 300  # frames; recording a run takes some 60, its first imports some 100
 MOST = 2500  # by which the limit is raised at most: C's own stack has an end, too
 
 
-class Stack:
+class RecursionRoom:
     """Python's stack, whose limit this process shares among its threads.
 
     Entered by what needs room.  Raises RecursionError where there is none: nothing has begun then.

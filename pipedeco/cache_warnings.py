@@ -15,7 +15,7 @@ _OF_VALUES = (
 )
 
 
-class Uncached:
+class CacheWarnings:
     """The components of one run that were told of."""
 
     def __init__(self) -> None:
