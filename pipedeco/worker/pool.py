@@ -348,12 +348,18 @@ class NurseryNest:
         try:
             os.truncate(page, PAGE)
             shared = memoryview(mmap.mmap(page, PAGE)).cast("q")
-            order = marshal.dumps(("fork", worker))
-            socket.send_fds(self.connection, [order], [theirs.fileno(), page])
+            self._order_fork(worker, theirs.fileno(), page)
         finally:
             os.close(page)
             theirs.close()
         return ours, shared
+
+    def _order_fork(self, worker: int, connection: int, page: int) -> None:
+        order = marshal.dumps(("fork", worker))
+        try:
+            socket.send_fds(self.connection, [order], [connection, page])
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the nursery has died as it started, which its connection tells next
 
     def import_main(self, wanted: Preload | None) -> bool:
         if (wanted and wanted.file) == (self.preload and self.preload.file):

@@ -69,7 +69,7 @@ WAYS = {
     "raise GeneratorExit": ("StepFailed", "GeneratorExit"),
     "raise StopIteration(3)": ("StepFailed", "StopIteration"),
     "raise Pair(1, 2)": ("Pair", "1 and 2"),
-    "raise Mute()": ("StepFailed", "Mute"),
+    "raise Mute()": ("Mute", "its __str__ raised"),
     "raise make_local()": ("Hidden", "inside"),
     "return (n for n in [1])": ("NotPicklable", "generator"),
     "return nested(100_000)": ("NotPicklable", ""),
