@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from types import MethodType
+from functools import partial
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from pipedeco.callbacks import Callback, callback_name
@@ -300,9 +301,9 @@ class Bound:
 
 def is_generator(fn: Any) -> bool:
     """Whether calling a function gives a generator, as far as its own code tells."""
-    while isinstance(fn, staticmethod | classmethod) or hasattr(fn, "func"):
-        fn = getattr(fn, "func", None) or fn.__func__
-    code = getattr(fn, "__code__", None) or getattr(type(fn).__call__, "__code__", None)
+    while isinstance(fn, staticmethod | classmethod | MethodType | partial):
+        fn = fn.func if isinstance(fn, partial) else fn.__func__
+    code = getattr(fn if isinstance(fn, FunctionType) else type(fn).__call__, "__code__", None)
     return code is not None and bool(code.co_flags & GENERATOR)
 
 

@@ -533,10 +533,11 @@ class Execution:
         self._hides_result = False
         try:
             packed, text = self._packed(value)
-        except Exception as failure:  # noqa: BLE001 - of a step, whose result is hidden in the value
+            if self._hides_result and packed != UNRECORDED:
+                value = unpack(packed, self.blobs)
+        except Exception as failure:  # noqa: BLE001 - of a step whose result is hidden in the value, or of its class
             return UNRECORDED, None, None, failure
-        hidden = self._hides_result and packed != UNRECORDED
-        return packed, text, unpack(packed, self.blobs) if hidden else value, None
+        return packed, text, value, None
 
     def _record_end(
         self, value: Any, error: BaseException | None

@@ -106,14 +106,19 @@ class Trace:
                 (args, kwargs), changed = settle_tables((args, kwargs))
                 if changed:
                     arguments = self._arguments(component, args, kwargs)
-            step = self.graph.add(self.run, self._called(component))
-            step.args, step.inputs, step.names = arguments
+            called = self._called(component)
+            key: StepKey | None = None
+            after: tuple[Step, ...] = ()
+            # What may raise comes first: a step that is in the graph must be performed.
             if component.step_options.cache is not None and self.make_key is not None:
-                step.key = self.make_key(component, args, kwargs, step.inputs)
-                if step.called.environment is not None:
-                    step.key.environment = step.called.environment.text
+                key = self.make_key(component, args, kwargs, arguments.inputs)
+                if called.environment is not None:
+                    key.environment = called.environment.text
             if component.step_options.depends_on:
-                step.after = self._steps_of(component.step_options.depends_on)
+                after = self._steps_of(component.step_options.depends_on)
+            step = self.graph.add(self.run, called)
+            step.args, step.inputs, step.names = arguments
+            step.key, step.after = key, after
             step.reads = len(self.graph.reads)
             step.line = sys._getframe(2).f_lineno
             if self.keeps_originals:

@@ -42,4 +42,4 @@ def warn_of_changes(step: Step, before: bytes, arguments: list[Any], outcome: Ou
 def _returned(value: Any) -> list[Any]:
     """What a step returns, and what stands in it."""
     parts = list(value.values()) if isinstance(value, dict) else value
-    return [value, *(parts if isinstance(parts, (*_CONTAINERS,)) else ())]
+    return [value, *(parts if isinstance(parts, _CONTAINERS) else ())]

@@ -59,18 +59,16 @@ class Function:
     """A component's function as workers get it."""
 
     __slots__ = (
-        *(
-            "auto_log",
-            "cached",
-            "collect",
-            "id",
-            "line",
-            "mean",
-            "name",
-            "names",
-            "retry_on",
-            "spec",
-        ),
+        "auto_log",
+        "cached",
+        "collect",
+        "id",
+        "line",
+        "mean",
+        "name",
+        "names",
+        "retry_on",
+        "spec",
     )
 
     def __init__(

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import warnings
 from pathlib import Path
 from random import shuffle
 
@@ -160,3 +161,33 @@ def test_a_handle_of_data_elsewhere(mode, log, tmp_path):
         with pytest.warns(UserWarning, match="total is cached, but .* compute it before$"):
             assert body() == text
     assert count(log) == 2
+
+
+@component(cache=True)
+def flagged(x):
+    return flag.is_set(), x
+
+
+@component
+def same(x):
+    return x
+
+
+def test_a_warning_made_an_error_leaves_no_step_behind(mode):
+    """The call that raised it is none; the run completes with the others."""
+
+    @pipeline
+    def body():
+        with pytest.raises(UserWarning, match="flagged is cached, but"):
+            call(1)
+        return same(2)
+
+    def call(x):
+        return flagged(x)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert body() == 2
+    run = get_run("latest")
+    assert run.status == "completed"
+    assert [step.name for step in run.steps.values()] == ["same"]

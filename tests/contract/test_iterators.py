@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -56,6 +57,10 @@ class Generating:
 def test_a_generator_component_is_refused_at_its_decoration(fn, options):
     with pytest.raises(ConfigError, match=r"is a generator function.*return a list"):
         component(**options, name="made")(fn)
+
+
+def test_an_object_that_has_every_attribute_can_be_decorated():
+    assert component(MagicMock(__name__="made", __qualname__="made", __module__="m")).name == "made"
 
 
 def test_a_component_may_use_generators(mode):
