@@ -23,7 +23,7 @@ DOORS = tuple(
     PACKAGE + name
     for name in (
         "components.py", "pipelines.py", "rebuilding.py", "resolving.py", "result.py",
-        "serialization.py", "outputs.py", "tables.py", "definitions.py", "hooks.py",
+        "operating.py", "serialization.py", "outputs.py", "tables.py", "definitions.py", "hooks.py",
         os.path.join("worker", "perform.py"), os.path.join("worker", "setups.py"),
     )
 )  # fmt: skip

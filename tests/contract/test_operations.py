@@ -75,3 +75,42 @@ def test_an_error_of_an_operation_has_the_frames_of_the_program(mode, operate):
     names = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
     assert names[-2:] == ["body", "<lambda>"]
     assert names.count("<lambda>") == 1
+
+
+class Deprecated:
+    """Tells who uses its property."""
+
+    @property
+    def size(self):
+        warnings.warn("use length", FutureWarning, stacklevel=2)
+        return 3
+
+    @property
+    def broken(self):
+        return {}["k"]
+
+
+@component
+def deprecated():
+    return Deprecated()
+
+
+def test_a_property_that_warns_names_the_line_that_reads_it(mode):
+    @pipeline
+    def body():
+        one = deprecated()
+        a = one.size
+        return a + one.size
+
+    assert warned(body) == lines(body.fn, 3, 4)
+
+
+def test_a_property_that_fails_has_no_frames_of_ours(mode):
+    @pipeline
+    def body():
+        return deprecated().broken
+
+    with pytest.raises(KeyError) as caught:
+        body()
+    names = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert names[1:] == ["body", "broken"]
