@@ -12,7 +12,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from pipedeco.graph import CANCELLED, ENDED, PENDING, QUEUED, RUNNING, SUCCESS, Step
+from pipedeco.graph import CANCELLED, ENDED, FAILED, PENDING, QUEUED, RUNNING, SUCCESS, Step
 from pipedeco.operations import operate
 from pipedeco.outputs import ATTRIBUTE, ITEM, OUTPUT, take, taken, unpacked
 from pipedeco.serialization import pickle_mark
@@ -73,6 +73,7 @@ class StepResult(Generic[T_co]):
     __slots__ = (
         "__weakref__",
         "_is_future",
+        "_is_unpacked",
         "_mark",
         "_parent",
         "_path",
@@ -83,6 +84,7 @@ class StepResult(Generic[T_co]):
 
     step: Step
     _is_future: bool  # whether the program has used it as one
+    _is_unpacked: bool  # whether the program has seen what unpacking its value gives
     _mark: bytes | None
     _parent: StepResult[Any] | None
     _path: tuple[tuple[str, Any], ...]
@@ -174,6 +176,8 @@ class StepResult(Generic[T_co]):
         if self._parent is None:
             return self._run.load(self.step)
         whole: Any = self._parent.result(timeout)
+        if self._path[-1][0] == OUTPUT:
+            object.__setattr__(self._parent, "_is_unpacked", True)
         return take(whole, *self._path[-1])
 
     # -- what concurrent.futures.wait and as_completed look at -------------------------------
@@ -231,7 +235,7 @@ class StepResult(Generic[T_co]):
         if name in _fields(self):
             return self._select(ATTRIBUTE, name)
         try:
-            return getattr(self.result(), name)
+            return operate(getattr, self.result(), name)
         except BaseException as error:
             hide_ours(error)
             raise
@@ -411,6 +415,7 @@ def make_result(
     put(made, "_watch", None)
     put(made, "_mark", None)
     put(made, "_is_future", False)
+    put(made, "_is_unpacked", False)
     return made
 
 
@@ -504,14 +509,17 @@ def _output_names(result: StepResult[Any]) -> tuple[str, ...]:
 def check_unpacked(results: list[StepResult[Any]], steps: list[Step]) -> None:
     """Raise what unpacking these results raises, once the steps of their run have ended.
 
-    Where a completed step has taken an output, it has looked at that.
+    Where the body has read an output, or a step has taken one, that has raised it already.
     """
     if not results:
         return
-    used = {needed for step in steps if step.state in SUCCESS for needed in step.inputs}
+    performed = (step for step in steps if step.state in SUCCESS or step.state == FAILED)
+    used = {needed for step in performed for needed in step.inputs}
     for result in results:
         count = _outputs(result)
-        if count is None or result.step in used or result.step.state not in SUCCESS:
+        if count is None or result._is_unpacked or result.step in used:
+            continue
+        if result.step.state not in SUCCESS:
             continue
         names = _output_names(result)
         if not result._check_outputs(count, names):

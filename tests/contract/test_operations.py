@@ -96,3 +96,42 @@ def test_an_error_that_python_itself_raises_has_no_frames_of_pipedeco(mode, oper
         body()
     frames = traceback.extract_tb(caught.value.__traceback__)
     assert {frame.filename for frame in frames} == {__file__}
+
+
+class Deprecated:
+    """Tells who uses its property."""
+
+    @property
+    def size(self):
+        warnings.warn("use length", FutureWarning, stacklevel=2)
+        return 3
+
+    @property
+    def broken(self):
+        return {}["k"]
+
+
+@component
+def deprecated():
+    return Deprecated()
+
+
+def test_a_property_that_warns_names_the_line_that_reads_it(mode):
+    @pipeline
+    def body():
+        one = deprecated()
+        a = one.size
+        return a + one.size
+
+    assert warned(body) == lines(body.fn, 3, 4)
+
+
+def test_a_property_that_fails_has_no_frames_of_ours(mode):
+    @pipeline
+    def body():
+        return deprecated().broken
+
+    with pytest.raises(KeyError) as caught:
+        body()
+    names = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert names[1:] == ["body", "broken"]

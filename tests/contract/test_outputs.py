@@ -173,3 +173,27 @@ def test_outputs_of_a_child_pipeline(mode):
 
     with pytest.raises(ValueError, match="too many values"):
         body()
+
+
+def test_an_error_of_unpacking_that_the_body_takes_is_over(mode):
+    """It is not raised once more at the end of the run, whoever has met it."""
+    give = annotated((1, 2, 3))
+
+    @pipeline
+    def reads():
+        try:
+            low, _high = give()
+            return value(low)
+        except ValueError:
+            return "taken"
+
+    @pipeline
+    def passes_on():
+        try:
+            low, _high = give()
+            return value(same(low))
+        except ValueError:
+            return "taken"
+
+    assert (reads(), passes_on()) == ("taken", "taken")
+    assert get_run().status == "completed"

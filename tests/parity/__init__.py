@@ -9,7 +9,7 @@ How to add a program
 1. Write `programs/NAME.py`, which is run by `python NAME.py`, or a folder `programs/NAME/` whose file
    `command` says how to run it, such as `TZ=Asia/Tokyo python -m shop.report --rows 3`.  A single file
    may say so too, in a line that begins with `# command: `.  Data files lie in the folder.
-2. Let it print what it computes, and use `component`, `pipeline` and `value` of pipedeco alone.  It must be
+2. Let it print what it computes, and use `component`, `pipeline`, `value`, `as_completed` and `File` of pipedeco alone.  It must be
    the same in each run: no times, no process ids, no addresses.  Lines may come in any order, so that
    steps may write side by side.
 3. `python -m tests.parity NAME` prints for each mode what differs and is NEW to the table of differences, and which

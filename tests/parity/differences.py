@@ -90,6 +90,13 @@ ONCE = "A warning that Python shows once"
 POOLS = "A pipeline or component of the script"
 BEGINS = "Steps begin in the working directory in which the run began"
 AFTER = "What a thread of a step writes after the run has ended"
+GENERATORS = "Generator functions are refused"
+OUTPUTS = "A component that returns another number of outputs than it declares"
+LATE = "A failure that the body does not read"
+CALLERS = "A warning that a component gives about its caller"
+DEPTH = "In debug mode pipelines nest some 200 deep"
+FULL = "If stdout is full or nobody reads it"
+ORDER = "Calls that do not take each other's results have no order"
 
 
 def _staying() -> Iterator[Known]:
@@ -109,11 +116,14 @@ def _staying() -> Iterator[Known]:
     yield Known("log_default", WORKERS, "stdout", own, like="6 ", limits=STATE)
     made = "workers are told of the program's own modules, not of what it sets in libraries"
     yield Known("limits_library_state", WORKERS, "stdout logs", made, limits=LIBRARIES)
+    yield from _results_as_they_are()
     leaves = "the worker lives on, and the step's failure is recorded"
     yield Known("limits_exit", EVERY, "end traceback", leaves, raises="SystemExit: 3", limits=EXIT)
     yield Known("exception_kinds", EVERY, "stdout", leaves, like="stop ", limits=EXIT)
     copied = "they travel as pickles, and each interpreter has its own hash seed"
     yield Known("limits_identity", WORKERS, "stdout", copied, limits=COPIES)
+    pickled = "what cannot be copied for want of memory is neither passed on nor returned"
+    yield Known("out_of_memory", EVERY, "stdout steps", pickled, limits=COPIES)
     there = "each run has a working directory of its own where its engine is"
     for program in (
         "ascii_terminal",
@@ -159,6 +169,33 @@ def _staying() -> Iterator[Known]:
     yield Known("limits_folder", WORKERS, "stdout", begun, limits=BEGINS)
     over = "nobody reads a worker's log then"
     yield Known("limits_late_thread", WORKERS, "stdout", over, limits=AFTER)
+    apart = "two workers perform them at once"
+    yield Known("limits_order", WORKERS, "stdout", apart, limits=ORDER, always=False)
+    shown = "a worker's output is shown by the controller, which goes on without"
+    yield Known("limits_full_stdout", WORKERS, "stderr steps", shown, limits=FULL)
+    between = "frames of ours lie between those of the bodies"
+    yield Known("limits_depth", DEBUG, "stdout steps", between, limits=DEPTH)
+    nobody = "no line of the program calls it where it is performed"
+    yield Known("limits_stacklevel", EVERY, "stderr logs", nobody, limits=CALLERS)
+
+
+def _results_as_they_are() -> Iterator[Known]:
+    """Results that the body does not read."""
+    cells = (
+        "pandas keeps what it is given; the body is warned, and the value that leaves has values"
+    )
+    yield Known("limits_tables", EVERY, "stdout stderr", cells, limits=FUTURES)
+    lazy = "nobody would perform the calls once the body has ended"
+    yield Known("limits_generators", EVERY, "stdout steps", lazy, limits=GENERATORS)
+    warned = "the body is warned that the handler does not see the failure"
+    yield Known("limits_outputs", EVERY, "stderr", warned, limits=OUTPUTS)
+    aspects = "end stdout traceback steps"
+    many = "the value is not there yet as it is taken apart"
+    text = "too many values"
+    yield Known("limits_outputs", WORKERS, aspects, many, raises=text, limits=OUTPUTS)
+    ended = "the failure arrives as the body returns"
+    text = "ValueError: invalid literal"
+    yield Known("limits_late_failure", WORKERS, "traceback", ended, raises=text, limits=LATE)
 
 
 KNOWN = tuple(_staying())

@@ -35,6 +35,7 @@ MODES: dict[str, dict[str, str]] = {
 
 OUR_NOTES = re.compile(r"(in step \S+, attempt \d+ on worker .*|see it with: pipedeco show .*)")
 FRAME = re.compile(r'\s+File "(?P<file>[^"]*)", line (?P<line>\d+), in (?P<name>.*)')
+COUNTED_AS = {"cached": "completed"}  # a step that is served, which the bare program performs
 TRACEBACK = "Traceback (most recent call last):"
 
 
@@ -293,12 +294,12 @@ def _recorded(store: Path, words: _Words) -> list[RunRecord]:
         own = RunRecord(
             name=run.pipeline,
             status=run.status,
-            states={name: step.state for name, step in steps.items()},
+            states={name: COUNTED_AS.get(step.state, step.state) for name, step in steps.items()},
             lines={name: words.lines(step.logs()) for name, step in steps.items()},
         )
         return [own, *(one for child in run.children for one in record(child))]
 
-    tops = [run for run in pipedeco.runs(store=str(store)) if run.parent_run is None]
+    tops = [run for run in pipedeco.runs(limit=1000, store=str(store)) if run.parent_run is None]
     return [one for run in reversed(tops) for one in record(run)]
 
 
