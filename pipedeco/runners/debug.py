@@ -22,7 +22,7 @@ from pipedeco.requirements import unmet
 from pipedeco.result import StepResult
 from pipedeco.runners import UnderWay, auto_logs
 from pipedeco.runners.beside import InPlace
-from pipedeco.runners.changed import warn_of_changes
+from pipedeco.runners.changed import ARGUMENTS_LIMIT, warn_of_changes
 from pipedeco.runners.offspring import Offspring
 from pipedeco.runners.streams import StepLogs, Streams
 from pipedeco.serialization import (
@@ -406,7 +406,7 @@ class DebugSession:
         given = args if not kwargs else (*args, *kwargs.values())
         for value in given:
             if type(value) not in ATOMS:
-                return pickle_mark([*given])
+                return pickle_mark([*given], ARGUMENTS_LIMIT)
         return None
 
     def _pack(self, step: Step, value: Any) -> tuple[Packed | None, str | None, tuple[str, ...]]:
