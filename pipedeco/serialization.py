@@ -341,10 +341,10 @@ def globals_named(packed: bytes | memoryview) -> dict[tuple[str, str], None]:
     return found
 
 
-def pickle_mark(value: object) -> bytes | None:
+def pickle_mark(value: object, limit: int = INLINE_LIMIT) -> bytes | None:
     """The pickle by which a change of `value` in place is seen; None where it cannot be.
 
-    Types that cannot change, and what is over 64 KiB or cannot be pickled, have none.
+    Types that cannot change, and what is over the limit or cannot be pickled, have none.
     """
     if value is None or type(value) in (bool, int, float, complex, str, bytes):
         return None
@@ -352,7 +352,7 @@ def pickle_mark(value: object) -> bytes | None:
         data = _dumps_apart_from_tracebacks(value)
     except Exception:  # noqa: BLE001 - users' reducers; nothing to compare then
         return None
-    return data if len(data) <= INLINE_LIMIT else None
+    return data if len(data) <= limit else None
 
 
 def _dumps_apart_from_tracebacks(value: object) -> bytes:

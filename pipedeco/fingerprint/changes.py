@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.fingerprint.figures import figure_content, without_pyplot
 from pipedeco.fingerprint.memoized import Memoized
+from pipedeco.fingerprint.registry import BUILT_IN
 from pipedeco.fingerprint.values import value_digest
 from pipedeco.picklers import PROTOCOL
 from pipedeco.serialization import loads
@@ -28,7 +29,6 @@ _CODE = (type, FunctionType, BuiltinFunctionType, MethodType, ModuleType)
 _SEQUENCES = (list, tuple, deque)
 _SETS = (set, frozenset)
 _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray})
-_DATA = ("numpy", "pandas", "polars", "pyarrow")  # whose fingerprints tell all
 _MOST = 200_000  # parts that are compared; a reduction that makes new objects has no end
 _ABSENT: Any = type("Absent", (), {})()
 
@@ -86,9 +86,12 @@ class _Comparison:
     def differences(self) -> set[Place]:
         while self._waiting:
             if len(self._seen) > _MOST:
-                return {*self._found, ()}
+                break
             place, a, b = self._waiting.pop()
-            if a is not b and (id(a), id(b)) not in self._seen:
+            if type(a) in _ATOMS or type(b) in _ATOMS:
+                if not _same_atoms(a, b):
+                    self._found.add(place)
+            elif a is not b and (id(a), id(b)) not in self._seen:
                 self._seen.add((id(a), id(b)))
                 self._kept += (a, b)
                 if not self._compare(place, a, b):
@@ -153,20 +156,29 @@ class _Comparison:
         return same
 
 
+def _same_atoms(a: Any, b: Any) -> bool:
+    if type(a) is not type(b):
+        return False
+    return bool(a == b) or bool(a != a and b != b)  # noqa: PLR0124 - not a number
+
+
 def _known_content(a: Any, b: Any) -> bool | None:
     """Whether two values are the same, where that is known of the whole; None where it is not."""
     kind = type(a)
-    if kind in _ATOMS:
-        return bool(a == b) or bool(a != a and b != b)  # noqa: PLR0124 - not a number
     content = figure_content(a)
     if content is not None:
         return content == figure_content(b)
-    if kind in _SETS or kind.__module__.partition(".")[0] in _DATA:
+    if kind in _SETS or (BUILT_IN.find(kind) and not _holds_objects(a)):
         try:
             return value_digest(a) == value_digest(b)
         except Exception:  # noqa: BLE001 - users' reducers, and Unproven: they may hold objects
             return None
     return None
+
+
+def _holds_objects(item: Any) -> bool:
+    """Whether it is an array of objects, which may be such as remember."""
+    return bool(getattr(getattr(item, "dtype", None), "hasobject", False))
 
 
 def _parts_of(item: Any) -> Any:

@@ -11,6 +11,9 @@ from pipedeco.tracing import warn_user
 if TYPE_CHECKING:
     from pipedeco.graph import Outcome, Step
 
+# One step at a time holds its arguments' pickle, so it may be large: a frame, a drawing.
+ARGUMENTS_LIMIT = 16 * 1024 * 1024
+
 _CONTAINERS = (list, tuple, set, frozenset)
 
 
@@ -21,7 +24,7 @@ def warn_of_changes(step: Step, before: bytes, arguments: list[Any], outcome: Ou
     ----------
     before: the pickle of the list of arguments.
     """
-    if pickle_mark(arguments) == before:
+    if pickle_mark(arguments, ARGUMENTS_LIMIT) == before:
         return
     from pipedeco.fingerprint.changes import changed_parts
 

@@ -21,7 +21,7 @@ from pipedeco.reporter import ADDRESS, Reporter, StepName
 from pipedeco.requirements import unmet
 from pipedeco.result import StepResult
 from pipedeco.runners import UnderWay, auto_logs
-from pipedeco.runners.argument_changes import warn_of_changes
+from pipedeco.runners.argument_changes import ARGUMENTS_LIMIT, warn_of_changes
 from pipedeco.runners.beside import InPlace
 from pipedeco.runners.offspring import Offspring
 from pipedeco.runners.streams import StepLogs, Streams
@@ -406,7 +406,7 @@ class DebugSession:
         given = args if not kwargs else (*args, *kwargs.values())
         for value in given:
             if type(value) not in ATOMS:
-                return pickle_mark([*given])
+                return pickle_mark([*given], ARGUMENTS_LIMIT)
         return None
 
     def _pack(self, step: Step, value: Any) -> tuple[Packed | None, str | None, tuple[str, ...]]:

@@ -53,6 +53,12 @@ def drawing():
     return figure
 
 
+def saved():
+    figure = drawing()
+    save(figure)
+    return figure
+
+
 def save(figure):
     figure.savefig(io.BytesIO(), bbox_inches="tight", dpi=40)
 
@@ -75,6 +81,9 @@ READ = {
         lambda: pd.DataFrame({"x": [1, 2], "day": pd.to_datetime(["2024", "2025"])}),
         lambda frame: (frame[frame.x > 1], frame.groupby("x").count(), frame.columns.get_loc("x")),
     ),
+    "groups": (lambda: pd.DataFrame({"x": [1, 1], "y": [1, 2]}).groupby("x"), lambda g: g.sum()),
+    "a window": (lambda: pd.Series([1.0, 2.0]).rolling(2), lambda window: window.mean()),
+    "an array of axes": (lambda: Figure().subplots(2), lambda axes: axes[0].get_xticks()),
     "a fitted model": (lambda: fit(LinearRegression()), lambda m: m.predict(FEATURES).sum()),
     "a model that is fitted and returned": (LinearRegression, fit),
     "one that is returned among others": (LinearRegression, lambda m: {"m": fit(m), "n": 1}),
@@ -92,6 +101,13 @@ CHANGE = {
     "an array": (lambda: np.zeros(2), lambda x: x.__setitem__(0, 1)),
     "a column": (lambda: pd.DataFrame({"x": [1]}), lambda x: x.__setitem__("y", 2)),
     "a cell": (lambda: pd.DataFrame({"x": [1]}), lambda x: x.loc.__setitem__((0, "x"), 5)),
+    "a column of a long frame": (
+        lambda: pd.DataFrame({"x": np.arange(100_000)}),
+        lambda x: x.__setitem__("y", 2),
+    ),
+    "an item of a long list": (lambda: [0] * 100_000, lambda x: x.append(1)),
+    "a line, after the drawing was saved": (saved, lambda figure: len(figure.axes[0].plot([5, 6]))),
+    "axes in an array": (lambda: Figure().subplots(2), lambda axes: len(axes[0].plot([1]))),
     "an edge": (lambda: nx.path_graph(4), lambda x: x.add_edge(8, 9)),
     "a weight": (lambda: nx.Graph([(1, 2, {"w": 1})]), lambda x: x[1][2].update(w=2)),
     "a line": (lambda: drawing().axes[0], lambda x: len(x.plot([5, 6]))),
