@@ -70,9 +70,15 @@ def perform(
 
 
 def run_coroutine(coroutine: Any) -> Any:
+    """What a coroutine returns; in debug mode its caller may stand in a loop that runs."""
     import asyncio
 
-    return asyncio.run(coroutine)
+    loop = asyncio._get_running_loop()
+    if loop is None:
+        return asyncio.run(coroutine)
+    from pipedeco.worker.loops import run_within
+
+    return run_within(loop, coroutine)
 
 
 def failed(
