@@ -11,6 +11,7 @@ from pipedeco.definitions import Decorated
 from pipedeco.errors import ConfigError, GraphError
 from pipedeco.frames import hide_ours
 from pipedeco.options import Cache, ComponentOptions, PipelineOptions
+from pipedeco.reloading import AUTORELOAD, follow_autoreload, loaded_as, warn_of_reload
 from pipedeco.tracing import current, refuse_foreign_thread
 
 if TYPE_CHECKING:
@@ -84,6 +85,9 @@ class Traced(Decorated):
             except (AttributeError, NameError):  # from Python 3.14 annotations are made when asked
                 pass
         self.__dict__["__wrapped__"] = fn
+        self.__dict__["_loaded_as"] = loaded_as(fn)
+        if AUTORELOAD in sys.modules:
+            follow_autoreload(Traced)
         # For who looks at it; a call takes that of the class.
         annotations = vars(self).get("__annotations__", {})
         self.__dict__["__call__"] = _as_function(type(self), fn, options, annotations)
@@ -121,6 +125,11 @@ class Traced(Decorated):
         return {
             name: _option_text(value) for name, value in set_ones.items() if name != "depends_on"
         }
+
+    def check_loaded(self) -> None:
+        """Warn where the function's module was loaded again since, and has another code now."""
+        if self.__dict__["_loaded_as"] is not loaded_as(self.fn):
+            warn_of_reload(self)
 
     # They never change; a copy by way of pickling would be one for workers, without callbacks.
     def __copy__(self) -> Traced:
@@ -218,7 +227,9 @@ class Component(Traced, Generic[P, R_co]):
 
         Raises ConfigError for an option that there is not, or a value that it cannot have.
         """
-        return Component(self.fn, self.options.replace(**changes))
+        made = Component(self.fn, self.options.replace(**changes))
+        made.__dict__["_loaded_as"] = self.__dict__["_loaded_as"]
+        return made
 
     # A method taken from an instance is a Bound, which has what the component has.  Checkers look
     # through @classmethod and @staticmethod, and ask here, too.  The first overload is for the

@@ -146,7 +146,9 @@ class Pipeline(Traced, Generic[P, R_co]):
 
         Raises ConfigError for an option that there is not, or a value that it cannot have.
         """
-        return Pipeline(self.fn, self.options.replace(**changes))
+        made = Pipeline(self.fn, self.options.replace(**changes))
+        made.__dict__["_loaded_as"] = self.__dict__["_loaded_as"]
+        return made
 
     # A method taken from an instance is a Bound, which has what the pipeline has.  Checkers look
     # through @classmethod and @staticmethod, and ask here, too.  The first overload is for the
@@ -180,6 +182,7 @@ class Pipeline(Traced, Generic[P, R_co]):
             raise PipelineCalled(self)
         refuse_foreign_thread(self.name)
         check_arguments(self.fn, args, kwargs)
+        self.check_loaded()
         if self.fn.__dict__.get("_pipedeco_advised") if hasattr(self.fn, "__dict__") else True:
             return
         self.fn.__dict__["_pipedeco_advised"] = True

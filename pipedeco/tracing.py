@@ -173,6 +173,7 @@ class Trace:
     def _called(self, component: Any) -> Called:
         called = self.graph.called.get(component)
         if called is None:
+            component.check_loaded()
             called = Called(
                 component, component.name, component.step_options, is_pipeline=component.is_pipeline
             )
