@@ -7,12 +7,13 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from pipedeco.callbacks import Callback, callback_name
+from pipedeco.debuggers import evaluates
 from pipedeco.definitions import Decorated
 from pipedeco.errors import ConfigError, GraphError
 from pipedeco.frames import hide_ours
 from pipedeco.options import Cache, ComponentOptions, PipelineOptions
 from pipedeco.reloading import AUTORELOAD, follow_autoreload, loaded_as, warn_of_reload
-from pipedeco.tracing import current, refuse_foreign_thread
+from pipedeco.tracing import call_bare, current, refuse_foreign_thread
 
 if TYPE_CHECKING:
     import os
@@ -197,6 +198,8 @@ class Component(Traced, Generic[P, R_co]):
             if trace is None:
                 refuse_foreign_thread(self.name)
                 return self.fn(*args, **kwargs)
+            if evaluates():
+                return call_bare(self.fn, args, kwargs)
             arity = self._arity
             if arity is None or kwargs or not arity[0] <= len(args) <= arity[1]:
                 check_arguments(self.fn, args, kwargs)
@@ -219,6 +222,10 @@ class Component(Traced, Generic[P, R_co]):
         trace = current.get()
         if trace is None:
             raise GraphError(f"{self.name}.submit(...) is for the body of a pipeline")
+        if evaluates():
+            raise GraphError(
+                f"a debugger makes no steps: {self.name}(...) calls the function, unrecorded"
+            )
         check_arguments(self.fn, args, kwargs)
         return trace.call(self, args, kwargs)
 

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from pipedeco.components import Bound, Traced, check_arguments, is_generator, reduce_decorated
+from pipedeco.debuggers import evaluates
 from pipedeco.errors import ConfigError, GraphError
 from pipedeco.frames import hide_ours, hides_frames
 from pipedeco.graph import Graph
@@ -13,6 +14,7 @@ from pipedeco.options import ComponentOptions, PipelineOptions
 from pipedeco.tracing import (
     PipelineCalled,
     Trace,
+    call_bare,
     current,
     inside_step,
     loading,
@@ -69,6 +71,8 @@ class Pipeline(Traced, Generic[P, R_co]):
         trace = current.get()
         try:
             if trace is not None:
+                if evaluates():
+                    return call_bare(self.fn, args, kwargs)
                 check_arguments(self.fn, args, kwargs)
                 future: Any = trace.call(self, args, kwargs)
                 stands_for: R_co = future
