@@ -1,5 +1,7 @@
 """What a debugger is told of by Python while pipedeco works: only what the user's code does."""
 
+import os
+import subprocess
 import sys
 import traceback
 from contextlib import contextmanager
@@ -89,3 +91,46 @@ def test_only_what_the_program_raises_is_raised_in_its_file(mode, watch, monkeyp
     assert set(seen) - outside <= expected
     assert {name for name, _ in outside} <= {"ZeroDivisionError"}
     assert [frame.name for frame in traceback.extract_tb(raised.__traceback__)][-1] == "divides"
+
+
+ATTACHES = """
+import os, sys, time, types
+from pipedeco import component, pipeline
+
+# What debugpy is to us: this takes the place of a person who attaches.
+debugpy = sys.modules["debugpy"] = types.ModuleType("debugpy")
+debugpy.is_client_connected = lambda: os.path.exists("attached")
+
+@component
+def waits():
+    while not os.path.exists("told"):
+        time.sleep(0.01)
+
+@pipeline
+def main():
+    open("attached", "w").close()
+    return waits()
+
+main.local()
+main.local()
+"""
+
+
+def test_attaching_to_a_run_in_worker_processes_tells_where_it_stops(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", ATTACHES],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PIPEDECO_STORE": str(tmp_path), "PIPEDECO_PROGRESS": "auto"},
+    )
+    try:
+        first = process.stderr.readline()
+        (tmp_path / "told").touch()
+        _, rest = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert first.startswith("pipedeco: a debugger has attached to a run whose steps are in worker")
+    assert ".debug(...)" in first
+    assert rest == ""
+    assert process.returncode == 0
