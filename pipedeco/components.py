@@ -193,6 +193,7 @@ class Component(Traced, Generic[P, R_co]):
     @overload
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
         trace = current.get()
         try:
             if trace is None:
@@ -275,6 +276,7 @@ class Bound:
         self.__dict__["__call__"] = MethodType(decorated, instance)  # for who looks at it
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
         try:
             return self.__func__(self.__self__, *args, **kwargs)
         except BaseException as error:

@@ -234,6 +234,7 @@ class Execution:
         Raises what left the body, RunFailed for a failure that the body never read,
         RunCancelled, and StoreError where the records could not be written.
         """
+        __tracebackhide__ = True
         self.thread = threading.current_thread()
         self._show()
         value, error = self._call_body()
@@ -380,6 +381,7 @@ class Execution:
     # -- the body ------------------------------------------------------------------------
 
     def _call_body(self) -> tuple[Any, BaseException | None]:
+        __tracebackhide__ = True
         watch_threads()
         tokens = current.set(self.trace), inside_step.set(False), reporting.set(self.reporter)
         try:
@@ -731,6 +733,7 @@ class Execution:
     # -- child runs ----------------------------------------------------------------------
 
     def _submit(self, step: Step) -> None:
+        __tracebackhide__ = True
         self.session.note(step)
         if step.called.is_pipeline and not self.session.in_process:
             self._contexts[step] = context = contextvars.copy_context()
@@ -747,10 +750,12 @@ class Execution:
         self.session.called(step)
 
     def _start_child(self, call: StepCall) -> None:
+        __tracebackhide__ = True
         call.started(call)
         context = self._contexts.pop(call.step, None)
 
         def body() -> None:
+            __tracebackhide__ = True
             if context is None:
                 self._run_child(call)
             else:
@@ -763,6 +768,7 @@ class Execution:
 
     def _run_child(self, call: StepCall) -> None:
         """Execute a pipeline that is a step of this run."""
+        __tracebackhide__ = True
         step = call.step
         begin, clock = time.time(), time.perf_counter()
         interrupt: BaseException | None = None

@@ -68,6 +68,7 @@ class Pipeline(Traced, Generic[P, R_co]):
             )
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        __tracebackhide__ = True
         trace = current.get()
         try:
             if trace is not None:
@@ -91,16 +92,19 @@ class Pipeline(Traced, Generic[P, R_co]):
     @hides_frames
     def debug(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run with every step in this process and thread, at its call."""
+        __tracebackhide__ = True
         return self.with_options(mode="debug")(*args, **kwargs)
 
     @hides_frames
     def local(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run with the steps in worker processes on this machine."""
+        __tracebackhide__ = True
         return self.with_options(mode="local")(*args, **kwargs)
 
     @hides_frames
     def remote(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run with each step on its queue, performed by the engine that serves it."""
+        __tracebackhide__ = True
         return self.with_options(mode="remote")(*args, **kwargs)
 
     @hides_frames

@@ -100,6 +100,7 @@ class Trace:
         self, component: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> StepResult[Any]:
         """Make a step of the call and hand it to the scheduler."""
+        __tracebackhide__ = True
         with self._lock:
             self.run.check_open()
             arguments = self._arguments(component, args, kwargs)

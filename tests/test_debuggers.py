@@ -71,6 +71,43 @@ def monitored():
         monitoring.free_tool_id(TOOL)
 
 
+def shown_frames():
+    """Our functions on the stack that ipdb and pytest would show."""
+    frame, found = sys._getframe(1), []
+    while frame is not None and frame.f_code.co_name != "test_stacks_show_no_frame_of_ours":
+        own = frame.f_globals.get("__name__", "").startswith("pipedeco")
+        if own and not frame.f_locals.get("__tracebackhide__"):
+            found.append(frame.f_code.co_qualname)
+        frame = frame.f_back
+    return found
+
+
+@component(cache=True)
+def stack(_):
+    return shown_frames()
+
+
+class Table:
+    @component(collect=["*.nothing"])
+    def stack(self):
+        return shown_frames()
+
+
+@pipeline
+def child():
+    return stack(1), Table().stack()
+
+
+@pipeline
+def stacks():
+    return [stack(stack(1)), *child()]
+
+
+def test_stacks_show_no_frame_of_ours(monkeypatch, tmp_path):
+    monkeypatch.setenv("PIPEDECO_STORE", str(tmp_path))
+    assert stacks.debug() == [[], [], []]
+
+
 needs_monitoring = pytest.mark.skipif(
     sys.version_info < (3, 12), reason="sys.monitoring is of Python 3.12"
 )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 def run_within(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine to its end while `loop`, which runs in this thread, waits."""
+    __tracebackhide__ = True
     # With a factory, asyncio.Runner leaves the thread's own loop (`set_event_loop`) as it is.
     with (
         _set_aside(loop),

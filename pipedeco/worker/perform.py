@@ -42,6 +42,7 @@ def perform(
 
     Never raises: whatever the step raises ends in the Outcome.
     """
+    __tracebackhide__ = True
     started = time.time()
     clock = time.perf_counter
     begin = clock()
