@@ -8,10 +8,12 @@ from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from pipedeco.callbacks import Callback, callback_name
+from pipedeco.debuggers import evaluates
 from pipedeco.definitions import Decorated
 from pipedeco.errors import ConfigError, GraphError
 from pipedeco.options import Cache, ComponentOptions, PipelineOptions
-from pipedeco.tracing import current, refuse_foreign_thread
+from pipedeco.reloading import AUTORELOAD, follow_autoreload, loaded_as, warn_of_reload
+from pipedeco.tracing import call_bare, current, refuse_foreign_thread
 from pipedeco.user_frames import hide_ours
 
 if TYPE_CHECKING:
@@ -85,6 +87,9 @@ class Traced(Decorated):
             except (AttributeError, NameError):  # from Python 3.14 annotations are made when asked
                 pass
         self.__dict__["__wrapped__"] = fn
+        self.__dict__["_loaded_as"] = loaded_as(fn)
+        if AUTORELOAD in sys.modules:
+            follow_autoreload(Traced)
         # For who looks at it; a call takes that of the class.
         annotations = vars(self).get("__annotations__", {})
         self.__dict__["__call__"] = _as_function(type(self), fn, options, annotations)
@@ -122,6 +127,11 @@ class Traced(Decorated):
         return {
             name: _option_text(value) for name, value in set_ones.items() if name != "depends_on"
         }
+
+    def check_loaded(self) -> None:
+        """Warn where the function's module was loaded again since, and has another code now."""
+        if self.__dict__["_loaded_as"] is not loaded_as(self.fn):
+            warn_of_reload(self)
 
     # They never change; a copy by way of pickling would be one for workers, without callbacks.
     def __copy__(self) -> Traced:
@@ -184,11 +194,14 @@ class Component(Traced, Generic[P, R_co]):
     @overload
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
         trace = current.get()
         try:
             if trace is None:
                 refuse_foreign_thread(self.name)
                 return self.fn(*args, **kwargs)
+            if evaluates():
+                return call_bare(self.fn, args, kwargs)
             arity = self._arity
             if arity is None or kwargs or not arity[0] <= len(args) <= arity[1]:
                 check_arguments(self.fn, args, kwargs)
@@ -211,6 +224,10 @@ class Component(Traced, Generic[P, R_co]):
         trace = current.get()
         if trace is None:
             raise GraphError(f"{self.name}.submit(...) is for the body of a pipeline")
+        if evaluates():
+            raise GraphError(
+                f"a debugger makes no steps: {self.name}(...) calls the function, unrecorded"
+            )
         check_arguments(self.fn, args, kwargs)
         return trace.call(self, args, kwargs)
 
@@ -219,7 +236,9 @@ class Component(Traced, Generic[P, R_co]):
 
         Raises ConfigError for an option that there is not, or a value that it cannot have.
         """
-        return Component(self.fn, self.options.replace(**changes))
+        made = Component(self.fn, self.options.replace(**changes))
+        made.__dict__["_loaded_as"] = self.__dict__["_loaded_as"]
+        return made
 
     # A method taken from an instance is a Bound, which has what the component has.  Checkers look
     # through @classmethod and @staticmethod, and ask here, too.  The first overload is for the
@@ -258,6 +277,7 @@ class Bound:
         self.__dict__["__call__"] = MethodType(decorated, instance)  # for who looks at it
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
         try:
             return self.__func__(self.__self__, *args, **kwargs)
         except BaseException as error:

@@ -15,6 +15,7 @@ from heapq import nlargest
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pipedeco.config import debugger_attached
 from pipedeco.draw.text import COLOURS, SIGNS
 from pipedeco.graph import CANCELLED, COMPLETED, FAILED, SUCCESS, Step
 from pipedeco.terminal import (
@@ -48,6 +49,10 @@ SLOWEST = 5  # steps of the summary
 INDENT = 2  # characters before a column
 LEAST = 6  # characters of a result
 FAILURES = 10  # of the summary
+ATTACHED = (
+    "a debugger has attached to a run whose steps are in worker processes: it stops in the pipeline's "
+    "body, and not in components; for those begin the run with it attached, or call .debug(...)"
+)
 NOTABLE = 1.0  # seconds without a step that the summary tells
 
 
@@ -108,6 +113,7 @@ class Display:
         self.full = full
         self.begin = time.monotonic()
         self.told = False  # whether a plain line was written
+        self.debugged = debugger_attached()
         self.spent: dict[str, float] = {}  # seconds in which no step was performed, and on what
         self._looked = self.begin
         self._times = chain(LINES, count(60.0, 30.0))
@@ -124,6 +130,9 @@ class Display:
 
     def look(self) -> None:
         """Note what went on since the last look, where no step was performed."""
+        if not self.debugged and debugger_attached():
+            self.debugged = True
+            write_stderr(f"pipedeco: {ATTACHED}\n")
         now = time.monotonic()
         seconds, self._looked = now - self._looked, now
         if not _performs(self.run):

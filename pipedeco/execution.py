@@ -25,6 +25,7 @@ from pipedeco.callbacks import EVENTS, functions_for
 from pipedeco.clock import RunClock
 from pipedeco.components import bound_arguments
 from pipedeco.config import SETTINGS, absolute, find_blobs, project_folder
+from pipedeco.debuggers import evaluates
 from pipedeco.display import Display
 from pipedeco.errors import (
     BlobCorrupt,
@@ -233,6 +234,7 @@ class Execution:
         Raises what left the body, RunFailed for a failure that the body never read,
         RunCancelled, and StoreError where the records could not be written.
         """
+        __tracebackhide__ = True
         self.thread = threading.current_thread()
         self._show()
         value, error = self._call_body()
@@ -379,6 +381,7 @@ class Execution:
     # -- the body ------------------------------------------------------------------------
 
     def _call_body(self) -> tuple[Any, BaseException | None]:
+        __tracebackhide__ = True
         watch_threads()
         tokens = current.set(self.trace), inside_step.set(False), reporting.set(self.reporter)
         try:
@@ -731,6 +734,7 @@ class Execution:
     # -- child runs ----------------------------------------------------------------------
 
     def _submit(self, step: Step) -> None:
+        __tracebackhide__ = True
         self.session.note(step)
         if step.called.is_pipeline and not self.session.in_process:
             self._contexts[step] = context = contextvars.copy_context()
@@ -747,10 +751,12 @@ class Execution:
         self.session.called(step)
 
     def _start_child(self, call: StepCall) -> None:
+        __tracebackhide__ = True
         call.started(call)
         context = self._contexts.pop(call.step, None)
 
         def body() -> None:
+            __tracebackhide__ = True
             if context is None:
                 self._run_child(call)
             else:
@@ -763,6 +769,7 @@ class Execution:
 
     def _run_child(self, call: StepCall) -> None:
         """Execute a pipeline that is a step of this run."""
+        __tracebackhide__ = True
         step = call.step
         begin, clock = time.time(), time.perf_counter()
         interrupt: BaseException | None = None
@@ -865,7 +872,8 @@ class Execution:
         if outcome is not None and outcome.logs is not None:
             self.session.catch_up(outcome.logs)  # its output is shown before anybody acts on it
         if step.state not in SUCCESS:
-            step.root_failure.read = True
+            if not evaluates():
+                step.root_failure.read = True
             raise self.failures.fresh(step)
         assert outcome is not None
         return self.value_of(step, outcome)

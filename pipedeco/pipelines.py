@@ -6,12 +6,14 @@ import sys
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from pipedeco.components import Bound, Traced, check_arguments, is_generator, reduce_decorated
+from pipedeco.debuggers import evaluates
 from pipedeco.errors import ConfigError, GraphError
 from pipedeco.graph import Graph
 from pipedeco.options import ComponentOptions, PipelineOptions
 from pipedeco.tracing import (
     PipelineCalled,
     Trace,
+    call_bare,
     current,
     inside_step,
     loading,
@@ -66,9 +68,12 @@ class Pipeline(Traced, Generic[P, R_co]):
             )
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        __tracebackhide__ = True
         trace = current.get()
         try:
             if trace is not None:
+                if evaluates():
+                    return call_bare(self.fn, args, kwargs)
                 check_arguments(self.fn, args, kwargs)
                 future: Any = trace.call(self, args, kwargs)
                 stands_for: R_co = future
@@ -87,16 +92,19 @@ class Pipeline(Traced, Generic[P, R_co]):
     @hides_frames
     def debug(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run with every step in this process and thread, at its call."""
+        __tracebackhide__ = True
         return self.with_options(mode="debug")(*args, **kwargs)
 
     @hides_frames
     def local(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run with the steps in worker processes on this machine."""
+        __tracebackhide__ = True
         return self.with_options(mode="local")(*args, **kwargs)
 
     @hides_frames
     def remote(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Run with each step on its queue, performed by the engine that serves it."""
+        __tracebackhide__ = True
         return self.with_options(mode="remote")(*args, **kwargs)
 
     @hides_frames
@@ -146,7 +154,9 @@ class Pipeline(Traced, Generic[P, R_co]):
 
         Raises ConfigError for an option that there is not, or a value that it cannot have.
         """
-        return Pipeline(self.fn, self.options.replace(**changes))
+        made = Pipeline(self.fn, self.options.replace(**changes))
+        made.__dict__["_loaded_as"] = self.__dict__["_loaded_as"]
+        return made
 
     # A method taken from an instance is a Bound, which has what the pipeline has.  Checkers look
     # through @classmethod and @staticmethod, and ask here, too.  The first overload is for the
@@ -180,6 +190,7 @@ class Pipeline(Traced, Generic[P, R_co]):
             raise PipelineCalled(self)
         refuse_foreign_thread(self.name)
         check_arguments(self.fn, args, kwargs)
+        self.check_loaded()
         if self.fn.__dict__.get("_pipedeco_advised") if hasattr(self.fn, "__dict__") else True:
             return
         self.fn.__dict__["_pipedeco_advised"] = True

@@ -12,10 +12,12 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from pipedeco.debuggers import evaluates
 from pipedeco.graph import CANCELLED, ENDED, FAILED, PENDING, QUEUED, RUNNING, SUCCESS, Step
 from pipedeco.operations import operate
 from pipedeco.outputs import ATTRIBUTE, ITEM, OUTPUT, take, taken, unpacked
 from pipedeco.serialization import pickle_mark
+from pipedeco.text import preview
 from pipedeco.user_frames import hide_ours, hides_frames
 
 if TYPE_CHECKING:
@@ -130,7 +132,8 @@ class StepResult(Generic[T_co]):
         failure = self._run.failure(self.step)
         if failure is not None and self.step.state == CANCELLED:
             raise failure
-        self.step.root_failure.read = True
+        if not evaluates():
+            self.step.root_failure.read = True
         return failure
 
     def done(self) -> bool:
@@ -201,7 +204,8 @@ class StepResult(Generic[T_co]):
 
     def _be_future(self) -> None:
         """Note that the program knows it for a future, among which it looks for one itself."""
-        object.__setattr__(self, "_is_future", True)
+        if not evaluates():
+            object.__setattr__(self, "_is_future", True)
 
     def _watched(self) -> _Watch:
         if self._watch is None:
@@ -322,7 +326,29 @@ class StepResult(Generic[T_co]):
 
     def __repr__(self) -> str:
         selected = "".join([taken(*part) for part in self._path])
-        return f"<StepResult {self.step.name}{selected} {self.step.state}>"
+        text = self._preview()
+        shown = "" if text is None else f": {text}"
+        return f"<StepResult {self.step.name}{selected} {self.step.state}{shown}>"
+
+    def _preview(self) -> str | None:
+        """The value as text, where it is known without waiting or loading."""
+        if self._path:
+            return None if self._value is _UNREAD else preview(self._value)
+        outcome = self.step.outcome
+        return outcome.preview if outcome is not None and self.step.state in SUCCESS else None
+
+    def _here(self) -> Any:
+        """The value where it is in this process; `_UNREAD` elsewhere.  Nobody has read it by that."""
+        outcome = self.step.outcome
+        if self._value is _UNREAD and not self._path and outcome is not None and outcome.kept:
+            return outcome.kept[0]
+        return self._value
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows: the value's own, where it is here."""
+        show = getattr(self._here(), "_repr_html_", None)
+        html: str | None = show() if callable(show) else None
+        return html
 
     def __eq__(self, other: object) -> Any:
         try:
@@ -339,7 +365,11 @@ class StepResult(Generic[T_co]):
         return id(self) >> 4
 
     def __dir__(self) -> list[str]:
-        return [name for name in dir(type(self)) if not name.startswith("_")]
+        own = [name for name in dir(type(self)) if not name.startswith("_")]
+        value = self._here()
+        if value is _UNREAD:
+            return [*own, *(name for name in _fields(self) if name not in own)]
+        return sorted({*own, *(name for name in dir(value) if not name.startswith("_"))})
 
     def __bool__(self) -> bool:
         # concurrent.futures.wait asks failed futures for their truth, which is that of an object.

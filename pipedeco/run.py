@@ -105,6 +105,7 @@ def prepare_run(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 
 def call_pipeline(pipeline: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Execute a run in the caller's thread; its value."""
+    __tracebackhide__ = True
     with CONTROLLER.recursion:
         return prepare_run(pipeline, args, kwargs).execute()
 

@@ -114,6 +114,7 @@ class Scheduler:
 
     def add(self, step: Step) -> None:
         """A call was traced."""
+        __tracebackhide__ = True
         self.active[step] = None
         if self.cancelled is not None:
             self._end_without_running(step, CANCELLED, self.cancelled)
@@ -280,6 +281,7 @@ class Scheduler:
     # -- decisions -----------------------------------------------------------------------
 
     def _ready(self, step: Step) -> None:
+        __tracebackhide__ = True
         try:
             if self.hooks is None or not self.hooks.holds_start(step):
                 self._start(step)
@@ -289,6 +291,7 @@ class Scheduler:
                 self._end(step, FAILED)
 
     def _start(self, step: Step) -> None:
+        __tracebackhide__ = True
         step.attempt += 1
         step.state = QUEUED
         call = StepCall(step, self)

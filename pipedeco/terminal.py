@@ -65,10 +65,15 @@ def _number(variable: str) -> int:
 
 
 def make_console(file: Any, width: int | None = None) -> Console:
-    """A rich console on which nothing is guessed about what a text means."""
+    """A rich console on which nothing is guessed about what a text means.
+
+    In a notebook rich would display what is printed, even into a file.
+    """
     from rich.console import Console
 
-    return Console(file=file, width=width, highlight=False, markup=False, emoji=False)
+    return Console(
+        file=file, width=width, highlight=False, markup=False, emoji=False, force_jupyter=False
+    )
 
 
 class Indulgent:

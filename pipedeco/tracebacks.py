@@ -7,11 +7,12 @@ Python prints, or a notebook, as if the function had been called there.
 
 from __future__ import annotations
 
+import _imp
 import ast
 import pickle
 import sys
 from itertools import islice
-from types import TracebackType, WrapperDescriptorType
+from types import FunctionType, TracebackType, WrapperDescriptorType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -113,28 +114,47 @@ def traceback_of(lines: list[Line]) -> TracebackType | None:
 
 
 def _frame(line: Line) -> tuple[FrameType, int]:
-    """A frame that was left by an error at this place, and at which of its instructions."""
+    """A frame with this place, and which of its instructions stands there.
+
+    It is that of a generator that never begins: nothing runs and nothing is raised under the
+    user's file name, where a debugger would stop.
+    """
+    code = _code(line)
+    if sys.version_info >= (3, 12):
+        frame = _not_begun(code, line.module)
+    else:  # a generator is ended by GeneratorExit there, even if it has not begun
+        own = code.replace(co_filename=__file__)
+        frame = _not_begun(own, line.module)
+        _imp._fix_co_filename(own, line.file)  # type: ignore[attr-defined]
+    return frame, 2 * _instruction(code, line)
+
+
+def _not_begun(code: CodeType, module: dict[str, Any]) -> FrameType:
+    frame: FrameType = FunctionType(code, dict(module))().gi_frame
+    return frame
+
+
+def _code(line: Line) -> CodeType:
+    """A generator's code with one expression, which stands where this line says."""
     first = min(line.first, line.line)
-    code = compile(_failing(line, 1 - first), line.file, "exec").replace(
-        co_name=line.name, co_qualname=line.qualname, co_firstlineno=first
-    )
-    try:
-        exec(code, dict(line.module))  # noqa: S102 - a name that is not there, and nothing else
-    except NameError:
-        left = sys.exc_info()[2]
-        assert left is not None
-        assert left.tb_next is not None
-        return left.tb_next.tb_frame, left.tb_next.tb_lasti
-    raise AssertionError("nothing was raised")
-
-
-def _failing(line: Line, shift: int) -> ast.Module:
-    """A body that fails where this line says, so many lines later."""
+    shift = 1 - first
     place = {
         "lineno": line.line + shift,
         "end_lineno": line.last + shift,
         "col_offset": line.column,
         "end_col_offset": line.end,
     }
-    name = ast.Name(" raised elsewhere", ast.Load(), **place)
-    return ast.Module([ast.Expr(name, **place)], [])
+    module = ast.parse("def made(): pass")
+    function = module.body[0]
+    assert isinstance(function, ast.FunctionDef)
+    function.body = [ast.Expr(ast.Yield(ast.Name("raised", ast.Load(), **place), **place), **place)]
+    code: CodeType = compile(module, line.file, "exec").co_consts[0]
+    return code.replace(co_name=line.name, co_qualname=line.qualname, co_firstlineno=first)
+
+
+def _instruction(code: CodeType, line: Line) -> int:
+    """The first one at this place."""
+    known = line.column != UNKNOWN
+    columns = (line.column, line.end) if known else (None, None)
+    place = (line.line, line.last, *columns)
+    return next(i for i, position in enumerate(code.co_positions()) if position == place)

@@ -6,9 +6,10 @@ import sys
 import threading
 from contextvars import ContextVar
 from functools import cache, wraps
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pipedeco.config import find_requirements
+from pipedeco.debuggers import evaluates
 from pipedeco.errors import GraphError, NotPicklable
 from pipedeco.graph import Called, Graph, Step, distinct
 from pipedeco.result import StepResult, changed_in_place, make_result
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from pipedeco.graph import StepKey
 
     MakeKey = Callable[[Any, tuple[Any, ...], dict[str, Any], tuple[Step, ...]], StepKey]
+
+T = TypeVar("T")
 
 # The run whose body this context executes; None outside of any.
 current: ContextVar[Trace | None] = ContextVar("pipedeco trace", default=None)
@@ -97,6 +100,7 @@ class Trace:
         self, component: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> StepResult[Any]:
         """Make a step of the call and hand it to the scheduler."""
+        __tracebackhide__ = True
         with self._lock:
             self.run.check_open()
             arguments = self._arguments(component, args, kwargs)
@@ -128,7 +132,11 @@ class Trace:
 
     def read(self, step: Step) -> None:
         """Note that this step is read, for the control edges; only the body's reads count."""
-        if current.get() is self and step.position not in self._seen:
+        if (
+            step.position not in self._seen
+            and current.get() is self
+            and not evaluates()  # its user looks, and the body has not read it
+        ):
             self._seen.add(step.position)
             self.graph.reads.append(step.position)
 
@@ -179,6 +187,7 @@ class Trace:
     def _called(self, component: Any) -> Called:
         called = self.graph.called.get(component)
         if called is None:
+            component.check_loaded()
             called = Called(
                 component, component.name, component.step_options, is_pipeline=component.is_pipeline
             )
@@ -218,6 +227,16 @@ _NO_ARGUMENTS = Arguments(None, (), ())
 
 def _value_of(value: Any) -> Any:
     return value
+
+
+def call_bare(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+    """Call a function as a step does: what it calls is bare, too, and nothing is recorded."""
+    tokens = current.set(None), inside_step.set(True)
+    try:
+        return fn(*args, **kwargs)
+    finally:
+        current.reset(tokens[0])
+        inside_step.reset(tokens[1])
 
 
 def warn_user(message: str) -> None:

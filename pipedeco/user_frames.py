@@ -2,6 +2,9 @@
 
 What leaves a call of ours is raised by a bare `raise`, for which Python adds no entry to a
 traceback; so the frame of the call itself is not there, either.
+
+A function of ours that stands between those of users on a stack has a local `__tracebackhide__`, by
+which ipdb and pytest leave it out.
 """
 
 from __future__ import annotations
@@ -58,6 +61,7 @@ def hides_frames(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        __tracebackhide__ = True
         try:
             return function(*args, **kwargs)
         except BaseException as error:

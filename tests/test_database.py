@@ -189,3 +189,24 @@ def test_queries_have_names_and_one_statement_each():
     """The file of statements is read as it is meant."""
     assert {"begin_run", "end_run", "owns", "put_steps", "find_runs"} <= set(queries())
     assert all(statement.count(";") <= 1 for statement in queries().values())
+
+
+def _of_another_program(folder):
+    with closing(sqlite3.connect(database_path(folder))) as connection:
+        connection.execute("create table t (x)")
+
+
+def _damaged(folder):
+    Path(database_path(folder)).write_bytes(b"no database at all " * 1000)
+
+
+@pytest.mark.parametrize("spoil", [_of_another_program, _damaged])
+@pytest.mark.parametrize("opens", [connect, connect_to_read])
+def test_a_connection_that_is_refused_is_closed(folder, spoil, opens):
+    """Python 3.13 warns of one that nobody has closed."""
+    make_store(folder)
+    spoil(folder)
+    with pytest.raises(StoreError):
+        opens(folder)
+    opened = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+    assert database_path(os.path.realpath(folder)) not in opened

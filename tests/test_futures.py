@@ -508,8 +508,8 @@ def test_states_before_and_after(play_held, gate):
         "<StepResult hold running>",
         "<StepResult double pending>",
         "<StepResult hold[0] running>",
-        "<StepResult hold completed>",
-        "<StepResult double completed>",
+        "<StepResult hold completed: [3]>",
+        "<StepResult double completed: [3, 3]>",
     ]
 
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.autolog import AutoLog
@@ -178,6 +179,7 @@ class DebugSession:
 
     def post(self, action: Callable[..., None], *args: Any) -> None:
         """At once; what an action posts comes after it."""
+        __tracebackhide__ = True
         self._actions.append((action, args))  # who acts now, and waits for a while, sees it
         with self._lock:
             if self._acting:
@@ -242,6 +244,7 @@ class DebugSession:
         return False
 
     def spawn(self, target: Callable[[], None], name: str) -> None:
+        __tracebackhide__ = True
         target()
 
     def beside(self, name: str) -> InPlace:
@@ -258,6 +261,7 @@ class DebugSession:
     # -- performing ----------------------------------------------------------------------
 
     def _perform(self, call: StepCall) -> None:
+        __tracebackhide__ = True
         # What the step does is not the body's doing: no calls to trace, no reads to note.
         tokens = current.set(None), inside_step.set(True), reporting.set(self.reporter)
         self.reporter.call = call
@@ -301,6 +305,7 @@ class DebugSession:
         return cancelled
 
     def _attempt(self, call: StepCall) -> Outcome:
+        __tracebackhide__ = True
         step = call.step
         call.started(call)
         _check_environment(step.called)
@@ -333,6 +338,7 @@ class DebugSession:
 
     def _once(self, step: Step, args: Any, kwargs: Any) -> Outcome:
         """The outcome, once files that are to be collected are logged."""
+        __tracebackhide__ = True
         options = step.called.options
         call = (
             step.called.component.fn,
@@ -347,16 +353,19 @@ class DebugSession:
 
     def _with_files(self, step: Step, call: tuple[Any, ...]) -> Outcome:
         """The outcome of a step that collects files, or whose value may name some."""
+        __tracebackhide__ = True
         function, arguments, pack, *others = call
         patterns = step.called.options.collect
 
         def attempt(pack: Callable[[Any], Any]) -> Outcome:
+            __tracebackhide__ = True
             return perform(function, arguments, pack, *others)
 
         def collecting(pack: Callable[[Any], Any]) -> Outcome:
+            __tracebackhide__ = True
             from pipedeco.worker.collecting import collected
 
-            return collected(patterns, self.reporter, lambda: attempt(pack))
+            return collected(patterns, self.reporter, partial(attempt, pack))
 
         perform_it = collecting if patterns else attempt
         if step.key is None:

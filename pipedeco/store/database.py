@@ -6,10 +6,13 @@ import os
 import sqlite3
 import time
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipedeco.blobs import make_private
 from pipedeco.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 VERSION = 4
 APPLICATION = 0x70697065  # "pipe", so that `file` can tell the database
@@ -41,8 +44,7 @@ def connect(folder: str) -> sqlite3.Connection:
     path = database_path(folder)
     try:
         _touch(path)
-        connection = _open(f"file:{_quoted(path)}")
-        _prepare(connection, path)
+        connection = _open(f"file:{_quoted(path)}", lambda new: _prepare(new, path))
     except sqlite3.Error as error:
         raise StoreError(f"the store {path} cannot be opened: {error}") from error
     except OSError as error:
@@ -62,8 +64,7 @@ def connect_to_read(folder: str) -> sqlite3.Connection:
     if not os.path.exists(path):
         raise StoreError(f"there is no store in {folder}; it is made by the first run")
     try:
-        connection = _open(f"file:{_quoted(path)}?mode=rw")
-        _check_version(connection, path)
+        connection = _open(f"file:{_quoted(path)}?mode=rw", lambda new: _check_version(new, path))
     except sqlite3.Error as error:
         raise StoreError(f"the store {path} cannot be opened: {error}") from error
     return connection
@@ -99,11 +100,17 @@ def _quoted(path: str) -> str:
     return path
 
 
-def _open(uri: str) -> sqlite3.Connection:
+def _open(uri: str, check: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
+    """A connection that `check` has found good; one that it raises for is closed."""
     connection = sqlite3.connect(
         uri, timeout=BUSY, isolation_level=None, check_same_thread=False, uri=True
     )
-    connection.execute("pragma synchronous = full")
+    try:
+        connection.execute("pragma synchronous = full")
+        check(connection)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -157,7 +164,6 @@ def _check_version(connection: sqlite3.Connection, path: str) -> None:
     ours = connection.execute("pragma application_id").fetchone()[0] == APPLICATION
     if ours and version == VERSION:
         return
-    connection.close()
     if ours and version > VERSION:
         raise StoreError(
             f"the store {path} was written by a newer pipedeco (schema {version}, this one knows "

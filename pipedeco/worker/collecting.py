@@ -49,6 +49,7 @@ def collected(
 
     Where a file cannot be kept, the step fails, as it does where it logs one itself.
     """
+    __tracebackhide__ = True
     try:
         folder = working_directory("collect= looks for files there")
         writing = _Writing(folder, patterns, _Claims(folder))

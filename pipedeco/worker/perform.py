@@ -42,6 +42,7 @@ def perform(
 
     Never raises: whatever the step raises ends in the Outcome.
     """
+    __tracebackhide__ = True
     started = time.time()
     clock = time.perf_counter
     begin = clock()
@@ -70,9 +71,15 @@ def perform(
 
 
 def run_coroutine(coroutine: Any) -> Any:
+    """What a coroutine returns; in debug mode its caller may stand in a loop that runs."""
     import asyncio
 
-    return asyncio.run(coroutine)
+    loop = asyncio._get_running_loop()
+    if loop is None:
+        return asyncio.run(coroutine)
+    from pipedeco.worker.loops import run_within
+
+    return run_within(loop, coroutine)
 
 
 def failed(

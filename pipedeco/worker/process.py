@@ -26,7 +26,7 @@ from pipedeco.ambient.interpreter import CannotRestore
 from pipedeco.autolog import AutoLog
 from pipedeco.blobs import BlobStore, make_private
 from pipedeco.definitions import find, main_globals
-from pipedeco.errors import PipedecoError, StepFailed
+from pipedeco.errors import PipedecoError
 from pipedeco.forks import when_forked
 from pipedeco.graph import CANCELLED, COMPLETED, FAILED, Outcome, numbered
 from pipedeco.interrupts import ENDS
@@ -42,6 +42,7 @@ from pipedeco.serialization import (
 )
 from pipedeco.text import preview
 from pipedeco.tracing import inside_step, reporting, watch_threads
+from pipedeco.worker import prompts
 from pipedeco.worker.changes import Changes
 from pipedeco.worker.children import QUICKEST, has_children
 from pipedeco.worker.ending import Ending, disown
@@ -135,7 +136,7 @@ class Worker:
         when_forked(self.forked)
         sys.unraisablehook = self.on_unraisable
         if not os.environ.get("PYTHONBREAKPOINT"):  # else the user has a remote debugger
-            sys.breakpointhook = _no_breakpoint
+            sys.breakpointhook = prompts.no_breakpoint
         self.watch.start()
         queue = self.queue
         while True:
@@ -329,6 +330,8 @@ class Worker:
             outcome = Outcome(CANCELLED, time.time(), 0.0, exception=error)
         if self.unloadable and isinstance(outcome.exception, NameError):
             outcome = self.explained(outcome, outcome.exception)
+        if outcome.state == FAILED:
+            outcome = prompts.explained(outcome)
         if os.getpid() != self.pid:  # the step forked, and this is the child's way out
             os._exit(1)
         self.tell(number, outcome)
@@ -555,13 +558,6 @@ class Worker:
             self.lost = True
         else:
             sys.__unraisablehook__(unraisable)
-
-
-def _no_breakpoint(*_: Any, **__: Any) -> None:
-    raise StepFailed(
-        "breakpoint() has no terminal in a worker process; step through with the pipeline's "
-        ".debug(...)"
-    )
 
 
 class _Logs:

@@ -20,6 +20,7 @@ def noting_files(attempt: Callable[[Callable[[Any], Any]], Outcome], pack: Any) 
     attempt: performs a step with the function that is to pack its value.
     pack: that function.
     """
+    __tracebackhide__ = True
     held: tuple[tuple[str, str | None], ...] = ()
 
     def packed(value: Any) -> Any:

@@ -182,8 +182,10 @@ class _Maker:
 
     def _digest(self) -> str:
         """What environments are told apart by."""
-        here = sys.base_prefix, sys.version if self.python == sys.executable else ""
-        what = FORMAT, sysconfig.get_platform(), self.wanted, self.python, here, self.core
+        # Normal paths: a relative one may have started this interpreter.
+        python, prefix = os.path.normpath(self.python), os.path.normpath(sys.base_prefix)
+        here = prefix, sys.version if self.python == sys.executable else ""
+        what = FORMAT, sysconfig.get_platform(), self.wanted, python, here, self.core
         return sha256(repr(what).encode()).hexdigest()[:32]
 
     def _take(self, kind: int) -> Venv | None:

@@ -30,7 +30,11 @@ errors = "".join(
     for output in cell["outputs"]
     if output.get("name") == "stderr"
 )
-print(json.dumps([found, errors]))
+displayed = [
+    [o["output_type"] for o in cell["outputs"] if o["output_type"] != "stream"]
+    for cell in book.cells
+]
+print(json.dumps([found, errors, displayed]))
 """
 
 CELLS = [
@@ -69,7 +73,7 @@ class Point:
 
 @pytest.fixture
 def cells(lab):
-    """Executes notebook cells: (what each printed, all of stderr)."""
+    """Executes notebook cells: (what each printed, all of stderr, what else each has put out)."""
 
     def execute(sources):
         lab.write("driver.py", DRIVER)
@@ -86,7 +90,7 @@ def cells(lab):
 
 def test_a_notebook_and_its_redefinitions(lab, cells):
     """Cells define, run, redefine a helper, a component and a class, and run the new code."""
-    found, errors = cells(CELLS)
+    found, errors, _ = cells(CELLS)
     assert errors == ""
     assert found[5] == "2 True True True\n"
     assert found[7] == "101\n"
@@ -100,7 +104,7 @@ def test_a_notebook_and_its_redefinitions(lab, cells):
 
 def test_a_notebook_whose_step_fails_and_is_repaired(cells):
     """An error in a cell leaves the kernel and the workers usable."""
-    found, _ = cells(
+    found, *_ = cells(
         [
             "from pipedeco import component, pipeline",
             "@component\ndef work():\n    return 1 / 0",
@@ -112,3 +116,51 @@ def test_a_notebook_whose_step_fails_and_is_repaired(cells):
     )
     assert found[3] == "division by zero\n"
     assert found[5] == "repaired\n"
+
+
+def test_a_run_as_text_displays_nothing(cells):
+    """str(), format() and print() give the headline and the tree, and that is all."""
+    found, errors, displayed = cells(
+        [
+            "from pipedeco import component, pipeline, get_run",
+            "@component\ndef work():\n    return 1",
+            "@pipeline\ndef main():\n    return work()",
+            "main();",
+            "text = f'{get_run()}'\nprint(text == str(get_run()), 'work' in text.splitlines()[-1])",
+            "print(get_run())",
+        ]
+    )
+    assert found[4] == "True True\n"
+    assert "work" in found[5]
+    assert errors == ""
+    assert displayed == [[]] * 6
+
+
+def test_the_summary_of_a_run_is_text(cells):
+    """One of a failed run, too, which goes to stderr as everywhere."""
+    _, errors, displayed = cells(
+        [
+            "from pipedeco import component, configure, pipeline\nconfigure(progress='full')",
+            "@component\ndef work(n):\n    return 1 / n",
+            "@pipeline\ndef main():\n    return [work(1), work(0)]",
+            "try:\n    main()\nexcept Exception:\n    pass",
+        ]
+    )
+    assert displayed == [[]] * 4
+    assert "main#1 failed" in errors
+    assert "1 failed" in errors
+
+
+def test_async_components_run_in_debug_mode_too(cells):
+    """The kernel executes a cell in the event loop of its own thread."""
+    found, errors, _ = cells(
+        [
+            "import asyncio\nfrom pipedeco import component, pipeline",
+            "@component\nasync def plus(n):\n    await asyncio.sleep(0)\n    return n + 1",
+            "@pipeline\ndef main(n):\n    return plus(plus(n))",
+            "print(main(1), main.debug(1))",
+            "await asyncio.sleep(0)\nprint(main.debug(1))",
+        ]
+    )
+    assert found[3:] == ["3 3\n", "3\n"]
+    assert errors == ""
