@@ -71,7 +71,8 @@ STAND_INS = {
     "xarray/core/variable.py": """
         class Variable:
             def __init__(self, data, in_memory=True):
-                self.data = data
+                self._data = data
+                self._dims, self._attrs, self._encoding = ("x",), None, None
                 self._in_memory = in_memory
         """,
     "xarray/core/dataset.py": """

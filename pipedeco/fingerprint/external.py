@@ -41,21 +41,27 @@ def _not_computed(_value: Any) -> Any:
     raise Unproven(NOT_COMPUTED)
 
 
-def _xarray_variable(value: Any) -> Node:
+def _xarray_variable(value: Any) -> Any:
     if not value._in_memory:
         raise Unproven("its values were not read yet; call load() or compute() before")
-    return opened_object(value)
+    return _xarray_state(value, "_dims", "_data", "_attrs", "_encoding")
 
 
 def _xarray_dataset(value: Any) -> Any:
     """All but the file that it came from and what it found out about itself."""
-    names = ("_variables", "_coord_names", "_dims", "_attrs", "_encoding", "_indexes")
-    return State((name, getattr(value, name)) for name in names)
+    return _xarray_state(
+        value, "_variables", "_coord_names", "_dims", "_attrs", "_encoding", "_indexes"
+    )
 
 
 def _xarray_array(value: Any) -> Any:
-    names = ("_variable", "_coords", "_name", "_indexes")
-    return State((name, getattr(value, name)) for name in names)
+    return _xarray_state(value, "_variable", "_coords", "_name", "_indexes")
+
+
+def _xarray_state(value: Any, *names: str) -> Any:
+    """Attributes of a value; mappings that are made when they are read first count as missing."""
+    parts = ((name, getattr(value, name)) for name in names)
+    return State((name, None if type(part) is dict and not part else part) for name, part in parts)
 
 
 EXACT: dict[str, Callable[[Any], Any]] = {

@@ -13,6 +13,7 @@ import pydantic
 import pytest
 import rich.console
 import sympy
+import xarray
 from loguru import logger
 from numpy.random import randn
 from omegaconf import OmegaConf
@@ -51,6 +52,7 @@ VALUES = {
     "a model": lambda: Model(a=2),
     "an expression": lambda: sympy.symbols("x") ** 2,
     "a configuration": lambda: OmegaConf.create({"a": 1, "b": "${a}"}),
+    "a dataset": lambda: xarray.Dataset({"a": ("x", [1, 2])}),
     "words": lambda: CountVectorizer().fit(["a bb ccc"]),
 }
 

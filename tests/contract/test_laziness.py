@@ -449,7 +449,7 @@ def test_debug_warns_of_a_change_in_place(mode):
 
 @only_debug
 def test_debug_does_not_compare_large_arguments(mode):
-    """Above 64 KiB nothing is compared."""
+    """Above 16 MiB nothing is compared."""
 
     @component
     def clear(x):
@@ -458,7 +458,7 @@ def test_debug_does_not_compare_large_arguments(mode):
 
     @pipeline
     def body():
-        return clear(np.ones(100_000))
+        return clear(np.ones(3_000_000))
 
     assert body() == 0.0
 
