@@ -1,8 +1,9 @@
 """What a person sees of a run while it goes, and at its end; on stderr alone.
 
-On a terminal a region is drawn and drawn again below what the steps print; elsewhere, and on a
-terminal of unknown size, a plain line comes now and then.  Nothing is drawn in a run's first half second.  A thread of its own
-looks at the run a few times a second, so that steps pay nothing for being watched.
+On a terminal a region is drawn and drawn again below what the steps print, and in a notebook one
+line; elsewhere, and on a terminal of unknown size, a plain line comes now and then.  Nothing is
+drawn in a run's first half second.  A thread of its own looks at the run a few times a second, so
+that steps pay nothing for being watched.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pipedeco.config import debugger_attached
 from pipedeco.draw.text import COLOURS, SIGNS
 from pipedeco.graph import CANCELLED, COMPLETED, FAILED, SUCCESS, Step
+from pipedeco.kernels import CellLine, bar, is_kernel
 from pipedeco.terminal import (
     OFF_TERMINAL,
     Indulgent,
@@ -155,7 +157,7 @@ class Displays:
         self._shown: list[Display] = []
         self._changed = threading.Event()
         self._thread: threading.Thread | None = None
-        self._region: Region | None = None
+        self._region: Region | CellLine | None = None
 
     def open(self, run: Shown, *, live: bool, full: bool) -> Display:
         """Begin to show a run."""
@@ -226,7 +228,9 @@ class Displays:
     def _show(self) -> None:
         displays = [display for display in self._shown if display.age >= FIRST]
         try:
-            if self._region is None and not can_be_drawn_into(sys.stderr):
+            if is_kernel(sys.stderr):
+                self._draw_line(displays)
+            elif self._region is None and not can_be_drawn_into(sys.stderr):
                 for display in displays:
                     display.write_line()
             elif displays:
@@ -234,10 +238,18 @@ class Displays:
         except (OSError, ValueError, AttributeError):  # stderr is closed, or None
             pass
 
+    def _draw_line(self, displays: list[Display]) -> None:
+        """In a notebook: one line, which the summary takes the place of."""
+        if not isinstance(self._region, CellLine):
+            self._region = CellLine()
+        for display in displays:
+            display.told = True
+        self._region.draw("  |  ".join(line_with_bar(display.run) for display in displays))
+
     def _draw(self, pictures: list[RenderableType]) -> None:
         from rich.console import Group
 
-        if self._region is None:
+        if not isinstance(self._region, Region):
             self._region = Region()
             self._region.open()
         if is_typed_to(sys._current_frames().values()):
@@ -257,6 +269,11 @@ def line(run: Shown) -> str:
     if now:
         parts.append(f"now {', '.join(now[:4])}{more}")
     return ", ".join(parts)
+
+
+def line_with_bar(run: Shown) -> str:
+    """The same for a notebook, where it is drawn in place."""
+    return f"{bar(_share(run))}  {line(run)}"
 
 
 def picture(run: Shown) -> RenderableType:

@@ -27,6 +27,7 @@ from pipedeco.serialization import UNRECORDED, unpack, unpack_arguments, unpack_
 from pipedeco.store import rows
 from pipedeco.store.database import connect_to_read, fetch, queries
 from pipedeco.store.reports import is_adopted, part_of
+from pipedeco.text import duration
 from pipedeco.user_frames import hides_frames
 
 if TYPE_CHECKING:
@@ -76,6 +77,11 @@ class Steps(Mapping[str, "StepRecord"]):
 
     def __repr__(self) -> str:
         return f"<{len(self)} steps: {', '.join(list(self)[:10])}>"
+
+    def _repr_html_(self) -> str:
+        from pipedeco.html import table
+
+        return table(("step", "state", "time", "result"), [each.row() for each in self.values()])
 
 
 class AttemptRecord:
@@ -369,6 +375,19 @@ class StepRecord(HasReports):
 
     def __repr__(self) -> str:
         return f"<step {self.name} {self.state}>"
+
+    def row(self) -> tuple[str, str, str, str]:
+        """Name, state, time, and the result or what there is in its place, as text."""
+        took = "" if self.duration is None else duration(self.duration)
+        return self.name, self.state, took, self.error or self.reason or self.preview or ""
+
+    def _repr_html_(self) -> str:
+        from pipedeco.html import facts
+
+        name, state, took, result = self.row()
+        needs = ", ".join(dict.fromkeys([*self.parents, *self.after]))
+        pairs = [("step", name), ("component", self.component), ("state", state), ("time", took)]
+        return facts([*pairs, ("needs", needs), ("worker", self.worker), ("result", result)])
 
 
 class RunGraph(Drawn):

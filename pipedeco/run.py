@@ -711,6 +711,12 @@ class Run(HasReports, Generic[R_co]):
 
         return f"<p>{escape(plain_text(self._headline()))}</p>{self.graph.svg()}"
 
+    def row(self) -> tuple[str, str, str, str, str]:
+        """Name, id, status, time, and the error or the result, as text."""
+        took = "" if self.duration is None else duration(self.duration)
+        result = str(self.error or self._facts["preview"] or "")
+        return self.name, self.id, self.status, took, result
+
     def _headline(self) -> str:
         took = self.duration
         progress = f"{self.progress:.0%} done" if took is None else f"took {duration(took)}"
@@ -770,6 +776,16 @@ def find_run(name: str, *, store: str | None = None) -> Run:
     )
 
 
+class Runs(list[Run[Any]]):
+    """What `runs` finds: a list, and a table in a notebook."""
+
+    def _repr_html_(self) -> str:
+        from pipedeco.html import table
+
+        heading = ("run", "id", "status", "time", "result")
+        return table(heading, [run.row() for run in self])
+
+
 @hides_frames
 def runs(
     pipeline: str | None = None,
@@ -782,7 +798,7 @@ def runs(
     limit: int = 100,
     store: str | None = None,
     **metrics: Mapping[str, float | list[float]],
-) -> list[Run]:
+) -> Runs:
     """The recorded runs that meet all that is asked, the newest first.
 
     Parameters
@@ -806,7 +822,7 @@ def runs(
     tags = (tag,) if isinstance(tag, str) else tuple(tag)
     _await_live(folder)
     if not os.path.exists(database_path(folder)):
-        return []
+        return Runs()
     chosen = chosen_runs(folder, tags, param or {}, asked)
     found = query(
         folder,
@@ -818,9 +834,9 @@ def runs(
         limit=limit if status is None else -1,  # whether a run is interrupted, no column tells
     )
     if status is None:
-        return [_from_row(folder, row) for row in found]
+        return Runs(_from_row(folder, row) for row in found)
     made = (_from_row(folder, row) for row in found)
-    return list(islice((run for run in made if run.status == status), limit))
+    return Runs(islice((run for run in made if run.status == status), limit))
 
 
 def _await_live(folder: str) -> None:

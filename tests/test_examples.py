@@ -238,14 +238,21 @@ def test_pdb_stops_at_a_breakpoint(lab):
 def test_launch_settings(lab):
     """VS Code debugs the open file, or runs its pipeline in debug mode."""
     settings = json.loads((ROOT / ".vscode" / "launch.json").read_text(encoding="utf-8"))
-    file, pipeline, whole = settings["configurations"]
-    assert all((c["type"], c["request"]) == ("debugpy", "launch") for c in (file, pipeline, whole))
+    file, pipeline, one_of_several, tests, attach, whole = settings["configurations"]
+    launched = (file, pipeline, one_of_several, tests, whole)
+    assert all((c["type"], c["request"]) == ("debugpy", "launch") for c in launched)
+    assert (attach["type"], attach["request"]) == ("debugpy", "attach")
+    assert tests["purpose"] == ["debug-test"]
     assert file["program"] == whole["program"] == "${file}"
     step_over = [{"module": "pipedeco", "include": False}]
-    assert [c.get("rules") for c in (file, pipeline, whole)] == [step_over, step_over, None]
+    assert all(c["rules"] == step_over for c in (*launched[:-1], attach))
+    assert "rules" not in whole
     text = " ".join(TEXTS["06_stepping_through.py"].split())
     assert all(f'"{c["name"]}"' in text for c in (file, pipeline))
-    words = [word.replace("${file}", str(EXAMPLES[5])) for word in pipeline["args"]]
-    done = lab.command([sys.executable, "-m", pipeline["module"], *words]).finish()
-    assert done.code == 0, done.err
-    assert recorded(lab, "time_sheet#1").mode == "debug"
+    assert [each["id"] for each in settings["inputs"]] == ["pipeline"]
+    for number, made in enumerate((pipeline, one_of_several), 1):
+        text = json.dumps(made["args"]).replace("${file}", str(EXAMPLES[5]))
+        words = json.loads(text.replace("${input:pipeline}", "time_sheet"))
+        done = lab.command([sys.executable, "-m", made["module"], *words]).finish()
+        assert done.code == 0, done.err
+        assert recorded(lab, f"time_sheet#{number}").mode == "debug"

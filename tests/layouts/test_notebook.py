@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 # Executes cells one by one in a kernel and prints what each of them printed.
 DRIVER = """
 import json
+import re
 import sys
 import warnings
 
@@ -164,3 +166,62 @@ def test_async_components_run_in_debug_mode_too(cells):
     )
     assert found[3:] == ["3 3\n", "3\n"]
     assert errors == ""
+
+
+# Each step goes on when the line has told how many have ended.
+WATCHED = """
+import os, sys, time
+from pipedeco import component, configure, pipeline
+from pipedeco.kernels import CellLine
+
+configure(progress="auto")
+draw = CellLine.draw
+
+def noting(line, text):
+    draw(line, text)
+    for n in (0, 1):
+        if f": {n} of 2 steps" in text:
+            open(f"drawn-{n}", "w").close()
+
+CellLine.draw = noting
+
+def wait_for(path):
+    while not os.path.exists(path):
+        time.sleep(0.01)
+"""
+
+
+def test_a_run_under_way_is_one_line_that_is_drawn_in_place(lab, cells):
+    """The summary takes its place, and what steps write stands above."""
+    if lab.mode == "debug":
+        pytest.skip("there a run is not shown while it goes")
+    _, errors, displayed = cells(
+        [
+            WATCHED,
+            (
+                "@component\ndef work(n):\n    wait_for(f'drawn-{n}')\n"
+                "    print('step', n, file=sys.stderr)\n    return n + 1"
+            ),
+            "@pipeline\ndef main():\n    a = work(0)\n    return work(a)",
+            "main();",
+        ]
+    )
+    assert displayed == [[]] * 4
+    drawn = errors.split("\r")
+    assert any("main#1: 0 of 2 steps" in text and "━" not in text for text in drawn), errors
+    assert any("main#1: 1 of 2 steps" in text and "━" in text for text in drawn), errors
+    lines = screen(errors)
+    assert lines[:2] == ["step 0", "step 1"]
+    assert "main#1 completed" in lines[2]
+    assert not [text for text in lines if "of 2 steps" in text]
+
+
+def screen(text):
+    """The lines that a cell shows, where a carriage return goes to a line's begin."""
+    shown = []
+    for line in re.sub(r"\x1b\[[0-9;]*m", "", text).split("\n"):
+        cells = []
+        for part in line.split("\r"):
+            cells[: len(part)] = part
+        shown.append("".join(cells).rstrip())
+    return shown
