@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipedeco.fingerprint.figures import figure_content, without_pyplot
 from pipedeco.fingerprint.memoized import Memoized
 from pipedeco.fingerprint.values import value_digest
-from pipedeco.picklers import PROTOCOL
-from pipedeco.serialization import loads
+from pipedeco.picklers import PROTOCOL, loads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
