@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from pipedeco.runners import Session
     from pipedeco.serialization import Packed
 
+Files = tuple[tuple[str, str | None], ...]  # paths, and digests of what they held
 NOT_COMPARED = "!cannot be compared: "  # in place of a value's fingerprint, and why
 POLL = 0.02  # seconds between two looks at a key that another process computes
 
@@ -370,24 +371,12 @@ class ResultCache:
         if row is None:
             return None
         step, value, preview, found_print, created, run, logs, parts = row
-        if key.cache.ttl is not None and time.time() - created > key.cache.ttl:
-            key.note = f"the known value is older than {key.cache.ttl:g} s"
+        recorded = json.loads(parts) if parts else {}
+        files = files_recorded(recorded)
+        elsewhere = recorded.get("layout", "") != self._layout
+        key.note = self._why_not(key, value, created, files, elsewhere=elsewhere)
+        if key.note is not None:
             return None
-        if isinstance(value, str) and not self._is_intact(value):
-            key.note = "the known value is missing or damaged"
-            return None
-        files = held_files(parts) if parts else ()
-        changed = self._contents.changed(files) if files else None
-        if changed is not None:
-            key.note = f"{changed}: it is in the known value"
-            return None
-        elsewhere = False
-        if self._layout != (json.loads(parts).get("layout", "") if parts else ""):
-            lost = None if value is None else lost_module(self.blobs.main_part(value))
-            if lost is not None:
-                key.note = f"the known value needs module {lost}, which is called otherwise here"
-                return None
-            elsewhere = True
         # It counts what files held then, and names modules as they were called there.
         key.fingerprint = None if files or elsewhere else found_print
         key.origin = step
@@ -400,6 +389,28 @@ class ResultCache:
         return Outcome(
             *(CACHED, time.time(), 0.0, *facts), logs=reported, worker="cache", files=files
         )
+
+    def _why_not(
+        self, key: StepKey, value: Packed | None, created: float, files: Files, *, elsewhere: bool
+    ) -> str | None:
+        """Why a known value does not serve; None where it does.
+
+        Parameters
+        ----------
+        files: that it names, and what they held.
+        elsewhere: whether it was made where modules had other names.
+        """
+        if key.cache.ttl is not None and time.time() - created > key.cache.ttl:
+            return f"the known value is older than {key.cache.ttl:g} s"
+        if isinstance(value, str) and not self._is_intact(value):
+            return "the known value is missing or damaged"
+        changed = self._contents.changed(files) if files else None
+        if changed is not None:
+            return f"{changed}: it is in the known value"
+        lost = lost_module(self.blobs.main_part(value)) if elsewhere and value is not None else None
+        if lost is not None:
+            return f"the known value needs module {lost}, which is called otherwise here"
+        return None
 
     def _lookup(self, key: StepKey) -> Any:
         import sqlite3
@@ -536,10 +547,14 @@ class ResultCache:
             return f"{NOT_COMPARED}{error}"
 
 
-def held_files(parts: str) -> tuple[tuple[str, str | None], ...]:
+def held_files(parts: str | None) -> Files:
     """The files that a step's value names, from the record of its key."""
-    found = json.loads(parts).get("files", ())
-    return tuple((path, digest) for path, digest in found)
+    return files_recorded(json.loads(parts)) if parts else ()
+
+
+def files_recorded(recorded: dict[str, Any]) -> Files:
+    """The same of a record that is read already."""
+    return tuple([(path, digest) for path, digest in recorded.get("files", ())])
 
 
 def lost_module(pickle: bytes | memoryview) -> str | None:

@@ -13,7 +13,7 @@ class RunClock:
     before: the seconds that the parts of before took, of a run that was resumed.
     """
 
-    LENIENT = 0.001  # of the seconds; as much as the system may slew its clock
+    TOLERANCE = 0.001  # of the seconds; as much as the system may slew its clock
 
     def __init__(self) -> None:
         self.before = 0.0
@@ -27,5 +27,5 @@ class RunClock:
     def seconds(self, started: float, ended: float) -> float | None:
         """What all parts took; None where the two times tell it as well."""
         taken = self.before + self.elapsed
-        told = abs(ended - started - taken) <= max(0.01, self.LENIENT * taken)
+        told = abs(ended - started - taken) <= max(0.01, self.TOLERANCE * taken)
         return None if told and not self.before else taken

@@ -30,11 +30,12 @@ from pipedeco.picklers import (
     dumps_by_dill,
     imported_globals,
     is_named,
+    loads,
     referenced_globals,
     unnamed_reduction,
 )
 from pipedeco.reductions import has_reduction, make_cached, reduction
-from pipedeco.serialization import dumps, loads, main_names
+from pipedeco.serialization import dumps, main_names
 from pipedeco.strays import strays
 
 if TYPE_CHECKING:

@@ -53,7 +53,7 @@ from pipedeco.graph import (
 from pipedeco.interrupts import Interrupts, release_imports, wait_in_parts
 from pipedeco.process import CONTROLLER
 from pipedeco.reporter import Reporter, StepName
-from pipedeco.result import StepResult, check_unpacked, plain
+from pipedeco.result import ATOMS, StepResult, check_unpacked, plain
 from pipedeco.runners import RunFacts, UnderWay
 from pipedeco.runners.modes import traits_of
 from pipedeco.scheduler import Scheduler, unread_failures
@@ -76,7 +76,6 @@ if TYPE_CHECKING:
     from pipedeco.resuming import Resumption, TakenOver
     from pipedeco.worker.environment import Surroundings
 
-_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 STOPPING = 20.0  # seconds within which a run that is interrupted must have stopped
 
 
@@ -405,7 +404,7 @@ class Execution:
     def _settled(self, returned: Any) -> Any:
         """What the body returns, without results in it."""
         value = plain(returned)
-        if type(value) in _ATOMS:
+        if type(value) in ATOMS:
             return value
         from pipedeco.resolving import settled
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.errors import BlobCorrupt, PipedecoError, StepFailed, StepSkipped
 from pipedeco.graph import CACHED, CANCELLED, FAILED, Outcome, Step, StepError
-from pipedeco.serialization import LoadingEnded, unpack_exception
+from pipedeco.picklers import LoadingEnded
+from pipedeco.serialization import unpack_exception
 from pipedeco.text import word
 from pipedeco.worker.perform import CONTROL_FLOW, error_text
 

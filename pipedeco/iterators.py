@@ -9,7 +9,7 @@ from types import AsyncGeneratorType, CodeType, FunctionType, GeneratorType, Met
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.definitions import Decorated
-from pipedeco.result import StepResult
+from pipedeco.result import ATOMS, StepResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +22,6 @@ _ITERATORS = (
     *(kind for kind in vars(itertools).values() if isinstance(kind, type)),
 )  # fmt: skip
 _LAZY = frozenset((*_GENERATORS, *_ITERATORS))
-_ATOMS = (type(None), bool, int, float, complex, str, bytes)
 _CONTAINERS = (list, tuple, set, frozenset, dict)
 
 
@@ -43,7 +42,7 @@ def calls_components(iterator: Any) -> bool:
         found = waiting.pop()
         if isinstance(found, Decorated | StepResult):
             return True
-        if isinstance(found, _ATOMS) or id(found) in seen:
+        if type(found) in ATOMS or id(found) in seen:
             continue
         seen.add(id(found))
         waiting.extend(_reached(found))

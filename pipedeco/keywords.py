@@ -35,7 +35,7 @@ class ComponentChanges(StepCallbacks, total=False):
     name: str | None
     cache: bool | Cache
     retries: int
-    retry_delay: float | Callable[[int], float]
+    retry_delay: float | Sequence[float] | Callable[[int], float]
     retry_on: type[BaseException] | Sequence[type[BaseException]] | Callable[[BaseException], bool]
     timeout: float | None
     outputs: Sequence[str] | int | None

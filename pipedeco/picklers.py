@@ -10,17 +10,41 @@ from functools import _lru_cache_wrapper, cache, partial
 from types import CodeType, FunctionType, MemberDescriptorType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipedeco.errors import Terminated
 from pipedeco.imported import imported_as, own_attribute
 from pipedeco.reductions import has_reduction, make_cached, reduction, stream_name
 from pipedeco.strays import strays
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     GlobalsOf = Callable[[FunctionType, dict[str, Any]], dict[str, Any]]
 
 
 PROTOCOL = 5
+
+
+class LoadingEnded(pickle.UnpicklingError):
+    """What a value raised while it was loaded would have ended the process, a thread or a loop.
+
+    `input` says which input of a step it was, where it was one.
+    """
+
+    input: int | None = None
+
+
+def loads(data: bytes | memoryview, buffers: Iterable[Any] = ()) -> Any:
+    """What was pickled; whatever its classes raise while loading is raised here.
+
+    Raises LoadingEnded in place of SystemExit and the like; KeyboardInterrupt is a person's.
+    """
+    try:
+        return pickle.loads(data, buffers=buffers)
+    except (Exception, KeyboardInterrupt, Terminated):
+        raise
+    except BaseException as error:
+        text = f": {error}" if str(error) else ""
+        raise LoadingEnded(f"loading it raised {type(error).__name__}{text}") from error
 
 
 def is_named(value: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.contrast import Contrast, contrast
 from pipedeco.errors import BlobCorrupt, ConfigError, PipedecoError, StoreError
+from pipedeco.main_file import MAIN
 from pipedeco.records import load
 from pipedeco.text import data_size
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 MANY = 20  # values that are looked at
 SECONDS = 20.0  # for all of them
 LARGEST = 4_000_000_000  # bytes of a value that is loaded
-MAIN = "__main__"
 
 
 class RecordedValues:

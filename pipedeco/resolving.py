@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from pipedeco.errors import GraphError
 from pipedeco.iterators import calls_components, is_lazy
 from pipedeco.rebuilding import CONTAINERS, NOTHING, OBJECT, PLAIN
-from pipedeco.result import StepResult
+from pipedeco.result import ATOMS, StepResult
 from pipedeco.tables import table_kind
 from pipedeco.user_frames import hides_frames
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 T = TypeVar("T")
 U = TypeVar("U")
-
-_ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
 @overload
@@ -150,7 +148,7 @@ class _Survey:
             if known is None:
                 self.found.append(one)
                 continue
-            parts = [part for part in known.parts(one) if type(part) not in _ATOMS]
+            parts = [part for part in known.parts(one) if type(part) not in ATOMS]
             if parts:
                 self._wholes.append((one, parts))
                 waiting += parts

@@ -23,10 +23,10 @@ from pipedeco.user_frames import hide_ours, hides_frames
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-K = TypeVar("K")
-U = TypeVar("U")
+
+# Types whose values hold no others.
+ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
 class Reader(Protocol):

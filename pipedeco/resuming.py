@@ -366,7 +366,7 @@ class Resumption:
 
     def _has_same_files(self, step: Step, known: Known) -> bool:
         """Whether the files that the value names are there, and, of a cached one, as they were."""
-        changed = self._contents.changed(held_files(known.row.get("key_parts") or "{}"))
+        changed = self._contents.changed(held_files(known.row.get("key_parts")))
         if changed is None and b"fingerprint.files" in self._main_part(known.value):
             changed = self._missing_file(known.value)
         if changed is None:
@@ -445,7 +445,7 @@ class Resumption:
             preview=row["preview"],
             names=self._names(known.value),
             kept=loaded or None,
-            files=held_files(row.get("key_parts") or "{}"),
+            files=held_files(row.get("key_parts")),
         )
         self.session.post(call.done, call, outcome)  # not at once: chains may be long
 
@@ -596,7 +596,7 @@ def _why_lost(row: Row, present: _Present, blobs: BlobStore) -> str:
             return "its code has changed"
     if not _is_intact(row["value"], blobs):
         return "its value is missing or damaged"
-    return Contents().changed(held_files(row.get("key_parts") or "{}")) or ""
+    return Contents().changed(held_files(row.get("key_parts"))) or ""
 
 
 class _Values:

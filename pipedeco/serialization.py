@@ -17,9 +17,8 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from pipedeco.errors import Terminated
 from pipedeco.outputs import take, taken
-from pipedeco.picklers import PROTOCOL, ReducingPickler, cloud_pickler_to, dumps_by_dill
+from pipedeco.picklers import PROTOCOL, ReducingPickler, cloud_pickler_to, dumps_by_dill, loads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -43,15 +42,6 @@ PLAIN = frozenset({  # opcodes that push bytes or a text
 _inputs: ContextVar[Callable[[int], Any]] = ContextVar("pipedeco inputs")
 
 
-class LoadingEnded(pickle.UnpicklingError):
-    """What a value raised while it was loaded would have ended the process, a thread or a loop.
-
-    `input` says which input of a step it was, where it was one.
-    """
-
-    input: int | None = None
-
-
 def unpack(packed: Packed | None, blobs: BlobStore, *, verify: bool = False) -> Any:
     """The value that was packed; whatever its classes raise while loading is raised here.
 
@@ -59,20 +49,10 @@ def unpack(packed: Packed | None, blobs: BlobStore, *, verify: bool = False) -> 
     """
     if packed is None:
         return None
-    try:
-        if isinstance(packed, bytes):
-            return pickle.loads(packed)
-        main, *buffers = blobs.get(packed, verify=verify)
-        return pickle.loads(main, buffers=buffers)
-    except (Exception, KeyboardInterrupt, Terminated):
-        raise
-    except BaseException as error:
-        raise LoadingEnded(_sentence(error)) from error
-
-
-def _sentence(error: BaseException) -> str:
-    text = f": {error}" if str(error) else ""
-    return f"loading it raised {type(error).__name__}{text}"
+    if isinstance(packed, bytes):
+        return loads(packed)
+    main, *buffers = blobs.get(packed, verify=verify)
+    return loads(main, buffers)
 
 
 def joined(parts: Sequence[memoryview]) -> bytes | memoryview:
@@ -379,16 +359,6 @@ def contains(value: object, kind: type) -> bool:
         return str, ()
 
     return Pickler.meets({kind: note}, value, found)
-
-
-def loads(data: bytes | memoryview) -> Any:
-    """What was pickled; raises LoadingEnded as `unpack` does."""
-    try:
-        return pickle.loads(data)
-    except (Exception, KeyboardInterrupt, Terminated):
-        raise
-    except BaseException as error:
-        raise LoadingEnded(_sentence(error)) from error
 
 
 def dumps(value: object) -> bytes:

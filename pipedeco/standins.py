@@ -17,7 +17,7 @@ from types import BuiltinFunctionType, GetSetDescriptorType, MemberDescriptorTyp
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.errors import StepFailed
-from pipedeco.picklers import PROTOCOL, cloud_pickler_to, is_named
+from pipedeco.picklers import PROTOCOL, cloud_pickler_to, is_named, loads
 from pipedeco.tracebacks import RaisedPickler, reduce_raised
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def pack_in_parts(error: BaseException) -> bytes | None:
     stands for it; None where even that is too large."""
     try:
         data = _Taking().apart(error)
-        pickle.loads(data)
+        loads(data)
     except Exception:  # noqa: BLE001 - users' exceptions may do anything here
         return None
     return data if len(data) <= 16 * LARGEST else None
@@ -128,7 +128,7 @@ class _Taking:
         """A pickle that has been read back; None where there is none."""
         try:
             data = self._dumped(value)
-            pickle.loads(data)
+            loads(data)
         except Exception:  # noqa: BLE001 - as above
             return None
         return data if len(data) <= LARGEST else None
@@ -166,7 +166,7 @@ def _alone(error: BaseException) -> tuple[Any, ...] | None:
         alone[CAUSE] = alone[TRACEBACK] = alone[CONTEXT] = None
         buffer = io.BytesIO()
         RaisedPickler(buffer, PROTOCOL).dump(_Made(make, tuple(alone), *state))
-        back = pickle.loads(buffer.getvalue())
+        back = loads(buffer.getvalue())
         same = type(back) is type(error) and str(back) == str(error)
     except Exception:  # noqa: BLE001 - as above
         return None
@@ -294,7 +294,7 @@ def _facts(kind: type[StandIn], parts: Parts) -> dict[str, Any]:
 def _loaded(data: bytes | None) -> Any:
     """A part; its text where its class cannot be loaded here."""
     try:
-        return None if data is None else pickle.loads(data)
+        return None if data is None else loads(data)
     except Exception:  # noqa: BLE001 - users' classes, or their absence here
         return None
 

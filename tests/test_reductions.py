@@ -13,8 +13,8 @@ import pytest
 
 from pipedeco import NotPicklable
 from pipedeco.blobs import BlobStore
-from pipedeco.picklers import cloud_pickler_to, dumps_by_dill
-from pipedeco.serialization import Pickler, loads, unpack
+from pipedeco.picklers import cloud_pickler_to, dumps_by_dill, loads
+from pipedeco.serialization import Pickler, unpack
 
 
 class Own(threading.local):

@@ -11,7 +11,7 @@ import importlib
 import sys
 from typing import Any
 
-from pipedeco.serialization import loads
+from pipedeco.picklers import loads
 
 # What makes a logger's core what it is, beside its handlers.
 SETTINGS = (

@@ -7,7 +7,7 @@ import io
 import sys
 from typing import Any
 
-from pipedeco.serialization import loads
+from pipedeco.picklers import loads
 
 
 class StructLogs:

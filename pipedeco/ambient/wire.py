@@ -16,7 +16,8 @@ import logging
 import pickle
 from typing import Any
 
-from pipedeco.serialization import loads, pack_exception, unpack_exception
+from pipedeco.picklers import loads
+from pipedeco.serialization import pack_exception, unpack_exception
 
 PLAIN = frozenset({str, int, float, bool, type(None)})
 LARGE = 1 << 64  # an integer beyond that may have more digits than JSON's parser takes

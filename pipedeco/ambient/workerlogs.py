@@ -15,7 +15,7 @@ from pipedeco.ambient.loggers import FORWARDED, LEVELS, STEP, log_text
 from pipedeco.ambient.watch import RecordWatch
 from pipedeco.errors import PipedecoError
 from pipedeco.events import LOG
-from pipedeco.serialization import loads
+from pipedeco.picklers import loads
 from pipedeco.tracing import reporting
 from pipedeco.tracking import stderr_handler
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipedeco.checking.imports import Import, Source, absolute, read_source
 from pipedeco.checking.modules import HOOK, MISSING, PROJECT, Modules, Place
+from pipedeco.main_file import MAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAIN = "__main__"
 FOLLOWED = (PROJECT, HOOK)
 SOURCES = (".py", ".pyw")
 

@@ -17,8 +17,7 @@ from pipedeco.fingerprint.figures import figure_content, without_pyplot
 from pipedeco.fingerprint.memoized import Memoized
 from pipedeco.fingerprint.registry import BUILT_IN
 from pipedeco.fingerprint.values import value_digest
-from pipedeco.picklers import PROTOCOL
-from pipedeco.serialization import loads
+from pipedeco.picklers import PROTOCOL, loads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

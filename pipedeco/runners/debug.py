@@ -20,7 +20,7 @@ from pipedeco.errors import ConfigError, NotPicklable, Terminated
 from pipedeco.graph import CANCELLED, FAILED, Called, Logs, Outcome, Step, StepCall
 from pipedeco.reporter import ADDRESS, Reporter, StepName
 from pipedeco.requirements import unmet
-from pipedeco.result import StepResult
+from pipedeco.result import ATOMS, StepResult
 from pipedeco.runners import UnderWay, auto_logs
 from pipedeco.runners.argument_changes import ARGUMENTS_LIMIT, warn_of_changes
 from pipedeco.runners.beside import InPlace
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 
     from pipedeco.runners import RunFacts
     from pipedeco.runners.inplace import LoguruRecords, Records
-
-ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
 class DebugRunner:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipedeco.ambient.loguru_logs import LAST, core_of
 from pipedeco.ambient.structlogs import streams
-from pipedeco.serialization import loads
+from pipedeco.picklers import loads
 
 
 class Sinks:

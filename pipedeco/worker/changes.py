@@ -10,7 +10,7 @@ from typing import Any
 
 from pipedeco.main_file import MAIN, is_users
 from pipedeco.module_state import Change, Global, dump_global, dumped_globals, with_paths_moved
-from pipedeco.serialization import loads
+from pipedeco.picklers import loads
 
 MISSING = object()
 PLAIN = ("Namespace", "SimpleNamespace")  # of argparse and types: mere attributes

@@ -31,11 +31,10 @@ from pipedeco.forks import when_forked
 from pipedeco.graph import CANCELLED, COMPLETED, FAILED, Outcome, numbered
 from pipedeco.interrupts import ENDS
 from pipedeco.main_file import MainFile
+from pipedeco.picklers import LoadingEnded, loads
 from pipedeco.reporter import ADDRESS, Reporter, StepName
 from pipedeco.serialization import (
-    LoadingEnded,
     Pickler,
-    loads,
     main_names,
     unpack,
     unpack_arguments,

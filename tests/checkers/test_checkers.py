@@ -7,10 +7,12 @@ import json
 import re
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
 
+from pipedeco import component, pipeline
 from pipedeco.config import Settings
 from pipedeco.keywords import ComponentChanges, PipelineChanges, SettingsChanges
 from pipedeco.options import ComponentOptions, PipelineOptions
@@ -99,3 +101,15 @@ def test_the_ordinary_program_runs_as_it_is_typed(tmp_path):
 )
 def test_every_option_is_a_typed_keyword(keywords, options):
     assert set(keywords.__annotations__) == set(options)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "decorator"), [(ComponentChanges, component), (PipelineChanges, pipeline)]
+)
+def test_an_option_has_one_type_wherever_it_is_given(keywords, decorator):
+    """In with_options(...) what it has in the decorator."""
+    declared = typing.get_overloads(decorator)[-1].__annotations__
+    for name, hint in keywords.__annotations__.items():
+        text = hint.__forward_arg__.replace("Path", "str | os.PathLike[str]")
+        if name != "on_run_end":  # Run stands above what declares the keywords
+            assert text == declared[name], name

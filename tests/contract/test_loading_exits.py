@@ -162,3 +162,20 @@ def test_an_interrupt(mode):
     with pytest.raises(KeyboardInterrupt):
         pipeline(lambda: value(make(KeyboardInterrupt())))()
     assert get_run().status == "cancelled"
+
+
+@component
+def fail(raised):
+    raise ValueError("no", Leaving(raised))
+
+
+@pytest.mark.parametrize("raised", EXITS, ids=lambda raised: type(raised).__name__)
+def test_an_exception_that_holds_one(mode, raised):
+    """It arrives as what it is, without the worker's or the program's end."""
+
+    @pipeline
+    def body():
+        value(fail(raised))
+
+    with pytest.raises(ValueError, match="no"):
+        body()
