@@ -19,6 +19,7 @@ from pipedeco.callbacks import StepView, callback_name, functions_for
 from pipedeco.drafts import Drafts
 from pipedeco.errors import Terminated
 from pipedeco.failures import exception_of, place
+from pipedeco.frames import put_note
 from pipedeco.graph import (
     CACHED,
     CANCELLED,
@@ -238,7 +239,7 @@ class StepHooks:
                 except BaseException as error:  # the user's function
                     if self.beside.in_place and isinstance(error, INTERRUPTS):
                         raise
-                    error.add_note(f"in {what} ({self.run.pipeline.name})")
+                    put_note(error, f"in {what} ({self.run.pipeline.name})")
                     if raised:
                         _log(what, error)
                     raised.append(error)
@@ -413,9 +414,10 @@ class StepHooks:
     def _failure(self, step: Step, what: str, error: BaseException) -> Failure:
         whole = f"{what} of step {step.name} of run {self.run.id}"
         pipeline = self.run.pipeline
-        error.add_note(
+        put_note(
+            error,
             f"in {whole} ({pipeline.name}), called at {place(pipeline.fn, step.line)}\n"
-            f"see it with: pipedeco show {self.run.id}"
+            f"see it with: pipedeco show {self.run.id}",
         )
         outcome = failed(error, (), time.time(), 0.0)._replace(raised_by=whole)
         return Failure(outcome, f"{what} raised {type(error).__name__}")

@@ -29,7 +29,7 @@ from pipedeco.errors import BlobCorrupt, ConfigError, NotPicklable, PipedecoErro
 from pipedeco.fingerprint.code import CodeKeys
 from pipedeco.fingerprint.packages import Owners
 from pipedeco.fingerprint.values import value_digest
-from pipedeco.frames import user_part
+from pipedeco.frames import put_traceback, user_part
 from pipedeco.graph import CANCELLED, FAILED, RUNNING, SKIPPED, SUCCESS
 from pipedeco.loading import load
 from pipedeco.main_file import MAIN
@@ -459,7 +459,7 @@ class Replay:
             with self._seeded():
                 return self._traced() if break_ else _invoke(self.function, self.args, self.kwargs)
         except BaseException as error:
-            error.__traceback__ = user_part(error.__traceback__)
+            put_traceback(error, user_part(error.__traceback__))
             raise
         finally:
             current.reset(tokens[0])
@@ -495,7 +495,7 @@ class Replay:
 
     def tell_failure(self, error: BaseException) -> None:
         """Write the traceback, and how the failure compares with what is recorded, to stderr."""
-        error.__traceback__ = user_part(error.__traceback__)
+        put_traceback(error, user_part(error.__traceback__))
         known = describe_error(error)
         write_stderr(plain_text(known.traceback, keep_lines=True).rstrip() + "\n")
         then = (self.facts["error_type"], self.facts["error_text"])

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.errors import Terminated
+from pipedeco.frames import put_note
 from pipedeco.outputs import take, taken
 from pipedeco.picklers import PROTOCOL, ReducingPickler, cloud_pickler_to, dumps_by_dill
 
@@ -117,7 +118,7 @@ def given_input(number: int, path: tuple[tuple[str, Any], ...] = ()) -> Any:
             value = take(value, kind, key)
         except Exception as error:
             part = taken(kind, key)
-            error.add_note(f"while taking {part} of a result that stands in the arguments")
+            put_note(error, f"while taking {part} of a result that stands in the arguments")
             raise
     return value
 
