@@ -591,7 +591,8 @@ class Execution:
             self.recorder.flush(self)
             return error
         if raised is not error:
-            raised.__context__ = raised.__context__ or error
+            if raised.__context__ is None:  # its class may forbid to set attributes
+                object.__setattr__(raised, "__context__", error)
             self._record_end(None, raised)
         return raised
 

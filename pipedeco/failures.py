@@ -9,6 +9,7 @@ from pipedeco.graph import CACHED, CANCELLED, FAILED, Outcome, Step, StepError
 from pipedeco.picklers import LoadingEnded
 from pipedeco.serialization import unpack_exception
 from pipedeco.text import word
+from pipedeco.user_frames import put_note, put_traceback
 from pipedeco.worker.perform import CONTROL_FLOW, error_text
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class Failures:
     def fresh(self, step: Step) -> BaseException:
         """The same with the traceback that it came with: raising adds to that."""
         error, traceback = self._of(step.root_failure)
-        return error.with_traceback(traceback)
+        put_traceback(error, traceback)
+        return error
 
     def _of(self, step: Step) -> tuple[BaseException, TracebackType | None]:
         key = step.position, step.state
@@ -65,7 +67,7 @@ class Failures:
         if outcome.raised_by is None:  # else its note says which callback it was
             if _misses_file(error):
                 self._name_recalled(error, step)
-            error.add_note(self._note(step, outcome))
+            put_note(error, self._note(step, outcome))
         return error
 
     def _not_loaded(self, error: LoadingEnded, step: Step) -> StepFailed:
@@ -90,16 +92,18 @@ class Failures:
         """Say which inputs were not made anew, as their files may be gone since."""
         for dep in _recalled(step):
             if dep.state == CACHED:
-                error.add_note(
+                put_note(
+                    error,
                     f"the value of step {dep.name} came from the cache: a file that it names may "
                     f"be gone since; perform it again with refresh=[{dep.name!r}] of the pipeline, "
-                    "or return pipedeco.File(path), which is looked at before it is served"
+                    "or return pipedeco.File(path), which is looked at before it is served",
                 )
             else:
-                error.add_note(
+                put_note(
+                    error,
                     f"the value of step {dep.name} was recorded before the run was resumed: a file "
                     "that it names may be gone since; return pipedeco.File(path), which is looked "
-                    "at before it is kept"
+                    "at before it is kept",
                 )
 
     def _note(self, step: Step, outcome: Outcome) -> str:

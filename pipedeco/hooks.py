@@ -35,6 +35,7 @@ from pipedeco.graph import (
 from pipedeco.interrupts import wait_in_parts
 from pipedeco.serialization import UNRECORDED, unpack_arguments
 from pipedeco.tracing import current, inside_step, reporting
+from pipedeco.user_frames import put_note
 from pipedeco.worker.perform import failed
 
 if TYPE_CHECKING:
@@ -238,7 +239,7 @@ class StepHooks:
                 except BaseException as error:  # the user's function
                     if self.beside.in_place and isinstance(error, INTERRUPTS):
                         raise
-                    error.add_note(f"in {what} ({self.run.pipeline.name})")
+                    put_note(error, f"in {what} ({self.run.pipeline.name})")
                     if raised:
                         _log(what, error)
                     raised.append(error)
@@ -413,9 +414,10 @@ class StepHooks:
     def _failure(self, step: Step, what: str, error: BaseException) -> Failure:
         whole = f"{what} of step {step.name} of run {self.run.id}"
         pipeline = self.run.pipeline
-        error.add_note(
+        put_note(
+            error,
             f"in {whole} ({pipeline.name}), called at {place(pipeline.fn, step.line)}\n"
-            f"see it with: pipedeco show {self.run.id}"
+            f"see it with: pipedeco show {self.run.id}",
         )
         outcome = failed(error, (), time.time(), 0.0)._replace(raised_by=whole)
         return Failure(outcome, f"{what} raised {type(error).__name__}")

@@ -226,10 +226,10 @@ def _execute(source: str, action: Callable[[], None]) -> Any:
     except SystemExit:  # the file's own reading of a command line; what it has defined counts
         return None
     except Exception as error:  # noqa: BLE001 - the user's file
-        from pipedeco.user_frames import user_part
+        from pipedeco.user_frames import put_traceback, user_part
         from pipedeco.worker.perform import describe_error
 
-        error.__traceback__ = user_part(error.__traceback__)
+        put_traceback(error, user_part(error.__traceback__))
         known = describe_error(error)
         raise ConfigError(
             f"{source} cannot be loaded: {known.type}: {known.text}", traceback=known.traceback

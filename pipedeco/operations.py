@@ -39,5 +39,6 @@ def _operate_there(operation: Callable[..., Any], operands: tuple[Any, ...]) -> 
     except BaseException as error:
         ours = error.__traceback__  # then the code's, which stands for no line of its own
         assert ours is not None
-        error.__traceback__ = None if ours.tb_next is None else ours.tb_next.tb_next
+        rest = None if ours.tb_next is None else ours.tb_next.tb_next
+        BaseException.with_traceback(error, rest)  # its class may forbid to set attributes
         raise

@@ -39,7 +39,7 @@ from pipedeco.store import rows
 from pipedeco.store.database import as_dicts, connect_to_read, queries
 from pipedeco.text import plain_text, write_stderr
 from pipedeco.tracing import current, inside_step, reporting
-from pipedeco.user_frames import user_part
+from pipedeco.user_frames import put_traceback, user_part
 from pipedeco.worker.generators import seeded
 from pipedeco.worker.perform import describe_error, run_coroutine
 
@@ -459,7 +459,7 @@ class Replay:
             with self._seeded():
                 return self._traced() if break_ else _invoke(self.function, self.args, self.kwargs)
         except BaseException as error:
-            error.__traceback__ = user_part(error.__traceback__)
+            put_traceback(error, user_part(error.__traceback__))
             raise
         finally:
             current.reset(tokens[0])
@@ -495,7 +495,7 @@ class Replay:
 
     def tell_failure(self, error: BaseException) -> None:
         """Write the traceback, and how the failure compares with what is recorded, to stderr."""
-        error.__traceback__ = user_part(error.__traceback__)
+        put_traceback(error, user_part(error.__traceback__))
         known = describe_error(error)
         write_stderr(plain_text(known.traceback, keep_lines=True).rstrip() + "\n")
         then = (self.facts["error_type"], self.facts["error_text"])

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipedeco.outputs import take, taken
 from pipedeco.picklers import PROTOCOL, ReducingPickler, cloud_pickler_to, dumps_by_dill, loads
+from pipedeco.user_frames import put_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -97,7 +98,7 @@ def given_input(number: int, path: tuple[tuple[str, Any], ...] = ()) -> Any:
             value = take(value, kind, key)
         except Exception as error:
             part = taken(kind, key)
-            error.add_note(f"while taking {part} of a result that stands in the arguments")
+            put_note(error, f"while taking {part} of a result that stands in the arguments")
             raise
     return value
 

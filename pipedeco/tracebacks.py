@@ -12,7 +12,7 @@ import ast
 import pickle
 import sys
 from itertools import islice
-from types import FunctionType, TracebackType, WrapperDescriptorType
+from types import FunctionType, MemberDescriptorType, TracebackType, WrapperDescriptorType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _reduce_exception(error: BaseException) -> tuple[Any, ...]:
     if type(error).__reduce__ is not BaseException.__reduce__ or not isinstance(
         type(error).__init__, WrapperDescriptorType
     ):
-        return pickling_support.pickle_exception(error)  # type: ignore[no-any-return]
+        return _with_slots(error, pickling_support.pickle_exception(error))
     # Python's own constructors set more than the arguments say: UnicodeError's, SyntaxError's.
     parts = (
         type(error), error.args, error.__cause__, error.__traceback__, error.__context__,
@@ -67,6 +67,30 @@ def _reduce_exception(error: BaseException) -> tuple[Any, ...]:
     name = getattr(error, "name", None)  # of NameError, AttributeError: not of the arguments
     own = {**vars(error), "name": name} if isinstance(name, str) else vars(error)
     return pickling_support.unpickle_exception, parts, dict(own)
+
+
+def _with_slots(error: BaseException, reduction: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The reduction with what the exception keeps in slots, which Python's own leaves out."""
+    kind = type(error)
+    if kind.__reduce__ is not BaseException.__reduce__:
+        return reduction
+    slots = {
+        name: getattr(error, name)
+        for cls in kind.__mro__
+        for name in _slots(cls)
+        if hasattr(error, name)
+    }
+    if not slots:
+        return reduction
+    state = reduction[2] if len(reduction) > 2 else None
+    return (*reduction[:2], {**(state or {}), **slots})
+
+
+def _slots(cls: type) -> list[str]:
+    """The slots of a class that is no one of Python's own."""
+    if not cls.__dict__.get("__slots__"):
+        return []
+    return [name for name, kept in vars(cls).items() if isinstance(kept, MemberDescriptorType)]
 
 
 def _lines(traceback: TracebackType) -> list[Line]:

@@ -46,6 +46,20 @@ def user_part(traceback: TracebackType | None) -> TracebackType | None:
     return kept
 
 
+def put_traceback(error: BaseException, traceback: TracebackType | None) -> None:
+    """Set it, also where the exception's class forbids to set attributes, as frozen ones do."""
+    BaseException.with_traceback(error, traceback)
+
+
+def put_note(error: BaseException, note: str) -> None:
+    """`error.add_note(note)`, also where the exception's class forbids to set attributes."""
+    notes = getattr(error, "__notes__", None)
+    if isinstance(notes, list):
+        notes.append(note)
+    else:
+        object.__setattr__(error, "__notes__", [note])
+
+
 def hide_ours(error: BaseException) -> None:
     """Take our frames out of the tracebacks of an error and of its causes.
 
@@ -53,7 +67,7 @@ def hide_ours(error: BaseException) -> None:
     """
     for each in _chain(error):
         if each.__traceback__ is not None and not _is_ours(each):
-            each.__traceback__ = user_part(each.__traceback__)
+            put_traceback(each, user_part(each.__traceback__))
 
 
 def hides_frames(function: Callable[P, R]) -> Callable[P, R]:

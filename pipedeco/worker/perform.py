@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipedeco.errors import NotPicklable, PipedecoError
 from pipedeco.graph import COMPLETED, FAILED, Outcome, StepError
 from pipedeco.serialization import pack_exception
-from pipedeco.user_frames import hide_ours, user_part
+from pipedeco.user_frames import hide_ours, put_note, user_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,5 +149,5 @@ def is_retryable(error: BaseException, retry_on: Any) -> bool:
     try:
         return bool(retry_on(error))
     except Exception as broken:  # noqa: BLE001 - the user's function
-        error.add_note(f"retry_on raised {type(broken).__name__}: {error_text(broken)}")
+        put_note(error, f"retry_on raised {type(broken).__name__}: {error_text(broken)}")
         return False

@@ -5,6 +5,7 @@ import copy
 import pickle
 import threading
 import traceback
+from dataclasses import dataclass
 
 import pytest
 
@@ -42,6 +43,21 @@ class Slotted(LookupError):
     def __init__(self, key, lines):
         self.key = key
         self.lines = lines
+
+
+@dataclass(slots=True)
+class Parsed(ValueError):
+    """Travels whole, though it keeps all that it has in slots."""
+
+    line: int
+    rest: list
+
+
+@dataclass(frozen=True)
+class Frozen(ValueError):
+    """Lets nobody set anything, not even what Python sets as it is raised."""
+
+    code: int
 
 
 class Grouped(ExceptionGroup):
@@ -256,6 +272,40 @@ def test_sealed(mode):
     """A class that forbids to set attributes."""
     error = caught(sealed, Sealed)
     assert (error.code, error.why, str(error)) == (4, "broken", "code 4")
+
+
+@component
+def in_slots():
+    raise Parsed(3, ["x"])
+
+
+@component
+def frozen():
+    raise Frozen(7)
+
+
+def test_all_in_slots(mode):
+    error = caught(in_slots, Parsed)
+    assert type(error) is Parsed
+    assert (error.line, error.rest, error.args) == (3, ["x"], (3, ["x"]))
+
+
+def test_frozen(mode):
+    """Neither the traceback nor a note of ours is set as an attribute."""
+    error = caught(frozen, Frozen)
+    assert (error.code, error.args) == (7, (7,))
+    assert any("in step frozen" in note for note in error.__notes__)
+
+
+def test_frozen_in_the_body(mode):
+    @pipeline
+    def body():
+        raise Frozen(8)
+
+    with pytest.raises(Frozen) as raised:
+        body()
+    assert raised.value.code == 8
+    assert get_run().status == "failed"
 
 
 # -- libraries

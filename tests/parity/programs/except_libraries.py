@@ -5,6 +5,7 @@ import configparser
 import http.client
 import threading
 import urllib.error
+from dataclasses import dataclass, field
 
 from pipedeco import component, pipeline, value
 
@@ -40,6 +41,21 @@ class RetryError(Exception):
         super().__init__(last)
 
 
+@dataclass(slots=True)
+class ParseError(Exception):
+    """As of attrs: its attributes are slots."""
+
+    line: int
+    rest: list = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Refused(Exception):
+    """Forbids to set attributes, those of Python's own exceptions among them."""
+
+    code: int
+
+
 def client_errors():
     """As of botocore: classes that are made as a program runs."""
 
@@ -69,6 +85,8 @@ KINDS = {
     "template": lambda: raise_(TemplateError("unexpected '}'", 3, name="page.html")),
     "retry": lambda: raise_(RetryError(threading.Event())),
     "client": lambda: raise_(NoSuchKey({"Code": "404"}, "GetObject")),
+    "slots": lambda: raise_(ParseError(3, ["x"])),
+    "frozen": lambda: raise_(Refused(7)),
     "argparse": parse,
     "config": lambda: configparser.ConfigParser().read_string("no section"),
     "http": lambda: raise_(http.client.IncompleteRead(b"abc", 5)),
@@ -105,12 +123,13 @@ def main():
             value(fail(kind))
         except (ConnectionError, LookupError) as error:
             print(kind, "known:", error, getattr(error, "response", None))
+        except (ParseError, Refused) as error:
+            facts = [getattr(error, name, None) for name in ("line", "rest", "code")]
+            print(kind, type(error).__name__, facts, error.args, error)
         except argparse.ArgumentError as error:
             print(kind, "usage:", error.argument_name, error.message)
-        except urllib.error.HTTPError as error:
-            print(kind, error.code, error.reason, error.url)
-        except (configparser.Error, http.client.HTTPException) as error:
-            print(kind, "module:", type(error).__name__, error)
+        except (configparser.Error, http.client.HTTPException, urllib.error.HTTPError) as error:
+            print(kind, "module:", type(error).__name__, error, getattr(error, "code", None))
         except TemplateError as error:
             print(kind, error.name, error.lineno, error.args)
         except ExceptionGroup as group:
