@@ -15,7 +15,10 @@ from pipedeco.serialization import INLINE_LIMIT, pickle_mark
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_LARGEST = 16 * 1024 * 1024  # to pickle more takes too long where steps take the result in a loop
+_LARGEST = 16 * 1024 * 1024
+# Each look pickles the value: a loop that reads it and calls a step must not take seconds for that,
+# and who changes it in a loop does so in the first rounds.
+_LOOKS = 50
 
 
 class LargeMark:
@@ -26,10 +29,11 @@ class LargeMark:
     read : whether the body has read the result since it was looked at.
     """
 
-    __slots__ = ("_digest", "read")
+    __slots__ = ("_digest", "_looks", "read")
 
     def __init__(self, data: bytes) -> None:
         self._digest = _digest(data)
+        self._looks = 0
         self.read = False
 
     def tells(self, value: Any, recorded: Callable[[], Any]) -> bool:
@@ -39,6 +43,9 @@ class LargeMark:
         ----------
         recorded: gives the value as it was.
         """
+        if self._looks == _LOOKS:
+            return False
+        self._looks += 1
         data = pickle_mark(value, _LARGEST)
         if data is not None and _digest(data) == self._digest:
             return False
