@@ -52,6 +52,8 @@ class Reader(Protocol):
 
 _MAKING_WATCH = threading.RLock()  # two threads may wait for one result at once
 
+_OF_NAMED_TUPLES = frozenset(("_asdict", "_fields", "_replace"))  # public, in spite of their names
+
 _UNREAD: Any = type("Unread", (), {"__repr__": lambda self: "<unread>"})()
 
 
@@ -234,7 +236,8 @@ class StepResult(Generic[T_co]):
         return self._select(ITEM, plain(key))
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # libraries probe for these; a future must not wait for that
+        if name.startswith("_") and name not in _OF_NAMED_TUPLES:
+            # Libraries probe for these; a future must not wait for that.
             raise AttributeError(f"a StepResult has no attribute {name!r}")
         if name in _fields(self):
             return self._select(ATTRIBUTE, name)
