@@ -878,6 +878,10 @@ class Execution:
         assert outcome is not None
         return self.value_of(step, outcome)
 
+    def recorded(self, step: Step) -> Any:
+        assert step.outcome is not None
+        return self.value_of(step, step.outcome._replace(kept=None))
+
     def value_of(self, step: Step, outcome: Outcome) -> Any:
         """The value of a step that ended so."""
         if outcome.kept is not None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pipedeco.debuggers import evaluates
 from pipedeco.graph import CANCELLED, ENDED, FAILED, PENDING, QUEUED, RUNNING, SUCCESS, Step
+from pipedeco.marks import LargeMark, mark_of
 from pipedeco.operations import operate
 from pipedeco.outputs import ATTRIBUTE, ITEM, OUTPUT, take, taken, unpacked
 from pipedeco.serialization import pickle_mark
@@ -38,6 +39,9 @@ class Reader(Protocol):
     def load(self, step: Step) -> Any:
         """The value of a step that has ended, or raise its failure."""
 
+    def recorded(self, step: Step) -> Any:
+        """A copy of the value of a step that has completed, as it is recorded."""
+
     def failure(self, step: Step) -> BaseException | None:
         """The exception that reading the ended step raises."""
 
@@ -49,6 +53,8 @@ class Reader(Protocol):
 
 
 _MAKING_WATCH = threading.RLock()  # two threads may wait for one result at once
+
+_OF_NAMED_TUPLES = frozenset(("_asdict", "_fields", "_replace"))  # public, in spite of their names
 
 _UNREAD: Any = type("Unread", (), {"__repr__": lambda self: "<unread>"})()
 
@@ -87,7 +93,7 @@ class StepResult(Generic[T_co]):
     step: Step
     _is_future: bool  # whether the program has used it as one
     _is_unpacked: bool  # whether the program has seen what unpacking its value gives
-    _mark: bytes | None
+    _mark: bytes | LargeMark | None
     _parent: StepResult[Any] | None
     _path: tuple[tuple[str, Any], ...]
     _value: Any
@@ -115,8 +121,12 @@ class StepResult(Generic[T_co]):
                 raise
             put = object.__setattr__  # our own looks whether the name is one of ours
             if self._parent is None:
-                put(self, "_mark", pickle_mark(value))
+                put(self, "_mark", mark_of(value))
+            elif type(self._parent._mark) is LargeMark:  # who reads a part reads the whole
+                put(self, "_mark", self._parent._mark)
             put(self, "_value", value)
+        if type(self._mark) is LargeMark:
+            self._mark.read = True
         found: T_co = self._value
         return found
 
@@ -234,7 +244,8 @@ class StepResult(Generic[T_co]):
         return self._select(ITEM, plain(key))
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # libraries probe for these; a future must not wait for that
+        if name.startswith("_") and name not in _OF_NAMED_TUPLES:
+            # Libraries probe for these; a future must not wait for that.
             raise AttributeError(f"a StepResult has no attribute {name!r}")
         if name in _fields(self):
             return self._select(ATTRIBUTE, name)
@@ -454,7 +465,7 @@ def accept_change(result: StepResult[Any]) -> None:
     while result._parent is not None:
         result = result._parent
     if result._mark is not None:
-        result._mark = pickle_mark(result._value)
+        result._mark = mark_of(result._value)
 
 
 def plain(item: Any) -> Any:
@@ -467,9 +478,13 @@ def changed_in_place(result: StepResult[Any]) -> bool:
     root = result
     while root._parent is not None:
         root = root._parent
-    if root._mark is None or pickle_mark(root._value) == root._mark:
+    mark = root._mark
+    if mark is None:
         return False
-    if has_changed(root._mark, root._value):
+    if isinstance(mark, LargeMark):
+        mark.read = mark.read and mark.tells(root._value, lambda: root._run.recorded(root.step))
+        return mark.read
+    if has_changed(mark, root._value):
         return True
     accept_change(root)  # it has remembered something of itself
     return False

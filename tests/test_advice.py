@@ -9,6 +9,7 @@ import json
 import linecache
 import logging
 import re
+import statistics
 import subprocess
 import sys
 import textwrap
@@ -96,6 +97,7 @@ def namespace():
         "value": pipedeco_value,
         "pipedeco": module("pipedeco"),  # `value` is there when it is asked for
         "json": json,
+        "statistics": statistics,
         "logging": logging,
         "logger": logging.getLogger("case"),
         "dumps": json.dumps,
@@ -629,6 +631,12 @@ LIBRARIES = cases(
     b = sep.join(rs)  # ! sep.join
     c = SEP.join(rs)  # ! SEP.join
     d = f"{x}".join(fit(n) for n in xs)  # ! join
+    == statistics
+    r = fit(x)
+    rs = [fit(n) for n in xs]
+    a = statistics.mean(rs)  # ! `statistics.mean(pipedeco.value(rs))`
+    b = statistics.stdev([r, 1.0])  # ! statistics.stdev
+    c = statistics.median(rs), statistics.mean(value(rs)), statistics.mean(xs), statistics.mean(r)
     == join of values
     r = fit(x)
     rs = [fit(n) for n in xs]

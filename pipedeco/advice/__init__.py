@@ -38,7 +38,7 @@ _TELLING = frozenset(
     (
         *("isinstance", "type", "set", "frozenset", "dict", "fromkeys"),
         *("Counter", "OrderedDict", "defaultdict", "dump", "dumps", "concat", "join"),
-        *("DataFrame", "Series", "assign"),
+        *("DataFrame", "Series", "assign", "statistics"),
     )
 )
 # Instructions likewise: `is`, `in`, sets, dicts, match, handlers.

@@ -54,6 +54,8 @@ _ACT = frozenset(
         *("hasattr", "hex", "int", "len", "next", "oct", "open", "ord", "pow", "range", "round"),
     )
 )
+# Functions of statistics that make their value of the type of the items.
+_TYPED = ("harmonic_mean", "mean", "pstdev", "pvariance", "stdev", "variance")
 _IGNORE = frozenset(("ascii", "callable", "dir", "hash", "id", "repr"))
 
 # The functions with a rule or a shape of their own, by their full names.
@@ -79,6 +81,7 @@ _SPECIAL = {
     "collections.defaultdict": "_make_defaultdict",
     "json.dump": "_encode",
     "json.dumps": "_encode",
+    **{f"statistics.{name}": "_concat" for name in _TYPED},
     "pipedeco.value": "_value",
     "pipedeco.resolving.value": "_value",
 }

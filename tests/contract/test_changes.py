@@ -191,3 +191,62 @@ def test_a_result_that_the_body_changes_is_not_passed_on(mode, make):
 
     with pytest.raises(GraphError, match="step give was changed by the body"):
         body()
+
+
+@component
+def long_list(n):
+    return [str(i) for i in range(n)]
+
+
+@component
+def long_frame(n):
+    return pd.DataFrame({"x": np.arange(n), "y": np.arange(n)})
+
+
+@component
+def length(items):
+    return len(items)
+
+
+@component
+def names(frame):
+    return list(frame.columns)
+
+
+LONG = 50_000
+
+BODY_CHANGES = {
+    "an item": (long_list, lambda items: items.append("x")),
+    "the order": (long_list, lambda items: items.sort()),
+    "a column": (long_frame, lambda frame: frame.insert(0, "z", 1)),
+}
+
+
+@pytest.mark.parametrize("case", BODY_CHANGES)
+def test_a_large_result_that_the_body_changes_is_not_passed_on(mode, case):
+    make, change = BODY_CHANGES[case]
+
+    @pipeline
+    def body():
+        made = make(LONG)
+        change(made)
+        return length(made)
+
+    with pytest.raises(GraphError, match="was changed by the body"):
+        body()
+
+
+def test_a_large_result_that_is_read_is_passed_on_again_and_again(mode):
+    @pipeline
+    def body():
+        frame, items = long_frame(LONG), long_list(LONG)
+        counts = [length(items) for _ in range(3) if items[0] == "0"]
+        return (
+            names(frame),
+            frame.groupby("y").sum().shape,
+            names(frame),
+            counts,
+            length(frame["x"]),
+        )
+
+    assert body() == (["x", "y"], (LONG, 1), ["x", "y"], [LONG] * 3, LONG)

@@ -144,6 +144,16 @@ def test_a_missing_part(mode):
     assert body()
 
 
+def test_methods_of_a_named_tuple_wait(mode):
+    @pipeline
+    def body():
+        found = parts()
+        return found._asdict(), found._replace(head=5), found._fields, hasattr(found, "_other")
+
+    fields = ("head", "tail")
+    assert body() == ({"head": 1, "tail": [2, 3]}, Parts(5, [2, 3]), fields, False)
+
+
 def test_other_attributes_wait(mode):
     """An attribute that is no annotated field is the value's own."""
 
