@@ -47,7 +47,7 @@ def main():
     try:
         value(checked(7))
     except subprocess.CalledProcessError as error:
-        print("failed with", error.returncode, error.stdout)
+        print(f"failed with {error.returncode} {error.stdout!r}")
     return piped("loud")
 
 
