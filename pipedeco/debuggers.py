@@ -10,7 +10,6 @@ import os
 import sys
 
 PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-LOADED = ("bdb", "pydevd")  # one of them is, where there is a debugger: pdb and its kind, editors
 DEBUGGERS = frozenset(
     ("bdb", "pdb", "ipdb", "pudb", "pydevd", "debugpy", "_pydevd_bundle", "_pydevd_frame_eval")
 )
@@ -19,8 +18,8 @@ OF_IPYTHON = "IPython.core.debugger"
 
 def evaluates() -> bool:
     """Whether what called pipedeco is an expression that a debugger evaluates, or a debugger."""
-    loaded = sys.modules
-    if LOADED[0] not in loaded and LOADED[1] not in loaded:
+    loaded = sys.modules  # bdb is, by pdb and its kind; pydevd by editors
+    if "bdb" not in loaded and "pydevd" not in loaded:
         return False
     frame = sys._getframe(1)
     while frame.f_code.co_filename.startswith(PACKAGE) and frame.f_back is not None:

@@ -1,6 +1,5 @@
 """A resumed run whose body makes its calls in another order: nothing recorded is performed again."""
 
-import itertools
 import os
 import sqlite3
 from collections import Counter
@@ -73,12 +72,14 @@ def last(bench, *rows):
 def count_up(bench, name):
     """Gives another number each time, to steps side by side, too."""
     bench.note(name)
-    for number in itertools.count(1):
+    number = 1
+    while True:
         try:
             (Path(bench.folder) / f"count{number}").touch(exist_ok=False)
         except FileExistsError:
-            continue
-        return number
+            number += 1
+        else:
+            return number
 
 
 def part(bench, order, start):
