@@ -687,6 +687,7 @@ def test_import_where_the_numbers_are_taken(packed, tmp_path, capsys, monkeypatc
 def test_import_twice_is_refused(packed, tmp_path, capsys):
     """One sentence; after rm it works again."""
     run, path = packed
+    assert "in the store already" in refused(capsys, "import", str(path))
     before, rows = files(tmp_path / "store"), contents(tmp_path / "store")
     assert "in the store already" in refused(capsys, "import", str(path))
     assert contents(tmp_path / "store") == rows
