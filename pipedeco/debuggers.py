@@ -6,10 +6,10 @@ Debuggers evaluate watches, hovers and conditions in the thread that has stopped
 
 from __future__ import annotations
 
-import os
 import sys
 
-PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+from pipedeco.user_frames import PACKAGE
+
 DEBUGGERS = frozenset(
     ("bdb", "pdb", "ipdb", "pudb", "pydevd", "debugpy", "_pydevd_bundle", "_pydevd_frame_eval")
 )

@@ -406,6 +406,9 @@ class Execution:
         value = plain(returned)
         if type(value) in ATOMS:
             return value
+        if type(value) is list and set(map(type, value)) == {StepResult}:  # a fan-out
+            value[:] = [one.result() for one in value]
+            return value
         from pipedeco.resolving import settled
 
         return settled(value, self.pipeline.name)

@@ -66,9 +66,6 @@ def settled(item: Any, pipeline: str) -> Any:
     ------
     GraphError: where it holds an iterator that would call components, or read results, later.
     """
-    if type(item) is list and set(map(type, item)) == {StepResult}:  # a fan-out, which may be long
-        item[:] = [one.result() for one in item]
-        return item
     survey = _Survey(item, lambda kind: kind is StepResult or is_lazy(kind))
     results = [found for found in survey.found if type(found) is StepResult]
     if len(results) < len(survey.found):

@@ -169,6 +169,8 @@ class Trace:
 
     def _may_hold_tables(self, packed: Packed | None) -> bool:
         """Whether results may stand in arrays or tables, whose type their values decide."""
+        if "numpy" not in sys.modules:
+            return False
         if isinstance(packed, str):
             packed = bytes(self._blobs.main_part(packed))
         return packed is not None and b"numpy" in packed

@@ -18,7 +18,7 @@ from pipedeco import events
 from pipedeco.errors import NotPicklable, ReportError, RunNotFound
 from pipedeco.events import OF_RUN, OF_STEP
 from pipedeco.reporter import ADDRESS, afar, silent
-from pipedeco.resolving import value as resolve
+from pipedeco.result import ATOMS
 from pipedeco.text import preview
 from pipedeco.tracing import reporting
 
@@ -29,6 +29,15 @@ if TYPE_CHECKING:
     from pipedeco.reporter import Reporter, StepName
 
 ROUNDING = 1e-6  # beyond 0 and 1, which a sum of shares may come to
+
+
+def resolve(item: Any) -> Any:
+    """What is reported, with values in the place of results."""
+    if type(item) in ATOMS:
+        return item
+    from pipedeco.resolving import value
+
+    return value(item)
 
 
 class ReportCalls:
