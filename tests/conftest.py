@@ -245,3 +245,10 @@ def _marked(value):
         except OSError:  # it ended meanwhile, or is another user's
             continue
     return found
+
+
+def function_message(number, name, module="os", *, auto_log=False):
+    """What a worker is told of a function, as `Function` tells it."""
+    retry_on, collect, cached = None, (), False
+    facts = name.encode(), retry_on, name, auto_log, collect, cached
+    return ("function", number, "name", module, *facts)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import DEADLINE, wait_until
+from conftest import DEADLINE, function_message, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -120,9 +120,7 @@ class Office:
         """Have a worker call a function."""
         logs, blobs = str(self.folder / "logs" / worker.name), str(self.folder / "blobs")
         self.pool.send(worker, ("run", 1, tuple(here()), blobs, logs, ("cafe", "body")))
-        self.pool.send(
-            worker, ("function", 1, "name", module, name.encode(), None, name, True, (), False)
-        )
+        self.pool.send(worker, function_message(1, name, module, auto_log=True))
         self.pool.send(worker, ("calls", [(number, 1, pickle.dumps((args, {})), None, 1, 1)]))
 
     def outcome(self, number=1):

@@ -8,7 +8,7 @@ import pickle
 import threading
 
 import pytest
-from conftest import wait_for, wait_until
+from conftest import function_message, wait_for, wait_until
 
 from pipedeco.worker import station
 from pipedeco.worker.batch import Batch
@@ -40,18 +40,7 @@ def told(folder, *calls, name="b1", timeouts=None):
     functions = []
     messages = []
     for number, function, *args in calls:
-        known = (
-            "function",
-            number,
-            "name",
-            "os",
-            function.encode(),
-            None,
-            function,
-            False,
-            (),
-            False,
-        )
+        known = function_message(number, function)
         functions.append(known)
         messages.append((number, number, pickle.dumps((tuple(args), {})), None, 1, 1))
     batch = Batch(

@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 
 import pytest
-from conftest import wait_until
+from conftest import function_message, wait_until
 
 from pipedeco.engines import open_engine
 from pipedeco.engines.dask import DaskEngine
@@ -66,18 +66,7 @@ class Batches:
     def payload(self, function, *arguments):
         """A batch of one call."""
         self.count += 1
-        known = (
-            "function",
-            self.count,
-            "name",
-            "os",
-            function.encode(),
-            None,
-            function,
-            False,
-            (),
-            False,
-        )
+        known = function_message(self.count, function)
         call = (1, self.count, pickle.dumps((arguments, {})), None, 1, 1)
         name = f"b{self.count}"
         batch = Batch(
