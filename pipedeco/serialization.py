@@ -330,6 +330,9 @@ def pickle_mark(value: object, limit: int = INLINE_LIMIT) -> bytes | None:
     if value is None or type(value) in (bool, int, float, complex, str, bytes):
         return None
     try:
+        size = getattr(value, "nbytes", 0)
+        if isinstance(size, int) and size > limit:  # an array, whose pickle would be as large
+            return None
         data = _dumps_apart_from_tracebacks(value)
     except Exception:  # noqa: BLE001 - users' reducers; nothing to compare then
         return None
