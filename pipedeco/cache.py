@@ -46,7 +46,7 @@ from pipedeco.graph import (
     StepKey,
 )
 from pipedeco.options import ComponentOptions
-from pipedeco.result import StepResult, make_result
+from pipedeco.result import ATOMS, StepResult, make_result
 from pipedeco.serialization import Pickler, given_input, globals_named, main_names, unpack
 from pipedeco.store.database import connect_to_read, queries
 from pipedeco.store.reports import adopt
@@ -55,7 +55,7 @@ from pipedeco.tracing import current
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from pipedeco.blobs import BlobStore
     from pipedeco.fingerprint.code import CodeKey
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
 
 Files = tuple[tuple[str, str | None], ...]  # paths, and digests of what they held
 NOT_COMPARED = "!cannot be compared: "  # in place of a value's fingerprint, and why
+_CONTAINERS = frozenset({list, tuple, set, frozenset, dict})
 POLL = 0.02  # seconds between two looks at a key that another process computes
 
 
@@ -371,7 +372,7 @@ class ResultCache:
         if row is None:
             return None
         step, value, preview, found_print, created, run, logs, parts = row
-        recorded = json.loads(parts) if parts else {}
+        recorded = json.loads(parts) if parts and _tells_more(parts) else {}
         files = files_recorded(recorded)
         elsewhere = recorded.get("layout", "") != self._layout
         key.note = self._why_not(key, value, created, files, elsewhere=elsewhere)
@@ -547,6 +548,11 @@ class ResultCache:
             return f"{NOT_COMPARED}{error}"
 
 
+def _tells_more(parts: str) -> bool:
+    """Whether the record of a key has to be read: of most values it tells nothing that counts."""
+    return '"files"' in parts or '"layout"' in parts
+
+
 def held_files(parts: str | None) -> Files:
     """The files that a step's value names, from the record of its key."""
     return files_recorded(json.loads(parts)) if parts else ()
@@ -596,17 +602,22 @@ def _named_apart(
     return found
 
 
-def _files(value: Any) -> Iterator[File]:
-    """The File objects among arguments, and in containers within them."""
+def _files(value: Any) -> list[File]:
+    """The File objects among arguments, and in containers within them, in their order."""
+    found: list[File] = []
     waiting = [value]  # no recursion: containers nest as deep as they like, and hold themselves
     seen: set[int] = set()
     while waiting:
         item = waiting.pop()
-        if isinstance(item, File):
-            yield item
-        elif type(item) in (list, tuple, set, frozenset, dict) and id(item) not in seen:
-            seen.add(id(item))
-            waiting += reversed(list(item.values() if type(item) is dict else item))
+        kind = type(item)
+        if kind in _CONTAINERS:
+            if id(item) not in seen:
+                seen.add(id(item))
+                parts = item.values() if kind is dict else item
+                waiting += [part for part in parts if type(part) not in ATOMS][::-1]
+        elif isinstance(item, File):
+            found.append(item)
+    return found
 
 
 class Codes:

@@ -180,7 +180,7 @@ where step = :step or (step = :origin and key = :key);
 
 -- name: cached_value
 select step.id, step.value, step.preview, step_key.fingerprint, cache.created, run.id, step.logs,
-       iif(instr(step_key.parts, '"files"') or instr(step_key.parts, '"layout"'), step_key.parts, null)
+       step_key.parts
 from cache join step on step.id = cache.step join run on run.seq = step.run
 left join step_key on step_key.step = step.id
 where cache.key = :key and not run.archived;
