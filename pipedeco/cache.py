@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
-from pipedeco.cache_warnings import CacheWarnings
 from pipedeco.components import bound_arguments
 from pipedeco.errors import PipedecoError, StoreError
 from pipedeco.fingerprint.code import CodeKeys
@@ -58,6 +57,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pipedeco.blobs import BlobStore
+    from pipedeco.cache_warnings import CacheWarnings
     from pipedeco.fingerprint.code import CodeKey
     from pipedeco.runners import Session
     from pipedeco.serialization import Packed
@@ -172,8 +172,17 @@ class ResultCache:
         self._sent: dict[str, str] = {}  # values of `__main__` as keys first had them
         self._helpers: dict[str, Called] = {}
         self._agreed: dict[Any, bool] = {}  # by function: whether workers have the same code
-        self._warnings = CacheWarnings()
+        self._made_warnings: CacheWarnings | None = None
         self._doubted: dict[Any, list[StepCall]] = {}  # who waits for that
+
+    @property
+    def _warnings(self) -> CacheWarnings:
+        """Made for the first of them: most runs have none."""
+        if self._made_warnings is None:
+            from pipedeco.cache_warnings import CacheWarnings
+
+            self._made_warnings = CacheWarnings()
+        return self._made_warnings
 
     # -- at the call, in the body's thread ---------------------------------------------------
 
@@ -275,7 +284,8 @@ class ResultCache:
         return self._held.pop(call, self) is None
 
     def close(self) -> None:
-        self._warnings.tell_noted()
+        if self._made_warnings is not None:
+            self._made_warnings.tell_noted()
         for name in list(self._claimed):  # of a run that could not be recorded
             self._release(name)
         if self._connection is not None:

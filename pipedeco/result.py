@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pipedeco.debuggers import evaluates
 from pipedeco.graph import CANCELLED, ENDED, FAILED, PENDING, QUEUED, RUNNING, SUCCESS, Step
-from pipedeco.marks import LargeMark, mark_of
 from pipedeco.operations import operate
 from pipedeco.outputs import ATTRIBUTE, ITEM, OUTPUT, take, taken, unpacked
 from pipedeco.serialization import pickle_mark
@@ -23,6 +22,8 @@ from pipedeco.user_frames import hide_ours, hides_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
+
+    from pipedeco.marks import LargeMark
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -121,12 +122,13 @@ class StepResult(Generic[T_co]):
                 raise
             put = object.__setattr__  # our own looks whether the name is one of ours
             if self._parent is None:
-                put(self, "_mark", mark_of(value))
-            elif type(self._parent._mark) is LargeMark:  # who reads a part reads the whole
+                put(self, "_mark", _mark_of(value))
+            elif type(self._parent._mark) is not bytes:  # who reads a part reads the whole
                 put(self, "_mark", self._parent._mark)
             put(self, "_value", value)
-        if type(self._mark) is LargeMark:
-            self._mark.read = True
+        mark = self._mark
+        if mark is not None and not isinstance(mark, bytes):
+            mark.read = True
         found: T_co = self._value
         return found
 
@@ -460,12 +462,20 @@ def make_result(
     return made
 
 
+def _mark_of(value: Any) -> bytes | LargeMark | None:
+    if type(value) in ATOMS:
+        return None
+    from pipedeco.marks import mark_of
+
+    return mark_of(value)
+
+
 def accept_change(result: StepResult[Any]) -> None:
     """Take the value as it is now for unchanged."""
     while result._parent is not None:
         result = result._parent
     if result._mark is not None:
-        result._mark = mark_of(result._value)
+        result._mark = _mark_of(result._value)
 
 
 def plain(item: Any) -> Any:
@@ -481,7 +491,7 @@ def changed_in_place(result: StepResult[Any]) -> bool:
     mark = root._mark
     if mark is None:
         return False
-    if isinstance(mark, LargeMark):
+    if not isinstance(mark, bytes):
         mark.read = mark.read and mark.tells(root._value, lambda: root._run.recorded(root.step))
         return mark.read
     if has_changed(mark, root._value):

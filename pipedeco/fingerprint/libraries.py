@@ -16,7 +16,7 @@ from pipedeco.fingerprint.unproven import Unproven
 from pipedeco.reductions import stream_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 UNDEFINED_FUNCTION = "sympy.core.function.UndefinedFunction"  # a metaclass
 _SETTING = (bool, int, float, str, type(None))
@@ -216,6 +216,21 @@ _OF_CLIENTS = ("_auth", "follow_redirects", "max_redirects", "_event_hooks", "_t
 def _transport(value: Any) -> Any:
     own = name_of(type(value)) in ("httpx.HTTPTransport", "httpx.AsyncHTTPTransport")
     return None if own else value
+
+
+def checked_by_beartype(found: FunctionType) -> tuple[FunctionType, Sequence[Any]] | None:
+    """The function that beartype checks the calls of, and how it does; None of any other.
+
+    Its wrapper follows from these two. The text of it has addresses within it.
+    """
+    if not found.__code__.co_filename.startswith("<@beartype("):
+        return None
+    defaults = found.__kwdefaults__ or {}
+    function = found.__dict__.get("__wrapped__") or defaults.get("__beartype_func")
+    if type(function) is not FunctionType:
+        return None
+    settings = getattr(defaults.get("__beartype_conf"), "kwargs", None)
+    return function, [] if settings is None else [dict(settings)]
 
 
 EXACT: dict[str, Callable[[Any], Any]] = {

@@ -24,9 +24,9 @@ from types import (
 from typing import TYPE_CHECKING, Any
 
 from pipedeco.definitions import Decorated
-from pipedeco.fingerprint import lookup, wrappers
+from pipedeco.fingerprint import lookup
 from pipedeco.fingerprint.bytecode import Read, Root
-from pipedeco.fingerprint.libraries import UNDEFINED_FUNCTION
+from pipedeco.fingerprint.libraries import UNDEFINED_FUNCTION, checked_by_beartype
 from pipedeco.fingerprint.naming import public_name
 from pipedeco.fingerprint.nodes import name_of
 from pipedeco.fingerprint.packages import file_digest
@@ -125,7 +125,7 @@ class Reach(Writer):
     def _function(self, found: FunctionType) -> Any:
         if hasattr(found, "registry") and found.__globals__.get("__name__") == "functools":
             return self._dispatch(found)
-        checked = wrappers.checked_by_beartype(found)
+        checked = checked_by_beartype(found)
         if checked is not None:
             function, settings = checked
             return (

@@ -22,7 +22,6 @@ from pipedeco.reporter import ADDRESS, Reporter, StepName
 from pipedeco.requirements import unmet
 from pipedeco.result import ATOMS, StepResult
 from pipedeco.runners import UnderWay, auto_logs
-from pipedeco.runners.argument_changes import ARGUMENTS_LIMIT, warn_of_changes
 from pipedeco.runners.beside import InPlace
 from pipedeco.runners.offspring import Offspring
 from pipedeco.runners.streams import StepLogs, Streams
@@ -329,6 +328,8 @@ class DebugSession:
             if time.monotonic_ns() - self._began > QUICKEST:
                 self.offspring.look(self._began)
         if before is not None:
+            from pipedeco.runners.argument_changes import warn_of_changes
+
             warn_of_changes(step, before, [*args, *kwargs.values()], outcome)
         if step.called.options.timeout is not None:
             self._warn_timeout(step, outcome, step.called.options.timeout)
@@ -413,6 +414,8 @@ class DebugSession:
         given = args if not kwargs else (*args, *kwargs.values())
         for value in given:
             if type(value) not in ATOMS:
+                from pipedeco.runners.argument_changes import ARGUMENTS_LIMIT
+
                 return pickle_mark([*given], ARGUMENTS_LIMIT)
         return None
 
